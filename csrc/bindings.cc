@@ -1,0 +1,31 @@
+// The module _core: errors, then one binder per family (csrc/ops).
+#include "ops/common.h"
+
+namespace fastnn {
+namespace {
+
+void translate(std::exception_ptr error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const ValueError& e) {
+    PyErr_SetString(PyExc_ValueError, e.what());
+  } catch (const TypeError& e) {
+    PyErr_SetString(PyExc_TypeError, e.what());
+  } catch (const OutOfMemory& e) {
+    PyErr_SetString(PyExc_MemoryError, e.what());
+  }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "Kernels and ops of fastnn; use the package, not this module.";
+  py::register_exception<CaptureError>(m, "CaptureError", PyExc_RuntimeError);
+  py::register_exception<CudaError>(m, "CudaError", PyExc_RuntimeError);
+  py::register_exception_translator(translate);
+  for (const auto bind : {bind_tensor, bind_dlpack, bind_system, bind_capture, bind_arrays, bind_activation,
+                          bind_linear, bind_norm, bind_softmax, bind_reduce, bind_dropout, bind_optim})
+    bind(m);
+}
+
+}  // namespace fastnn

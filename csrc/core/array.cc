@@ -1,0 +1,115 @@
+// Storage lifetime and the two doors to an array's memory, read() and write().
+#include "array.h"
+
+#include <cstring>
+
+#include "capture.h"
+#include "cuda.h"
+
+namespace fastnn {
+
+const char* dtype_name(DType dtype) {
+  constexpr const char* names[] = {"float32", "bfloat16", "float16", "uint8", "int64"};
+  return names[static_cast<int>(dtype)];
+}
+
+const char* device_name(Device device) { return device == Device::kCpu ? "cpu" : "cuda"; }
+
+std::ostream& operator<<(std::ostream& out, const Shape& shape) {
+  out << '(';
+  for (int i = 0; i < shape.ndim; ++i) out << (i ? ", " : "") << shape.dims[i];
+  return out << (shape.ndim == 1 ? ",)" : ")");
+}
+
+Storage::~Storage() {
+  if (release_owner) {
+    release_owner();
+  } else if (device == Device::kCuda) {
+    cuda_free(data);
+  } else if (pool) {
+    pool->release(data, bytes);
+  }
+}
+
+Array Array::reshaped(const Shape& to) const {
+  Array y = *this;
+  y.shape = to;
+  return y;
+}
+
+namespace {
+
+Array from_pool(const Shape& shape, DType dtype, const std::shared_ptr<Pool>& pool) {
+  Array y;
+  y.shape = shape;
+  y.dtype = dtype;
+  auto storage = std::make_unique<Storage>();
+  storage->bytes = y.bytes();
+  storage->data = pool->allocate(storage->bytes);
+  storage->pool = pool;
+  y.storage = StoragePtr(storage.release());
+  return y;
+}
+
+Array on_cuda(const Shape& shape, DType dtype) {
+  Array y;
+  y.shape = shape;
+  y.dtype = dtype;
+  auto storage = std::make_unique<Storage>();
+  storage->bytes = y.bytes();
+  storage->data = cuda_allocate(storage->bytes);
+  storage->device = Device::kCuda;
+  y.storage = StoragePtr(storage.release());
+  return y;
+}
+
+}  // namespace
+
+Array empty(const Shape& shape, DType dtype, Device device) {
+  return device == Device::kCpu ? from_pool(shape, dtype, current_pool()) : on_cuda(shape, dtype);
+}
+
+Array allocate_constant(const Shape& shape, DType dtype) {
+  Array y = from_pool(shape, dtype, process_pool());
+  if (Plan* plan = current_plan()) plan->own(y.storage);
+  return y;
+}
+
+Array borrow(void* data, const Shape& shape, DType dtype, bool writable, std::function<void()> release) {
+  Array y;
+  y.shape = shape;
+  y.dtype = dtype;
+  auto storage = std::make_unique<Storage>();
+  storage->data = data;
+  storage->bytes = y.bytes();
+  storage->writable = writable;
+  storage->release_owner = std::move(release);
+  y.storage = StoragePtr(storage.release());
+  return y;
+}
+
+const void* read(const Array& x) {
+  retain_while_recording(x.storage);
+  return x.storage->data;
+}
+
+void* write(const Array& x) {
+  retain_while_recording(x.storage);
+  ++x.storage->version;
+  return x.storage->data;
+}
+
+void copy_bytes(const Array& from, const Array& to) {
+  const bool from_cpu = from.device() == Device::kCpu, to_cpu = to.device() == Device::kCpu;
+  if (from.bytes() == 0) return;
+  if (from_cpu && to_cpu) {
+    std::memcpy(to.storage->data, from.storage->data, from.bytes());
+  } else {
+    cuda_copy_bytes(to.storage->data, from.storage->data, from.bytes(),
+                    to_cpu     ? CudaCopy::kToHost
+                    : from_cpu ? CudaCopy::kToDevice
+                               : CudaCopy::kOnDevice);
+  }
+}
+
+}  // namespace fastnn

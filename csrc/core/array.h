@@ -1,0 +1,137 @@
+// Array: a contiguous block of one dtype on one device, with a shape. Reshapes share the storage;
+// everything else copies. Storage is reference counted and returns its memory to where it came from.
+#pragma once
+#include <array>
+#include <atomic>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <ostream>
+#include <utility>
+
+#include "../kernels/kernels.h"
+#include "allocator.h"
+#include "check.h"
+
+namespace fastnn {
+
+inline constexpr int kMaxDims = 8;
+
+enum class Device : uint8_t { kCpu, kCuda };
+enum class Layout : uint8_t { kNchw, kNhwc };
+
+constexpr size_t item_size(DType dtype) {
+  constexpr size_t sizes[] = {4, 2, 2, 1, 8};
+  return sizes[static_cast<int>(dtype)];
+}
+const char* dtype_name(DType dtype);
+const char* device_name(Device device);
+
+struct Shape {
+  std::array<int64_t, kMaxDims> dims{};
+  int ndim = 0;
+
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> sizes) {
+    for (int64_t size : sizes) dims[ndim++] = size;
+  }
+  int64_t operator[](int axis) const { return dims[axis < 0 ? axis + ndim : axis]; }
+  int64_t numel() const {
+    int64_t n = 1;
+    for (int i = 0; i < ndim; ++i) n *= dims[i];
+    return n;
+  }
+  int64_t last() const { return ndim == 0 ? 1 : dims[ndim - 1]; }
+  int64_t rows() const {  // product of all axes but the last
+    int64_t n = 1;
+    for (int i = 0; i + 1 < ndim; ++i) n *= dims[i];
+    return n;
+  }
+  Shape without_last() const {
+    Shape s = *this;
+    if (s.ndim > 0) --s.ndim;
+    return s;
+  }
+  bool operator==(const Shape& other) const {
+    if (ndim != other.ndim) return false;
+    for (int i = 0; i < ndim; ++i)
+      if (dims[i] != other.dims[i]) return false;
+    return true;
+  }
+};
+std::ostream& operator<<(std::ostream& out, const Shape& shape);
+
+// Who frees the bytes: a pool, or whoever lent them (`owner`).
+struct Storage {
+  void* data = nullptr;
+  size_t bytes = 0;
+  Device device = Device::kCpu;
+  bool writable = true;
+  std::atomic<int64_t> references{0};
+  int64_t version = 0;  // counts writes in place, for the tape
+  std::shared_ptr<Pool> pool;
+  std::function<void()> release_owner;  // gives a lent buffer back
+  ~Storage();
+};
+
+class StoragePtr {
+ public:
+  StoragePtr() = default;
+  explicit StoragePtr(Storage* storage) : storage_(storage) { retain(); }
+  StoragePtr(const StoragePtr& other) : storage_(other.storage_) { retain(); }
+  StoragePtr(StoragePtr&& other) noexcept : storage_(std::exchange(other.storage_, nullptr)) {}
+  StoragePtr& operator=(StoragePtr other) noexcept {
+    std::swap(storage_, other.storage_);
+    return *this;
+  }
+  ~StoragePtr() {
+    if (storage_ != nullptr && storage_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete storage_;
+  }
+  Storage* operator->() const { return storage_; }
+  Storage* get() const { return storage_; }
+
+ private:
+  void retain() {
+    if (storage_ != nullptr) storage_->references.fetch_add(1, std::memory_order_relaxed);
+  }
+  Storage* storage_ = nullptr;
+};
+
+struct Array {
+  StoragePtr storage;
+  Shape shape;
+  DType dtype = DType::kFloat32;
+  Layout layout = Layout::kNchw;
+
+  bool defined() const { return storage.get() != nullptr; }
+  Device device() const { return storage->device; }
+  int64_t numel() const { return shape.numel(); }
+  size_t bytes() const { return static_cast<size_t>(numel()) * item_size(dtype); }
+  Array reshaped(const Shape& to) const;  // shares the storage; numel must agree
+};
+
+// Fresh, uninitialised memory: from the plan's pool while recording, else from the process pool.
+Array empty(const Shape& shape, DType dtype, Device device = Device::kCpu);
+// Memory that the host fills now and launches only read: while recording it is the plan's, and it is
+// not a block that the plan uses for anything else on replay.
+Array allocate_constant(const Shape& shape, DType dtype);
+inline Array empty_like(const Array& x) {
+  Array y = empty(x.shape, x.dtype, x.device());
+  y.layout = x.layout;
+  return y;
+}
+// An array over memory that somebody else owns; `release` is called when the last reference dies.
+Array borrow(void* data, const Shape& shape, DType dtype, bool writable, std::function<void()> release);
+
+// The addresses of an array for a launch. While recording, the plan keeps the storage alive.
+// `write` also counts a write in place.
+const void* read(const Array& x);
+void* write(const Array& x);
+template <class T>
+const T* read_as(const Array& x) { return static_cast<const T*>(read(x)); }
+template <class T>
+T* write_as(const Array& x) { return static_cast<T*>(write(x)); }
+
+void copy_bytes(const Array& from, const Array& to);  // across devices; synchronous
+
+}  // namespace fastnn

@@ -1,0 +1,135 @@
+// Recording, replay, and the status words.
+#include "capture.h"
+
+#include "array.h"
+#include "cuda.h"
+#include "dispatch.h"
+
+namespace fastnn {
+namespace {
+
+thread_local Plan* recording = nullptr;
+thread_local StatusWord eager_cpu{Device::kCpu}, eager_cuda{Device::kCuda};
+
+constexpr size_t kMaxSites = 255;
+
+}  // namespace
+
+Status* StatusWord::pointer() {
+  if (device_ == Device::kCpu) return &host_;
+  if (cuda_.get() == nullptr) {
+    cuda_ = empty({1}, DType::kInt64, Device::kCuda).storage;
+    clear();
+  }
+  return static_cast<Status*>(cuda_->data);
+}
+
+uint64_t StatusWord::value() const {
+  if (device_ == Device::kCpu) return __atomic_load_n(&host_.word, __ATOMIC_RELAXED);
+  if (cuda_.get() == nullptr) return kStatusOk;
+  Status seen;
+  cuda_copy_bytes(&seen, cuda_->data, sizeof seen, CudaCopy::kToHost);
+  return seen.word;
+}
+
+void StatusWord::clear() {
+  host_.word = kStatusOk;
+  if (cuda_.get() != nullptr) cuda_copy_bytes(cuda_->data, &host_, sizeof host_, CudaCopy::kToDevice);
+}
+
+Plan::Plan() : pool_(std::make_shared<Pool>()) {}
+Plan::~Plan() {
+  if (recording == this) recording = nullptr;
+}
+
+void Plan::begin() {
+  check<CaptureError>(recording == nullptr, "capture: expected no recording in progress, got a capture inside a capture");
+  recording = this;
+}
+
+void Plan::end() { recording = nullptr; }
+
+void Plan::append(Node node, const void* args, size_t bytes) {
+  node.args = args_.size();
+  args_.resize(args_.size() + (bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
+  std::memcpy(args_.data() + node.args, args, bytes);
+  nodes_.push_back(node);
+}
+
+// Storages of the private pool live as long as the pool; the plan must not hold them, or nothing
+// freed while recording could be reused.
+void Plan::retain(const StoragePtr& storage) {
+  if (storage->pool == pool_ || !seen_.insert(storage.get()).second) return;
+  storages_.push_back(storage);
+}
+
+void Plan::own(const StoragePtr& storage) {
+  seen_.insert(storage.get());
+  owned_.push_back(storage);
+}
+
+int32_t Plan::add_site(Describe describe) {
+  check<CaptureError>(sites_.size() < kMaxSites, "capture: expected at most ", kMaxSites,
+                      " launches that check data in one step, got more");
+  sites_.push_back(std::move(describe));
+  return static_cast<int32_t>(sites_.size() - 1);
+}
+
+int64_t Plan::replay(int64_t times) {
+  const InterpreterReleased released;
+  for (int64_t run = 0; run < times; ++run) {
+    for (const Node& node : nodes_) run_node(node, args_.data() + node.args);
+    if (cpu_status_.value() != kStatusOk) return run;
+  }
+  return times;
+}
+
+void Plan::raise_data_error() {
+  for (StatusWord* status : {&cpu_status_, &cuda_status_}) {
+    const uint64_t word = status->value();
+    if (word == kStatusOk) continue;
+    status->clear();
+    throw ValueError(sites_[static_cast<size_t>(status_site(word))](status_code(word), status_index(word)));
+  }
+}
+
+Status* Plan::status(Device device) { return (device == Device::kCpu ? cpu_status_ : cuda_status_).pointer(); }
+
+bool Plan::is_current() const {
+  for (const StoragePtr& storage : storages_)
+    if (storage->references.load(std::memory_order_relaxed) == 1) return false;
+  return true;
+}
+
+Plan* current_plan() { return recording; }
+
+const std::shared_ptr<Pool>& current_pool() { return recording ? recording->pool() : process_pool(); }
+
+void retain_while_recording(const StoragePtr& storage) {
+  if (recording != nullptr) [[unlikely]] recording->retain(storage);
+}
+
+void refuse_while_recording(const char* call) {
+  check<CaptureError>(recording == nullptr, "capture: expected only operations on Tensors and arguments, got ", call,
+                      "; move it out of the captured function");
+}
+
+StatusSite::StatusSite(Device device, Describe describe) : describe_(std::move(describe)) {
+  if (recording != nullptr) {
+    status_ = recording->status(device);
+    site_ = recording->add_site(describe_);
+  } else {
+    eager_ = device == Device::kCpu ? &eager_cpu : &eager_cuda;
+    eager_->clear();
+    status_ = eager_->pointer();
+  }
+}
+
+void StatusSite::raise() const {
+  const uint64_t word = eager_ == nullptr ? kStatusOk : eager_->value();
+  if (word == kStatusOk) return;
+  eager_->clear();
+  throw ValueError(describe_(status_code(word), status_index(word)));
+}
+
+}  // namespace fastnn

@@ -1,0 +1,103 @@
+// Capture and replay. While a thread records, every launch also appends itself to a plan, fresh
+// arrays come from the plan's private pool, and the plan keeps every storage it touches alive.
+// Replay runs the launches again: no Python, no checks, no allocation. Since arguments are POD and
+// what changes lives in memory, the second run is the first with other data.
+#pragma once
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "array.h"
+
+namespace fastnn {
+
+// A launch with its types erased.
+struct Node {
+  using AnyKernel = void (*)();
+  using Invoke = void (*)(AnyKernel kernel, const void* args, Slice slice);
+  AnyKernel kernel;
+  Invoke invoke;
+  size_t args;  // offset in the plan's argument bytes
+  int64_t tasks;
+  bool parallel, cuda;
+};
+
+// One status word in the memory of a device.
+class StatusWord {
+ public:
+  explicit StatusWord(Device device) : device_(device) {}
+  Status* pointer();  // allocates and clears on first use
+  uint64_t value() const;
+  void clear();
+
+ private:
+  Device device_;
+  Status host_{kStatusOk};
+  StoragePtr cuda_;
+};
+
+// Says in words what a kernel reported.
+using Describe = std::function<std::string(DataError code, int64_t index)>;
+
+class Plan {
+ public:
+  Plan();
+  ~Plan();
+  Plan(const Plan&) = delete;
+
+  void begin();  // this thread records into the plan until end(); throws CaptureError if it records already
+  void end();
+
+  // Runs the recorded launches `times` times; stops after a run that set the status word. Returns
+  // the number of whole runs.
+  int64_t replay(int64_t times);
+  // Throws ValueError if the status word is set, and clears it.
+  void raise_data_error();
+  // False when somebody let go of a storage that the plan reads: the recording is stale.
+  bool is_current() const;
+
+  void append(Node node, const void* args, size_t bytes);
+  void retain(const StoragePtr& storage);  // something that others hold too
+  void own(const StoragePtr& storage);     // something that only the plan needs
+  int32_t add_site(Describe describe);
+
+  size_t num_nodes() const { return nodes_.size(); }
+  const std::shared_ptr<Pool>& pool() const { return pool_; }
+  Status* status(Device device);
+
+ private:
+  std::vector<Node> nodes_;
+  std::vector<std::max_align_t> args_;
+  std::vector<StoragePtr> storages_, owned_;
+  std::unordered_set<const Storage*> seen_;
+  std::vector<Describe> sites_;
+  std::shared_ptr<Pool> pool_;
+  StatusWord cpu_status_{Device::kCpu}, cuda_status_{Device::kCuda};
+};
+
+Plan* current_plan();  // the plan this thread records into, or null
+const std::shared_ptr<Pool>& current_pool();
+void retain_while_recording(const StoragePtr& storage);
+// Throws CaptureError naming `call`, which a recording cannot hold.
+void refuse_while_recording(const char* call);
+
+// Where a launch reports bad data: the plan's status word while recording (the plan raises), else
+// one of this thread's, which raise() checks after the launch.
+class StatusSite {
+ public:
+  StatusSite(Device device, Describe describe);
+  Status* status() const { return status_; }
+  int32_t site() const { return site_; }
+  void raise() const;
+
+ private:
+  Describe describe_;
+  StatusWord* eager_ = nullptr;
+  Status* status_;
+  int32_t site_ = 0;
+};
+
+}  // namespace fastnn

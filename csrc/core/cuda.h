@@ -1,0 +1,27 @@
+// The CUDA library as the core sees it: loaded on first use, or absent with a reason. Nothing here
+// needs a CUDA header or a driver.
+#pragma once
+#include <string>
+
+#include "array.h"
+
+namespace fastnn {
+
+struct CudaLibrary;
+
+// Loads the library once. Null when it cannot be used; cuda_reason() then says exactly why.
+const CudaLibrary* cuda_library();
+std::string cuda_reason();
+std::string cuda_description();  // device name and build, when available
+void set_cuda_library_path(std::string path);  // where the wheel fastnn-cuda13 put it
+
+// All throw CudaError with the reason when there is no usable library.
+const KernelTable& cuda_kernels();
+void* cuda_stream();
+void* cuda_allocate(size_t bytes);
+void cuda_free(void* data) noexcept;
+enum class CudaCopy { kToDevice, kToHost, kOnDevice };
+void cuda_copy_bytes(void* to, const void* from, size_t bytes, CudaCopy kind);  // synchronous
+void cuda_raise_after_launch(const char* op);
+
+}  // namespace fastnn

@@ -1,0 +1,90 @@
+// Which table serves a call, and how its tasks reach the pool or the stream.
+#include "dispatch.h"
+
+#include <cstdlib>
+#include <string_view>
+
+#include "cuda.h"
+
+namespace fastnn {
+
+InterpreterLock interpreter_lock;
+
+namespace {
+
+struct Level {
+  const char* name;
+  const KernelTable* table;
+  bool supported;
+};
+
+struct Choice {
+  const Level* level;
+  std::string reason;
+};
+
+const auto& levels() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  static const Level all[] = {{"v4", &kernels_v4, __builtin_cpu_supports("x86-64-v4") != 0},
+                              {"v3", &kernels_v3, __builtin_cpu_supports("x86-64-v3") != 0},
+                              {"v2", &kernels_v2, true}};
+#else
+  static const Level all[] = {{"arm", &kernels_arm, true}};
+#endif
+  return all;
+}
+
+Choice choose_level() {
+  const char* forced = std::getenv("FASTNN_CPU");
+  std::string names;
+  for (const Level& level : levels()) {
+    if (!level.supported) continue;
+    if (forced == nullptr || *forced == '\0') return {&level, "best that this processor supports"};
+    if (std::string_view(forced) == level.name) return {&level, "FASTNN_CPU"};
+    names += concat(names.empty() ? "" : ", ", level.name);
+  }
+  check(forced == nullptr, "FASTNN_CPU: expected one of ", names, " on this processor, got ", forced);
+  throw ValueError("dispatch: this processor supports none of the compiled instruction sets");
+}
+
+const Choice& choice() {
+  static const auto* chosen = new Choice(choose_level());
+  return *chosen;
+}
+
+struct Job {
+  const Node* node;
+  const void* args;
+};
+
+void run_range(const void* context, int64_t begin, int64_t end) {
+  const Job& job = *static_cast<const Job*>(context);
+  job.node->invoke(job.node->kernel, job.args, {begin, end, nullptr});
+}
+
+}  // namespace
+
+const Kernels& kernel_table(Device device, DType dtype, const char* op) {
+  check<TypeError>(dtype != DType::kInt64, op, ": expected a floating-point or uint8 Tensor, got int64");
+  if (device == Device::kCuda) return cuda_kernels()[static_cast<int>(dtype)];
+  static const KernelTable& table = *choice().level->table;
+  return table[static_cast<int>(dtype)];
+}
+
+std::string cpu_level() { return choice().level->name; }
+std::string cpu_level_reason() { return choice().reason; }
+
+void throw_missing_kernel(const Launch& what) {
+  throw TypeError(concat(what.op, ": expected a dtype with a kernel on ", device_name(what.device), ", got ",
+                         dtype_name(what.dtype)));
+}
+
+void run_node(const Node& node, const void* args) {
+  if (node.cuda) return node.invoke(node.kernel, args, {0, node.tasks, cuda_stream()});
+  if (!node.parallel) return node.invoke(node.kernel, args, {0, node.tasks, nullptr});
+  const Job job{&node, args};
+  parallel_for(node.tasks, run_range, &job);
+}
+
+}  // namespace fastnn

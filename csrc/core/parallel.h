@@ -1,0 +1,28 @@
+// The thread pool. Work arrives as a number of tasks that is a function of shape only, so results do
+// not depend on who runs which task. The caller works too and never waits for a worker that has not
+// started; a thread that finds the pool busy runs alone. Nothing starts before the first use.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace fastnn {
+
+using TaskRange = void (*)(const void* context, int64_t begin, int64_t end);
+
+// Runs tasks [0, tasks) on at most num_threads() threads, in ranges, in any order.
+void parallel_for(int64_t tasks, TaskRange run, const void* context);
+
+int num_threads();
+void set_num_threads(int threads);  // at least 1
+std::string num_threads_reason();   // which rule chose the number
+
+// For pthread_atfork: the child abandons its parent's workers and starts its own when needed.
+void abandon_pool_after_fork();
+
+}  // namespace fastnn
+
+extern "C" {
+// For threadpoolctl.
+int fastnn_get_num_threads();
+void fastnn_set_num_threads(int threads);
+}

@@ -1,0 +1,184 @@
+// GEMM on the CPU: gemm_pack then gemm_packed for large products, gemm_small alone for the others.
+// Both cut k into blocks of kGemmKC, run the same register tile over C and finish each tile, while it
+// is hot, with bias and activation. Nothing outside the arrays is read or written.
+#pragma once
+#include <cstdint>
+
+#include "../formulas/activation.h"
+#include "../gemm_plan.h"
+#include "../slice.h"
+#include "gemm_micro.h"
+
+namespace fastnn {
+namespace {
+
+// ---- epilogue ----------------------------------------------------------------------------------
+
+using ActivateTile = void (*)(float* c, int64_t ldc, int64_t rows, int64_t cols, float param);
+
+template <class F>
+void activate_tile(float* c, int64_t ldc, int64_t rows, int64_t cols, float param) {
+  for (int64_t i = 0; i < rows; ++i, c += ldc) {
+    if (cols == kNR) {  // a constant trip count
+      for (int64_t j = 0; j < kNR; ++j) c[j] = F::fwd(c[j], param);
+    } else {
+      for (int64_t j = 0; j < cols; ++j) c[j] = F::fwd(c[j], param);
+    }
+  }
+}
+
+struct ActivateTable {
+  ActivateTile tile[Activations::kSize];
+};
+template <class... F>
+constexpr ActivateTable activate_table(ActivationList<F...>) {
+  return {{activate_tile<F>...}};
+}
+inline constexpr ActivateTable kActivate = activate_table(Activations{});
+
+// ---- one tile of C -----------------------------------------------------------------------------
+
+// Where the tile is, and which of the k blocks it adds.
+struct TileAt {
+  int64_t i, j, rows, cols;  // rows <= kMR, cols <= kNR
+  bool first, last;
+};
+
+// Everything after the sums, for a tile at c. bias is added by the tile itself.
+FASTNN_INLINE void finish_tile(const GemmArgs& g, float* c, int64_t ldc, const TileAt& at,
+                               int64_t width) {
+  if (g.z) {
+    for (int64_t r = 0; r < at.rows; ++r)
+      __builtin_memcpy(g.z + (at.i + r) * g.ldc + at.j, c + r * ldc, 4 * at.cols);
+  }
+  if (g.activation) kActivate.tile[g.activation](c, ldc, at.rows, width, g.activation_param);
+}
+
+// A tile that is narrower than its vectors is computed in a padded copy.
+__attribute__((noinline)) void run_narrow_tile(const GemmArgs& g, TileArgs t, const TileAt& at,
+                                               Tile tile, int64_t width) {
+  alignas(64) float padded[kMaxRows * kNR] = {};
+  alignas(64) float bias[kNR] = {};
+  float* c = g.c + at.i * g.ldc + at.j;
+  if (t.add)
+    for (int64_t r = 0; r < at.rows; ++r) copy_few(padded + r * kNR, c + r * g.ldc, at.cols);
+  if (t.bias) {
+    copy_few(bias, t.bias, at.cols);
+    t.bias = bias;
+  }
+  t.c = padded;
+  t.ldc = kNR;
+  tile(t);
+  if (at.last) finish_tile(g, padded, kNR, at, width);
+  for (int64_t r = 0; r < at.rows; ++r) copy_few(c + r * g.ldc, padded + r * kNR, at.cols);
+}
+
+// t holds the operands; its C, bias and add are set here.
+FASTNN_INLINE void run_tile(const GemmArgs& g, TileArgs& t, const TileAt& at) {
+  const int64_t vectors = (at.cols + kLanes - 1) / kLanes;
+  const Tile tile = kTiles.of[t.a_row == 1][vectors - 1].of_rows[at.rows - 1];
+  t.add = !at.first || g.accumulate;
+  t.bias = at.last && g.bias ? g.bias + at.j : nullptr;
+  if (at.cols != vectors * kLanes) return run_narrow_tile(g, t, at, tile, vectors * kLanes);
+  t.c = g.c + at.i * g.ldc + at.j;
+  t.ldc = g.ldc;
+  tile(t);
+  if (at.last) finish_tile(g, t.c, g.ldc, at, at.cols);
+}
+
+// C += 0 leaves C as it is, even its negative zeros.
+FASTNN_INLINE bool leaves_c(const GemmArgs& g) {
+  return g.k == 0 && g.accumulate && !g.bias && !g.z && !g.activation;
+}
+
+// ---- kernels -----------------------------------------------------------------------------------
+
+// Scratch, for each k block: the panels of A, [m / kMR][depth][kMR]; then, after all of A, likewise
+// the panels of B. Tasks: the pieces of A for each k block, then those of B.
+void gemm_pack(const GemmArgs& g, Slice slice) {
+  const GemmPlan plan = gemm_plan_as(true, g.m, g.n, g.k);
+  const int64_t a_tasks = plan.pack_a.parts * plan.k_blocks;
+  for (int64_t task = slice.begin; task < slice.end; ++task) {
+    const bool is_a = task < a_tasks;
+    const GemmCut& cut = is_a ? plan.pack_a : plan.pack_b;
+    const int64_t t = is_a ? task : task - a_tasks;
+    const int64_t block = t / cut.parts, part = t % cut.parts;
+    const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
+    const int64_t end = cut.begin(part + 1);
+    if (is_a) {
+      float* panels = g.scratch + block * plan.a_block;
+      for (int64_t i = cut.begin(part); i < end; i += kMR)
+        pack_panel(panels + i * depth, g.a + i * g.a_row + p * g.a_col, g.a_row, g.a_col, depth,
+                   least(kMR, g.m - i), kMR);
+    } else {
+      float* panels = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
+      for (int64_t j = cut.begin(part); j < end; j += kNR)
+        pack_panel(panels + j * depth, g.b + j * g.b_col + p * g.b_row, g.b_col, g.b_row, depth,
+                   least(kNR, g.n - j), kNR);
+    }
+  }
+}
+
+// Tasks: tiles of C.
+void gemm_packed(const GemmArgs& g, Slice slice) {
+  if (leaves_c(g)) return;
+  const GemmPlan plan = gemm_plan_as(true, g.m, g.n, g.k);
+  for (int64_t task = slice.begin; task < slice.end; ++task) {
+    const int64_t row = task / plan.cols.parts, col = task % plan.cols.parts;
+    const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
+    const int64_t j_begin = plan.cols.begin(col), j_end = plan.cols.begin(col + 1);
+    for (int64_t block = 0; block < plan.k_blocks; ++block) {
+      const int64_t depth = least(kGemmKC, g.k - block * kGemmKC);
+      const float* a = g.scratch + block * plan.a_block;
+      const float* b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
+      for (int64_t j = j_begin; j < j_end; j += kNR) {
+        TileArgs t{.a_row = 1, .a_col = kMR, .b = b + j * depth, .b_row = kNR, .k = depth};
+        for (int64_t i = i_begin; i < i_end; i += kMR) {
+          t.a = a + i * depth;
+          run_tile(g, t,
+                   {i, j, least(kMR, g.m - i), least(kNR, g.n - j), block == 0,
+                    block == plan.k_blocks - 1});
+        }
+      }
+    }
+  }
+}
+
+// One strip of C, at most kNR columns wide, for the rows [i_begin, i_end).
+void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, int64_t k_blocks) {
+  alignas(64) float panel[kGemmKC * kNR];
+  const int64_t cols = least(kNR, g.n - j), vectors = (cols + kLanes - 1) / kLanes;
+  const bool in_place = g.b_col == 1 && cols == vectors * kLanes;
+  const int64_t height = tile_rows(vectors), tiles = (i_end - i_begin + height - 1) / height;
+  for (int64_t block = 0; block < k_blocks; ++block) {
+    const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
+    const float* b = g.b + j * g.b_col + p * g.b_row;
+    TileArgs t{.a_row = g.a_row, .a_col = g.a_col, .b = b, .b_row = g.b_row, .k = depth};
+    if (!in_place && depth > 0) {
+      t.b_row = vectors * kLanes;
+      pack_panel(panel, b, g.b_col, g.b_row, depth, cols, t.b_row);
+      t.b = panel;
+    }
+    for (int64_t q = 0; q < tiles; ++q) {  // nearly equal heights: a short tile wastes latency
+      const int64_t i = i_begin + (i_end - i_begin) * q / tiles;
+      const int64_t end = i_begin + (i_end - i_begin) * (q + 1) / tiles;
+      t.a = g.a + i * g.a_row + p * g.a_col;
+      run_tile(g, t, {i, j, end - i, cols, block == 0, block == k_blocks - 1});
+    }
+  }
+}
+
+// Tasks: tiles of C.
+void gemm_small(const GemmArgs& g, Slice slice) {
+  if (leaves_c(g)) return;
+  const GemmPlan plan = gemm_plan_as(false, g.m, g.n, g.k);
+  for (int64_t task = slice.begin; task < slice.end; ++task) {
+    const int64_t row = task / plan.cols.parts, col = task % plan.cols.parts;
+    const int64_t j_end = plan.cols.begin(col + 1);
+    for (int64_t j = plan.cols.begin(col); j < j_end; j += kNR)
+      small_strip(g, plan.rows.begin(row), plan.rows.begin(row + 1), j, plan.k_blocks);
+  }
+}
+
+}  // namespace
+}  // namespace fastnn

@@ -1,0 +1,104 @@
+// The loops that the CPU kernels are made of. Bodies work on blocks of 16 lanes, and the tail is one
+// more block whose missing lanes hold a neutral value: body and tail are one text, and the result
+// does not depend on the instruction set's width. Sums accumulate in float64, lane by lane, and are
+// combined in a fixed tree.
+#pragma once
+#include "../kernels.h"
+
+namespace fastnn {
+namespace {
+
+constexpr int kBlockLanes = 16;
+
+struct Range {
+  int64_t begin, end;
+};
+FASTNN_FN Range elements(Slice s, int64_t chunk, int64_t n) {
+  return {s.begin * chunk, s.end * chunk < n ? s.end * chunk : n};
+}
+
+// y[i] = f(x[i]). x and y may be the same array.
+template <class T, class F>
+FASTNN_FN void map(const T* x, T* y, Range r, F f) {
+#pragma GCC ivdep
+  for (int64_t i = r.begin; i < r.end; ++i) y[i] = from_float<T>(f(to_float(x[i])));
+}
+
+// y[i] = f(x[i], z[i]). Any of the arrays may be the same.
+template <class T, class F>
+FASTNN_FN void zip(const T* x, const T* z, T* y, Range r, F f) {
+#pragma GCC ivdep
+  for (int64_t i = r.begin; i < r.end; ++i) y[i] = from_float<T>(f(to_float(x[i]), to_float(z[i])));
+}
+
+// Calls block(i, lanes) for i = 0, 16, ...; the last block has lanes < 16 when n is not a multiple.
+template <class F>
+FASTNN_FN void for_blocks(int64_t n, F block) {
+  int64_t i = 0;
+  for (; i + kBlockLanes <= n; i += kBlockLanes) block(i, kBlockLanes);
+  if (i < n) block(i, static_cast<int>(n - i));
+}
+
+// Loads a block of a row as floats; missing lanes are `fill`.
+template <class T>
+FASTNN_FN void load_block(const T* x, int lanes, float fill, float (&v)[kBlockLanes]) {
+  if (lanes == kBlockLanes) {
+    for (int l = 0; l < kBlockLanes; ++l) v[l] = to_float(x[l]);
+  } else {
+    for (int l = 0; l < kBlockLanes; ++l) v[l] = l < lanes ? to_float(x[l]) : fill;
+  }
+}
+template <class T>
+FASTNN_FN void store_block(T* y, int lanes, const float (&v)[kBlockLanes]) {
+  if (lanes == kBlockLanes) {
+    for (int l = 0; l < kBlockLanes; ++l) y[l] = from_float<T>(v[l]);
+  } else {
+    for (int l = 0; l < lanes; ++l) y[l] = from_float<T>(v[l]);
+  }
+}
+
+FASTNN_FN double combine(double (&acc)[kBlockLanes]) {
+  for (int width = kBlockLanes / 2; width > 0; width /= 2)
+    for (int l = 0; l < width; ++l) acc[l] += acc[l + width];
+  return acc[0];
+}
+
+// sum f(x[i]) in float64; f(fill) must be 0.
+template <class T, class F>
+FASTNN_FN double sum(const T* x, int64_t n, float fill, F f) {
+  double acc[kBlockLanes] = {};
+  for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
+    float v[kBlockLanes];
+    load_block(x + i, lanes, fill, v);
+    for (int l = 0; l < kBlockLanes; ++l) acc[l] += static_cast<double>(f(v[l]));
+  });
+  return combine(acc);
+}
+
+// max x[i]; NaN if any element is NaN; -inf for n = 0.
+template <class T>
+FASTNN_FN float max(const T* x, int64_t n) {
+  float acc[kBlockLanes];
+  for (int l = 0; l < kBlockLanes; ++l) acc[l] = -kInf;
+  for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
+    float v[kBlockLanes];
+    load_block(x + i, lanes, -kInf, v);
+    for (int l = 0; l < kBlockLanes; ++l) acc[l] = v[l] > acc[l] || v[l] != v[l] ? v[l] : acc[l];
+  });
+  float m = acc[0];
+  for (int l = 1; l < kBlockLanes; ++l) m = acc[l] > m || acc[l] != acc[l] ? acc[l] : m;
+  return m;
+}
+
+// Reports bad data: the smallest word wins, whichever thread comes first.
+inline void report(Status* status, int32_t site, int64_t index, DataError code) {
+  const uint64_t word = status_word(site, index, code);
+  uint64_t seen = __atomic_load_n(&status->word, __ATOMIC_RELAXED);
+  while (word < seen &&
+         !__atomic_compare_exchange_n(&status->word, &seen, word, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+inline bool is_ok(const Status* status) { return __atomic_load_n(&status->word, __ATOMIC_RELAXED) == kStatusOk; }
+
+}  // namespace
+}  // namespace fastnn

@@ -1,0 +1,153 @@
+// The plain C ABI between the core and a CUDA library (libfastnn_cuda.so, or the same kernels under
+// the emulator, libfastnn_cuda_emulated.so). The core dlopens the library, calls
+// fastnn_cuda_library() and refuses it unless `mismatch` is null. Included by both sides, so no CUDA
+// header is: a stream or a graph is a void*. Not a stable interface: one version serves one version.
+#pragma once
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+#include "../kernels.h"
+
+namespace fastnn {
+
+// Counts the changes that the layout hash cannot see (the meaning of a field, say).
+inline constexpr uint32_t kCudaAbiVersion = 1;
+
+// What every function below returns. After anything but kCudaOk, take_error() has the text.
+enum CudaCode : int32_t { kCudaOk, kCudaOutOfMemory, kCudaError };
+
+struct CudaDevice {
+  char name[256];
+  int32_t major, minor;  // compute capability
+  int32_t multiprocessors;
+  int32_t driver;  // 13000 is CUDA 13.0
+  int64_t memory_bytes;
+};
+
+// All work is asynchronous and in order on the stream it is given; null is the default stream.
+// Memory belongs to the current device of the calling thread (set_device).
+struct CudaLibrary {
+  // These four come first in every version, so that any two versions can compare them.
+  uint32_t abi_version;
+  uint32_t library_size;  // sizeof(CudaLibrary)
+  uint64_t kernels_size;  // sizeof(Kernels)
+  uint64_t layout_hash;   // kLayoutHash
+
+  const char* build;    // "nvcc 13.0" or "emulator"
+  const char* version;  // of fastnn
+  bool emulated;
+  const KernelTable* kernels;
+
+  // The text of the first failure on this thread since the last call, or null; forgets it. Kernels
+  // return nothing, so the core asks after each launch: this looks at cudaGetLastError as well. The
+  // text lives until the thread's next call.
+  const char* (*take_error)();
+
+  // Fails where there is no driver, where it is too old, or where there is no device.
+  CudaCode (*device_count)(int32_t* count);
+  CudaCode (*device_info)(int32_t device, CudaDevice* info);
+  CudaCode (*set_device)(int32_t device);
+
+  CudaCode (*stream_create)(void** stream);  // does not synchronise with the default stream
+  CudaCode (*stream_destroy)(void* stream);
+  CudaCode (*stream_synchronize)(void* stream);
+
+  // Stream-ordered: `free` may follow the last use at once. At least 256-byte aligned. The driver's
+  // pool keeps what is freed, so neither call synchronises; trim() gives unused memory back.
+  CudaCode (*alloc)(void** memory, int64_t bytes, void* stream);
+  CudaCode (*free)(void* memory, void* stream);
+  CudaCode (*trim)();
+  CudaCode (*host_alloc)(void** memory, int64_t bytes);  // page-locked
+  CudaCode (*host_free)(void* memory);
+
+  CudaCode (*copy_to_device)(void* to, const void* from, int64_t bytes, void* stream);
+  CudaCode (*copy_to_host)(void* to, const void* from, int64_t bytes, void* stream);
+  CudaCode (*copy_on_device)(void* to, const void* from, int64_t bytes, void* stream);
+  CudaCode (*fill_bytes)(void* to, int32_t byte, int64_t bytes, void* stream);
+
+  // Between capture_begin and capture_end the launches and copies on `stream` are recorded, not run.
+  CudaCode (*capture_begin)(void* stream);
+  CudaCode (*capture_end)(void* stream, void** graph);
+  CudaCode (*graph_launch)(void* graph, void* stream);
+  CudaCode (*graph_destroy)(void* graph);
+};
+
+// ---- layout hash: FNV-1a over the Args of every entry of Kernels, in order -------------------
+// Found by initialising: a probe converts to whatever the next member is, and notes it. So nothing
+// has to be listed here, and a new kernel or a field added, moved or widened changes the hash.
+namespace layout {
+
+struct Hash {
+  uint64_t value = 0xcbf29ce484222325;
+  constexpr void add(uint64_t x) {
+    for (int i = 0; i < 8; ++i, x >>= 8) value = (value ^ (x & 0xff)) * 0x100000001b3;
+  }
+};
+
+struct AnyField {
+  Hash* hash;
+  template <class T>
+  constexpr operator T() const {
+    hash->add(sizeof(T));
+    hash->add(std::is_pointer_v<T> | std::is_floating_point_v<T> << 1 | std::is_signed_v<T> << 2);
+    return T{};
+  }
+};
+
+template <class T, size_t... I>
+constexpr bool has_fields(std::index_sequence<I...>) {
+  return requires(AnyField any) { T{(static_cast<void>(I), any)...}; };
+}
+
+template <class T, size_t kCount = 1>
+constexpr void add_fields(Hash* hash) {
+  static_assert(kCount < 64, "Args are plain structs of fewer fields");
+  if constexpr (has_fields<T>(std::make_index_sequence<kCount + 1>{})) {
+    add_fields<T, kCount + 1>(hash);
+  } else {
+    [hash]<size_t... I>(std::index_sequence<I...>) {
+      static_cast<void>(T{(static_cast<void>(I), AnyField{hash})...});
+    }(std::make_index_sequence<kCount>{});
+    hash->add(sizeof(T));
+  }
+}
+
+struct AnyKernel {
+  Hash* hash;
+  template <class Args>
+  constexpr operator Kernel<Args>() const {
+    add_fields<Args>(hash);
+    return nullptr;
+  }
+};
+
+constexpr uint64_t hash_kernels() {
+  Hash hash;
+  [&hash]<size_t... I>(std::index_sequence<I...>) {
+    static_cast<void>(Kernels{(static_cast<void>(I), AnyKernel{&hash})...});
+  }(std::make_index_sequence<sizeof(Kernels) / sizeof(Kernel<FillArgs>)>{});
+  add_fields<Slice>(&hash);
+  add_fields<TensorChunk>(&hash);
+  add_fields<OptimState>(&hash);
+  add_fields<RngDraw>(&hash);
+  return hash.value;
+}
+
+}  // namespace layout
+
+inline constexpr uint64_t kLayoutHash = layout::hash_kernels();
+
+// Why `library` cannot serve this build, or null if it can.
+constexpr const char* mismatch(const CudaLibrary& library) {
+  if (library.abi_version != kCudaAbiVersion) return "another ABI version";
+  if (library.library_size != sizeof(CudaLibrary)) return "another CudaLibrary";
+  if (library.kernels_size != sizeof(Kernels)) return "another number of kernels";
+  if (library.layout_hash != kLayoutHash) return "other kernel arguments";
+  return nullptr;
+}
+
+}  // namespace fastnn
+
+// The one symbol of the library.
+extern "C" const fastnn::CudaLibrary* fastnn_cuda_library();

@@ -1,0 +1,278 @@
+// The scheduler of the emulator: runs the blocks of a launch one after the other, and the threads of
+// a block as fibers between one meeting point (barrier, shuffle, vote) and the next. Invariant:
+// threads that meet must stand at the same line, all of them; anything else is an error that names
+// both lines, never a hang.
+#include "emulator.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "emulator_fiber.h"
+#include "emulator_runtime.h"
+
+namespace fastnn::emulator {
+namespace {
+
+// The order of blocks and of threads: forward, reverse, or drawn anew for each round.
+class Schedule {
+ public:
+  Schedule() {
+    const char* name = std::getenv("FASTNN_EMULATOR_SCHEDULE");
+    const std::string text = name != nullptr ? name : "forward";
+    if (text.starts_with("random:")) {
+      kind_ = kRandom;
+      random_ = std::strtoull(text.c_str() + 7, nullptr, 10) * 0x9E3779B97F4A7C15 + 1;
+    } else if (text == "reverse") {
+      kind_ = kReverse;
+    } else if (text != "forward") {
+      std::fprintf(stderr, "FASTNN_EMULATOR_SCHEDULE: expected forward, reverse or random:SEED, got '%s'\n",
+                   name);
+      std::abort();
+    }
+  }
+  void order(std::vector<uint32_t>* items) {
+    if (kind_ == kForward) return;
+    if (kind_ == kReverse) return std::sort(items->rbegin(), items->rend());
+    for (size_t i = items->size(); i > 1; --i) std::swap((*items)[i - 1], (*items)[next() % i]);
+  }
+
+ private:
+  uint64_t next() {  // xorshift64*
+    random_ ^= random_ >> 12, random_ ^= random_ << 25, random_ ^= random_ >> 27;
+    return (random_ * 0x2545F4914F6CDD1D) >> 16;
+  }
+  enum { kForward, kReverse, kRandom } kind_ = kForward;
+  uint64_t random_ = 1;
+};
+
+struct Thread {
+  Fiber* fiber = nullptr;  // null before the first step and after the last one
+  bool done = false;
+  Wait wait;
+};
+
+std::string text_of(uint32_t thread, const Wait& wait) {
+  const std::string file = wait.where.file_name();
+  return "thread " + std::to_string(thread) + " at " + file.substr(file.rfind('/') + 1) + ":" +
+         std::to_string(wait.where.line());
+}
+bool same_place(const Location& a, const Location& b) {
+  return a.line() == b.line() && a.column() == b.column() &&
+         std::strcmp(a.file_name(), b.file_name()) == 0;
+}
+
+class Block {
+ public:
+  // Runs one block to its end; returns an error text, empty if all is well.
+  std::string run(dim3 block, const std::function<void()>& body, Schedule* schedule) {
+    body_ = &body;
+    dim_ = block;
+    threads_.assign(block.x * block.y * block.z, Thread());
+    order_.resize(threads_.size());
+    std::iota(order_.begin(), order_.end(), 0);
+    next_fresh_ = 0;
+    schedule->order(&order_);
+    const std::string error = rounds(schedule);
+    if (!error.empty()) {  // the fibers in flight are lost: their stacks are used again
+      idle_.clear();
+      for (auto& fiber : fibers_) fiber->start(&Block::work), idle_.push_back(fiber.get());
+    }
+    return error;
+  }
+
+  const Wait& wait(const Wait& request) {
+    Thread& thread = threads_[current_];
+    thread.wait = request;
+    const uint32_t index = current_;
+    thread.fiber->yield();
+    return threads_[index].wait;
+  }
+
+ private:
+  std::string rounds(Schedule* schedule) {
+    while (next_fresh_ < order_.size()) resume(idle_fiber(), nullptr);
+    for (;;) {
+      std::vector<uint32_t> ready = release();
+      if (ready.empty()) return blocked();
+      schedule->order(&ready);
+      for (const uint32_t t : ready) {
+        enter(t);
+        resume(threads_[t].fiber, &threads_[t]);
+      }
+    }
+  }
+
+  Fiber* idle_fiber() {
+    if (idle_.empty()) {
+      fibers_.push_back(std::make_unique<Fiber>());
+      fibers_.back()->start(&Block::work);
+      idle_.push_back(fibers_.back().get());
+    }
+    Fiber* fiber = idle_.back();
+    idle_.pop_back();
+    return fiber;
+  }
+  void resume(Fiber* fiber, const Thread* thread) {
+    running_ = fiber;
+    if (thread == nullptr || !thread->done) fiber->resume();
+  }
+
+  // The life of a fiber: it takes fresh threads and runs them, one after the other, until one of
+  // them has to wait. So a kernel without barriers costs one switch per block.
+  static void work() {
+    Block& self = block();
+    self.running_->arrived();
+    for (;;) {
+      Fiber* fiber = self.running_;
+      while (self.next_fresh_ < self.order_.size()) {
+        const uint32_t index = self.order_[self.next_fresh_++];
+        self.threads_[index].fiber = fiber;
+        self.enter(index);
+        (*self.body_)();
+        self.threads_[self.current_].done = true;
+        self.threads_[self.current_].fiber = nullptr;
+      }
+      self.idle_.push_back(fiber);
+      fiber->yield();
+    }
+  }
+  void enter(uint32_t index) {
+    current_ = index;
+    threadIdx = {index % dim_.x, index / dim_.x % dim_.y, index / dim_.x / dim_.y};
+  }
+
+  // The threads that may go on, since all they have to meet have come.
+  std::vector<uint32_t> release() {
+    std::vector<uint32_t> ready;
+    for (uint32_t warp = 0; warp < threads_.size(); warp += 32) release_warp(warp, &ready);
+    if (ready.empty() && all_at_barrier()) {
+      ready.resize(threads_.size());
+      std::iota(ready.begin(), ready.end(), 0);
+    }
+    return ready;
+  }
+
+  // A thread that has returned does not count for a shuffle, as on the device.
+  void release_warp(uint32_t warp, std::vector<uint32_t>* ready) {
+    const uint32_t lanes = std::min<uint32_t>(32, static_cast<uint32_t>(threads_.size()) - warp);
+    uint32_t checked = 0, go = 0;
+    for (uint32_t lane = 0; lane < lanes; ++lane) {
+      const Thread& thread = threads_[warp + lane];
+      if (thread.done || thread.wait.kind != Wait::kWarp || (checked >> lane & 1) != 0) continue;
+      const uint32_t mask = thread.wait.mask;
+      checked |= mask;
+      bool complete = (mask >> lane & 1) != 0;
+      for (uint32_t l = 0; l < lanes; ++l) {
+        const Thread& other = threads_[warp + l];
+        if ((mask >> l & 1) == 0 || other.done) continue;
+        complete = complete && other.wait.kind == Wait::kWarp && other.wait.mask == mask &&
+                   same_place(other.wait.where, thread.wait.where);
+      }
+      if (complete) go |= mask, meet(warp, lanes, mask);
+    }
+    for (uint32_t lane = 0; lane < lanes; ++lane)
+      if ((go >> lane & 1) != 0 && !threads_[warp + lane].done) ready->push_back(warp + lane);
+  }
+
+  void meet(uint32_t warp, uint32_t lanes, uint32_t mask) {
+    uint32_t ballot = 0;
+    const auto present = [&](uint32_t l) {
+      return l < lanes && (mask >> l & 1) != 0 && !threads_[warp + l].done;
+    };
+    for (uint32_t l = 0; l < lanes; ++l)
+      if (present(l) && threads_[warp + l].wait.value != 0) ballot |= 1u << l;
+    for (uint32_t l = 0; l < lanes; ++l) {
+      if (!present(l)) continue;
+      Wait& wait = threads_[warp + l].wait;
+      // The value of a lane that is not there is undefined.
+      wait.result = present(wait.source) ? threads_[warp + wait.source].wait.value : ~uint64_t{0};
+      wait.ballot = ballot;
+    }
+  }
+
+  bool all_at_barrier() const {
+    return std::all_of(threads_.begin(), threads_.end(), [this](const Thread& t) {
+      return !t.done && t.wait.kind == Wait::kBlock &&
+             same_place(t.wait.where, threads_.front().wait.where);
+    });
+  }
+
+  // Nobody can go on: all have returned, or they wait for each other.
+  std::string blocked() const {
+    uint32_t waiting = 0;
+    while (waiting < threads_.size() && threads_[waiting].done) ++waiting;
+    if (waiting == threads_.size()) return "";
+    const Wait& wait = threads_[waiting].wait;
+    const std::string what = std::string(wait.kind == Wait::kBlock ? "__syncthreads" : "warp operation") +
+                             ": divergent: " + text_of(waiting, wait);
+    for (uint32_t t = 0; t < threads_.size(); ++t) {
+      if (threads_[t].done && wait.kind == Wait::kBlock)
+        return what + " waits for thread " + std::to_string(t) + ", which has returned";
+      const bool meets = !threads_[t].done && threads_[t].wait.kind == wait.kind &&
+                         threads_[t].wait.mask == wait.mask &&
+                         same_place(threads_[t].wait.where, wait.where);
+      if (!threads_[t].done && !meets) return what + " waits for " + text_of(t, threads_[t].wait);
+    }
+    return what + " does not take part itself";
+  }
+
+ public:
+  static Block& block() {
+    static Block block;
+    return block;
+  }
+
+ private:
+  const std::function<void()>* body_ = nullptr;
+  dim3 dim_;
+  std::vector<Thread> threads_;
+  std::vector<uint32_t> order_;
+  size_t next_fresh_ = 0;
+  uint32_t current_ = 0;
+  Fiber* running_ = nullptr;
+  std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<Fiber*> idle_;
+};
+
+std::mutex mutex;  // one launch at a time: threadIdx and the fibers are shared
+uint64_t serial = 0;
+std::unique_ptr<char[]> dynamic_memory;
+
+}  // namespace
+
+const Wait& wait(const Wait& request) { return Block::block().wait(request); }
+void* dynamic_shared() { return dynamic_memory.get(); }
+uint64_t block_serial() { return serial; }
+
+std::string run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > 1024 || grid.x == 0 || grid.x > 0x7fffffff || grid.y > 65535 ||
+      grid.z > 65535 || grid.y * grid.z == 0 || shared_bytes > (227 << 10))
+    return "invalid configuration argument";
+  Schedule schedule;
+  std::vector<uint32_t> blocks(size_t{grid.x} * grid.y * grid.z);
+  std::iota(blocks.begin(), blocks.end(), 0);
+  schedule.order(&blocks);
+  gridDim = grid;
+  blockDim = block;
+  for (const uint32_t b : blocks) {
+    blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
+    ++serial;
+    if (shared_bytes != 0) {
+      dynamic_memory = std::make_unique<char[]>(shared_bytes);
+      std::memset(dynamic_memory.get(), 0xff, shared_bytes);
+    }
+    std::string error = Block::block().run(block, body, &schedule);
+    if (!error.empty()) return error;
+  }
+  return "";
+}
+
+}  // namespace fastnn::emulator

@@ -1,0 +1,218 @@
+// The emulator's half of the runtime API: memory, streams and graphs. A launch runs at once, unless
+// its stream is being captured, or FASTNN_EMULATOR_LAZY=1 lets work wait until the host synchronises:
+// so host code that reads a result or frees an input too early is found without a GPU. Invariant:
+// like the device, copies from pageable host memory read their source before the call returns.
+#include "emulator_runtime.h"
+
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace fastnn::emulator {
+
+using Work = std::function<void()>;
+
+struct Graph {
+  std::vector<Work> work;
+};
+
+struct Stream {
+  std::vector<Work> queue;       // lazy mode
+  std::unique_ptr<Graph> graph;  // while capturing
+};
+
+namespace {
+
+Stream default_stream;
+std::recursive_mutex mutex;
+std::map<void*, size_t> live;  // device memory: what may be freed and copied
+
+struct LastError {
+  cudaError_t code = cudaSuccess;
+  std::string text;
+};
+thread_local LastError last_error;
+
+cudaError_t fail(cudaError_t code, const std::string& text) {
+  if (last_error.code == cudaSuccess) last_error = {code, text};
+  return code;
+}
+
+bool lazy() {
+  const char* value = std::getenv("FASTNN_EMULATOR_LAZY");
+  return value != nullptr && value[0] == '1';
+}
+Stream& of(void* stream) {
+  return stream != nullptr ? *static_cast<Stream*>(stream) : default_stream;
+}
+
+void submit(void* stream, Work work) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  Stream& to = of(stream);
+  if (to.graph != nullptr) return to.graph->work.push_back(std::move(work));
+  if (lazy()) return to.queue.push_back(std::move(work));
+  work();
+}
+
+cudaError_t drain(Stream* stream) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const std::vector<Work> queue = std::move(stream->queue);
+  stream->queue.clear();
+  for (const Work& work : queue) work();
+  return last_error.code;
+}
+
+}  // namespace
+
+void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, std::function<void()> body) {
+  submit(stream, [=, body = std::move(body)] {
+    const std::string error = run(grid, block, shared_bytes, body);
+    if (!error.empty()) fail(cudaErrorLaunchFailure, "emulator: " + error);
+  });
+}
+
+}  // namespace fastnn::emulator
+
+using namespace fastnn::emulator;
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t code = last_error.code;
+  last_error.code = cudaSuccess;
+  return code;
+}
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorLaunchFailure: return last_error.text.c_str();
+    default: return last_error.text.empty() ? "invalid argument" : last_error.text.c_str();
+  }
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice, "invalid device ordinal");
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  *properties = {"fastnn emulator", 9, 0, 2, size_t{4} << 30};
+  return cudaSetDevice(device);
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int device) {
+  *value = 2;
+  return cudaSetDevice(device);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new Stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const cudaError_t code = drain(stream);
+  delete stream;
+  return code;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  Stream& s = of(stream);
+  if (s.graph != nullptr)
+    return fail(cudaErrorInvalidValue, "operation not permitted when stream is capturing");
+  return drain(&s);
+}
+
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
+  *pool = &live;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
+
+cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
+  if (of(stream).graph != nullptr)
+    return fail(cudaErrorInvalidValue, "emulator: memory allocated while capturing");
+  // Not rounded up, so that AddressSanitizer sees the first byte past the end.
+  if (bytes > size_t{1} << 40 || posix_memalign(memory, 256, bytes != 0 ? bytes : 1) != 0)
+    return fail(cudaErrorMemoryAllocation, "out of memory");
+  std::memset(*memory, 0xff, bytes);
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  live[*memory] = bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const auto found = live.find(memory);
+  if (found == live.end()) return fail(cudaErrorInvalidValue, "emulator: freed twice, or not device memory");
+  const size_t bytes = found->second;
+  live.erase(found);
+  submit(stream, [memory, bytes] {
+    std::memset(memory, 0xff, bytes);  // a use after this reads NaN even without AddressSanitizer
+    std::free(memory);
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (posix_memalign(memory, 256, bytes != 0 ? bytes : 1) != 0)
+    return fail(cudaErrorMemoryAllocation, "out of memory");
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  if (kind == cudaMemcpyHostToDevice && of(stream).graph == nullptr && lazy()) {
+    auto staged = std::make_shared<std::vector<char>>(bytes);
+    std::memcpy(staged->data(), from, bytes);
+    submit(stream, [=] { std::memcpy(to, staged->data(), bytes); });
+  } else {
+    submit(stream, [=] { std::memmove(to, from, bytes); });
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream) {
+  if (bytes != 0) submit(stream, [=] { std::memset(to, byte, bytes); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (stream == nullptr) return fail(cudaErrorInvalidValue, "the default stream cannot be captured");
+  drain(stream);
+  stream->graph = std::make_unique<Graph>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = stream != nullptr ? stream->graph.release() : nullptr;
+  return *graph != nullptr ? cudaSuccess : fail(cudaErrorInvalidValue, "the stream is not capturing");
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned) {
+  *executable = new Graph(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  submit(stream, [work = executable->work] {
+    for (const Work& item : work) item();
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}

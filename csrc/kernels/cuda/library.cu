@@ -1,0 +1,199 @@
+// The CUDA library behind its C ABI: the tables of all dtypes, and the functions of abi.h over the
+// runtime API. Invariant: nothing here waits for the device, but for stream_synchronize.
+#include <cstdio>
+#include <cstring>
+
+#include "abi.h"
+#include "port.h"
+
+namespace fastnn {
+
+extern const Kernels kernels_cuda_float, kernels_cuda_bf16, kernels_cuda_f16;  // table.cu
+
+namespace {
+
+// ---- errors --------------------------------------------------------------------------------------
+thread_local char error_text[512];  // of the first failure that has not been taken
+
+CudaCode fail(CudaCode code, const char* text) {
+  if (error_text[0] == '\0') std::snprintf(error_text, sizeof error_text, "%s", text);
+  return code;
+}
+CudaCode check(cudaError_t error) {
+  if (error == cudaSuccess) return kCudaOk;
+  const CudaCode code =
+      fail(error == cudaErrorMemoryAllocation ? kCudaOutOfMemory : kCudaError, cudaGetErrorString(error));
+  cudaGetLastError();  // reported here, so not again by take_error()
+  return code;
+}
+const char* take_error() {
+  check(cudaGetLastError());
+  thread_local char taken[sizeof error_text];
+  std::memcpy(taken, error_text, sizeof taken);
+  error_text[0] = '\0';
+  return taken[0] != '\0' ? taken : nullptr;
+}
+
+// ---- devices -------------------------------------------------------------------------------------
+CudaCode device_count(int32_t* count) {
+  int driver = 0, devices = 0;
+  *count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error == cudaSuccess && devices > 0) {
+    *count = devices;
+    return kCudaOk;
+  }
+  cudaGetLastError();
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    return fail(kCudaError, "no NVIDIA driver was found");
+#ifdef CUDART_VERSION
+  if (driver < CUDART_VERSION / 1000 * 1000) {
+    char text[160];
+    std::snprintf(text, sizeof text, "the NVIDIA driver is too old: it supports CUDA %d.%d, fastnn needs %d.0",
+                  driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
+    return fail(kCudaError, text);
+  }
+#endif
+  return fail(kCudaError, error == cudaSuccess ? "no CUDA device was found" : cudaGetErrorString(error));
+}
+
+CudaCode device_info(int32_t device, CudaDevice* info) {
+  cudaDeviceProp properties;
+  const CudaCode code = check(cudaGetDeviceProperties(&properties, device));
+  if (code != kCudaOk) return code;
+  *info = {};
+  std::snprintf(info->name, sizeof info->name, "%s", properties.name);
+  info->major = properties.major;
+  info->minor = properties.minor;
+  info->multiprocessors = properties.multiProcessorCount;
+  info->memory_bytes = static_cast<int64_t>(properties.totalGlobalMem);
+  int driver = 0;
+  const CudaCode driver_code = check(cudaDriverGetVersion(&driver));
+  info->driver = driver;
+  return driver_code;
+}
+
+CudaCode current_pool(cudaMemPool_t* pool) {
+  int device = 0;
+  const CudaCode code = check(cudaGetDevice(&device));
+  return code != kCudaOk ? code : check(cudaDeviceGetDefaultMemPool(pool, device));
+}
+
+// By default the pool gives memory back at each synchronisation, and asks for it again.
+CudaCode set_device(int32_t device) {
+  cudaMemPool_t pool;
+  CudaCode code = check(cudaSetDevice(device));
+  if (code == kCudaOk) code = current_pool(&pool);
+  uint64_t keep = ~uint64_t{0};
+  return code != kCudaOk ? code : check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
+}
+
+// ---- streams, memory, graphs ---------------------------------------------------------------------
+cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+CudaCode stream_create(void** stream) {
+  return check(cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking));
+}
+CudaCode stream_destroy(void* stream) { return check(cudaStreamDestroy(as_stream(stream))); }
+CudaCode stream_synchronize(void* stream) { return check(cudaStreamSynchronize(as_stream(stream))); }
+
+CudaCode alloc(void** memory, int64_t bytes, void* stream) {
+  return check(cudaMallocAsync(memory, static_cast<size_t>(bytes > 0 ? bytes : 1), as_stream(stream)));
+}
+CudaCode free_memory(void* memory, void* stream) {
+  return memory == nullptr ? kCudaOk : check(cudaFreeAsync(memory, as_stream(stream)));
+}
+CudaCode trim() {
+  cudaMemPool_t pool;
+  const CudaCode code = current_pool(&pool);
+  return code != kCudaOk ? code : check(cudaMemPoolTrimTo(pool, 0));
+}
+CudaCode host_alloc(void** memory, int64_t bytes) {
+  return check(cudaMallocHost(memory, static_cast<size_t>(bytes > 0 ? bytes : 1)));
+}
+CudaCode host_free(void* memory) { return check(cudaFreeHost(memory)); }
+
+template <cudaMemcpyKind kKind>
+CudaCode copy(void* to, const void* from, int64_t bytes, void* stream) {
+  if (bytes <= 0) return kCudaOk;
+  return check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kKind, as_stream(stream)));
+}
+CudaCode fill_bytes(void* to, int32_t byte, int64_t bytes, void* stream) {
+  if (bytes <= 0) return kCudaOk;
+  return check(cudaMemsetAsync(to, byte, static_cast<size_t>(bytes), as_stream(stream)));
+}
+
+CudaCode capture_begin(void* stream) {
+  return check(cudaStreamBeginCapture(as_stream(stream), cudaStreamCaptureModeThreadLocal));
+}
+CudaCode capture_end(void* stream, void** graph) {
+  cudaGraph_t recorded;
+  CudaCode code = check(cudaStreamEndCapture(as_stream(stream), &recorded));
+  if (code != kCudaOk) return code;
+  code = check(cudaGraphInstantiate(reinterpret_cast<cudaGraphExec_t*>(graph), recorded, 0));
+  cudaGraphDestroy(recorded);
+  return code;
+}
+CudaCode graph_launch(void* graph, void* stream) {
+  return check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), as_stream(stream)));
+}
+CudaCode graph_destroy(void* graph) {
+  return check(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
+}
+
+#ifndef FASTNN_VERSION
+#define FASTNN_VERSION "unknown"
+#endif
+#define FASTNN_TEXT2(x) #x
+#define FASTNN_TEXT(x) FASTNN_TEXT2(x)
+#ifdef FASTNN_EMULATOR
+constexpr bool kEmulated = true;
+constexpr const char* kBuild = "emulator";
+#else
+constexpr bool kEmulated = false;
+constexpr const char* kBuild =
+    "nvcc " FASTNN_TEXT(__CUDACC_VER_MAJOR__) "." FASTNN_TEXT(__CUDACC_VER_MINOR__);
+#endif
+
+const CudaLibrary& library() {
+  // In the order of DType. Copied here, since other files' values are no constant expressions.
+  static const KernelTable table = {kernels_cuda_float, kernels_cuda_bf16, kernels_cuda_f16, {}};
+  static const CudaLibrary library = {
+      .abi_version = kCudaAbiVersion,
+      .library_size = sizeof(CudaLibrary),
+      .kernels_size = sizeof(Kernels),
+      .layout_hash = kLayoutHash,
+      .build = kBuild,
+      .version = FASTNN_VERSION,
+      .emulated = kEmulated,
+      .kernels = &table,
+      .take_error = take_error,
+      .device_count = device_count,
+      .device_info = device_info,
+      .set_device = set_device,
+      .stream_create = stream_create,
+      .stream_destroy = stream_destroy,
+      .stream_synchronize = stream_synchronize,
+      .alloc = alloc,
+      .free = free_memory,
+      .trim = trim,
+      .host_alloc = host_alloc,
+      .host_free = host_free,
+      .copy_to_device = copy<cudaMemcpyHostToDevice>,
+      .copy_to_host = copy<cudaMemcpyDeviceToHost>,
+      .copy_on_device = copy<cudaMemcpyDeviceToDevice>,
+      .fill_bytes = fill_bytes,
+      .capture_begin = capture_begin,
+      .capture_end = capture_end,
+      .graph_launch = graph_launch,
+      .graph_destroy = graph_destroy,
+  };
+  return library;
+}
+
+}  // namespace
+}  // namespace fastnn
+
+extern "C" __attribute__((visibility("default"))) const fastnn::CudaLibrary* fastnn_cuda_library() {
+  return &fastnn::library();
+}

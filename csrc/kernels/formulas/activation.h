@@ -1,0 +1,192 @@
+// Activations: each forward next to its derivative, one functor each, and the list of them that
+// everything else iterates. fwd(x, a) is the value, bwd(dy, s, a) = dy * f'(x), where s is the
+// input or the output of fwd as kSaved says, and `a` is the activation's one parameter (kDefault
+// where the caller gives none; unused by most). Invariants: NaN in x, s or dy gives NaN; infinite x
+// gives the limit; bounds are in docs/results/ulp_sweep.md.
+#pragma once
+
+#include "../primitives.h"
+
+namespace fastnn {
+namespace {
+
+enum class Saved : uint8_t { kInput, kOutput };
+
+// y = x
+struct Identity {
+  static constexpr const char* kName = "identity";
+  static constexpr Saved kSaved = Saved::kOutput;
+  static constexpr float kDefault = 0.f;
+  FASTNN_FN static float fwd(float x, float) { return x; }
+  FASTNN_FN static float bwd(float dy, float, float) { return dy; }
+};
+
+// y = max(x, 0), with relu(-0) = +0 and slope 0 at 0. The output has the sign that backward needs.
+struct Relu {
+  static constexpr const char* kName = "relu";
+  static constexpr Saved kSaved = Saved::kOutput;
+  static constexpr float kDefault = 0.f;
+  FASTNN_FN static float fwd(float x, float) { return x <= 0.f ? 0.f : x; }
+  FASTNN_FN static float bwd(float dy, float y, float) {
+    const float dead =
+        (dy != dy) | (y != y) ? kNaN : 0.f;  // not 0 * dy, which is NaN for an infinite dy
+    return y > 0.f ? dy : dead;
+  }
+};
+
+// y = x > 0 ? x : a x. Input saved: for a < 0 the output does not tell the branch. Slope a at 0.
+struct LeakyRelu {
+  static constexpr const char* kName = "leaky_relu";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 0.01f;
+  FASTNN_FN static float fwd(float x, float a) { return x > 0.f ? x : a * x; }
+  FASTNN_FN static float bwd(float dy, float x, float a) {
+    const float dx = x > 0.f ? dy : a * dy;
+    return x != x ? x : dx;
+  }
+};
+
+// y = x > 0 ? x : a (e^x - 1). Input saved: for a <= 0 the output does not tell the branch.
+struct Elu {
+  static constexpr const char* kName = "elu";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 1.f;
+  FASTNN_FN static float fwd(float x, float a) { return x > 0.f ? x : a * expm1(x); }
+  FASTNN_FN static float bwd(float dy, float x, float a) {
+    return dy * (x > 0.f ? 1.f : a * exp(x));
+  }
+};
+
+// Self-normalizing networks (Klambauer et al. 2017): y = scale (x > 0 ? x : alpha (e^x - 1)).
+struct Selu {
+  static constexpr const char* kName = "selu";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 0.f;
+  static constexpr float kScale = 1.0507009873554804934f;
+  static constexpr float kScaleAlpha = 1.7580993408473768600f;
+  FASTNN_FN static float fwd(float x, float) {
+    return x > 0.f ? kScale * x : kScaleAlpha * expm1(x);
+  }
+  FASTNN_FN static float bwd(float dy, float x, float) {
+    return dy * (x > 0.f ? kScale : kScaleAlpha * exp(x));
+  }
+};
+
+// y = 1 / (1 + e^-x); y' = e / (1 + e)^2 with e = e^-|x|. Input saved: y (1 - y) has no digits left
+// once y rounds to 1.
+struct Sigmoid {
+  static constexpr const char* kName = "sigmoid";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 0.f;
+  FASTNN_FN static float fwd(float x, float) { return sigmoid(x); }
+  FASTNN_FN static float bwd(float dy, float x, float) {
+    const float e = exp(-abs(x));
+    return dy * (e / mad(e, 2.f + e, 1.f));
+  }
+};
+
+// y = tanh x; y' = 4 e / (1 + e)^2 with e = e^-2|x|. Input saved, as for Sigmoid. 4 e is scaled as
+// one number, so that a denormal one is rounded once.
+struct Tanh {
+  static constexpr const char* kName = "tanh";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 0.f;
+  FASTNN_FN static float fwd(float x, float) { return tanh(x); }
+  FASTNN_FN static float bwd(float dy, float x, float) {
+    const Reduced r = reduce(at_least(-2.f * abs(x), -106.f));
+    const float e4 = scale2(mad(4.f, expm1_poly(r.r), 4.f), r.n);
+    const float e = 0.25f * e4;
+    return dy * (e4 / mad(e, 2.f + e, 1.f));
+  }
+};
+
+// y = log(1 + e^(a x)) / a for a > 0; y' = sigmoid(a x).
+struct Softplus {
+  static constexpr const char* kName = "softplus";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 1.f;
+  FASTNN_FN static float fwd(float x, float a) {
+    return mad(log1p_exp_neg(abs(a * x)), 1.f / a, at_least(x, 0.f));
+  }
+  FASTNN_FN static float bwd(float dy, float x, float a) { return dy * sigmoid(a * x); }
+};
+
+// d/dx [x sigmoid(z(x))] = s + g s (1 - s), with s = sigmoid(z) and g = x z'(x), for |z| < 150.
+FASTNN_FN float gate_slope(float z, float g) {
+  const float e = exp(-abs(z));
+  const float r = 1.f / (1.f + e);
+  return mad(g * e, r * r, z < 0.f ? e * r : r);
+}
+
+// Swish: y = x sigmoid(a x). Past z = -128 the result is 0 whatever x is.
+struct Silu {
+  static constexpr const char* kName = "silu";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 1.f;
+  FASTNN_FN static float fwd(float x, float a) {
+    const float z = a * x;
+    return mul_sigmoid(z < -128.f ? -0.f : x, z);
+  }
+  FASTNN_FN static float bwd(float dy, float x, float a) {
+    const float z = at_most(at_least(a * x, -128.f), 128.f);
+    return dy * gate_slope(z, z);
+  }
+};
+
+// y = x P(X < x) for a normal X, as max(x, 0) - |x| P(X > |x|): no cancellation on either side, and
+// the tail is rounded once. y' = P(X < x) + x e^(-x^2/2) / sqrt(2 pi). Past |x| = 15 the tail is 0.
+struct Gelu {
+  static constexpr const char* kName = "gelu";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 0.f;
+  FASTNN_FN static float fwd(float x, float) {
+    const float t = at_most(abs(x), 15.f);
+    return (x < 0.f ? -0.f : x) - gauss_tail(0.5f, t, t, tail_ratio(t));
+  }
+  FASTNN_FN static float bwd(float dy, float x, float) {
+    constexpr float kInvSqrt2Pi = 3.989423e-01f;
+    const float t = at_most(abs(x), 15.f);
+    const float e = exp(-0.5f * t * t);
+    const Tail m = tail_ratio(t);
+    const float d = e * mad(kInvSqrt2Pi, t, -(m.num / m.den));
+    return dy * (x < 0.f ? -d : 1.f + d);
+  }
+};
+
+// y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) = x sigmoid(z), z = x (c0 + c1 x^2). Where the
+// tail is small, an error of z is magnified by |z|, so forward carries z = hi + lo: `w` is c0 + c1
+// x^2 rounded to 13 bits, `rest` is what is missing.
+struct GeluTanh {
+  static constexpr const char* kName = "gelu_tanh";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 0.f;
+  static constexpr float kC0 = 1.5958251953125f, kC0Lo = -5.6073706e-05f;  // kC0 on a grid of 2^-13
+  static constexpr float kC1 = 7.1354814e-02f, kC1Lo = 2.3988325e-09f;
+  FASTNN_FN static float fwd(float x, float) {
+    constexpr float kGrid = 12288.f;  // adding 1.5 * 2^13 rounds to a multiple of 2^-10
+    const float t = at_most(at_least(x, -12.f), 12.f);
+    const Sum2 t2 = two_product(t, t);
+    const Sum2 c = two_product(kC1, t2.hi);
+    const float w = (mad(kC1, t2.hi, kC0) + kGrid) - kGrid;
+    const float rest = ((kC0 - w) + c.hi) + (c.lo + mad(kC1, t2.lo, mad(kC1Lo, t2.hi, kC0Lo)));
+    const Sum2 z = two_product(t, w);
+    return mul_sigmoid(at_least(x, -12.f), z.hi, mad(t, rest, z.lo));
+  }
+  FASTNN_FN static float bwd(float dy, float x, float) {
+    const float t = at_most(at_least(x, -12.f), 12.f);
+    const float c = kC1 * t * t;
+    const float c0 = kC0 + kC0Lo;
+    return dy * gate_slope(t * (c0 + c), t * mad(3.f, c, c0));
+  }
+};
+
+template <class... A>
+struct ActivationList {
+  static constexpr int kSize = sizeof...(A);
+};
+
+using Activations = ActivationList<Identity, Relu, LeakyRelu, Elu, Selu, Sigmoid, Tanh, Softplus,
+                                   Silu, Gelu, GeluTanh>;
+
+}  // namespace
+}  // namespace fastnn

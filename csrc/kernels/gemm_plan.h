@@ -1,0 +1,93 @@
+// GEMM: its arguments, and how a product is cut into tasks, as pure functions of shape. Neither the
+// number of threads nor the instruction set enters, and every element is summed in the same order
+// on every path, so all plans give the same bits: changing one can only change the speed.
+#pragma once
+#include <cstdint>
+
+namespace fastnn {
+
+// C[m, n] = act(A[m, k] B[k, n] + bias), or act(C + A B + bias) when `accumulate`.
+// Strides are in elements, so a transpose is a swap of two strides. C is row-major, and it is not
+// read unless `accumulate`. C overlaps no input.
+struct GemmArgs {
+  const float *a, *b;
+  float* c;
+  int64_t m, n, k;
+  int64_t a_row, a_col, b_row, b_col, ldc;
+  const float* bias;         // [n], or null
+  float* z;                  // the pre-activation is stored here too, [m, n] with ldc; or null
+  int32_t activation;        // index in Activations; 0 is the identity and costs nothing
+  float activation_param;
+  bool accumulate;
+  float* scratch;            // gemm_plan().scratch floats, 64-byte aligned; may be null if that is 0
+};
+
+// The sum over k: blocks of kGemmKC, each one chain of fma from zero, added to C in order. This is
+// the contract that makes all paths equal, so this constant is part of the results.
+#ifndef XKC
+#define XKC 256
+#endif
+inline constexpr int64_t kGemmKC = XKC;
+// Panels of A are packed in groups of kGemmRows rows, those of B in groups of kGemmCols columns.
+// Every instruction set's register tile divides them.
+inline constexpr int64_t kGemmRows = 24, kGemmCols = 192;
+// One task of gemm_pack packs this many rows of A, or columns of B, of one k block.
+inline constexpr int64_t kGemmPackRows = 96, kGemmPackCols = 192;
+// The largest tile of C that one task of gemm_packed computes: with kGemmKC, its panels fit in L2.
+#ifndef XMC
+#define XMC 192
+#define XNC 384
+#endif
+inline constexpr int64_t kGemmMC = XMC, kGemmNC = XNC;
+// The same of gemm_small, which keeps one strip of B on its stack.
+inline constexpr int64_t kGemmSmallMC = 192, kGemmSmallNC = 192;
+
+// `size` items in `parts` nearly equal, consecutive ranges of whole units.
+struct GemmCut {
+  int64_t size, unit, parts;
+  constexpr int64_t begin(int64_t part) const {
+    const int64_t at = (size + unit - 1) / unit * part / parts * unit;
+    return at < size ? at : size;
+  }
+};
+static constexpr GemmCut gemm_cut(int64_t size, int64_t unit, int64_t largest) {
+  return {size, unit, size > 0 ? (size + largest - 1) / largest : 0};
+}
+
+struct GemmPlan {
+  bool packed;          // launch gemm_pack, then gemm_packed; else gemm_small alone
+  GemmCut pack_a, pack_b;
+  int64_t k_blocks;     // at least 1: an empty product still writes C
+  GemmCut rows, cols;   // of C, over tasks; tasks are numbered row by row
+  int64_t a_block, b_block;  // floats of scratch per k block
+  constexpr int64_t pack_tasks() const {
+    return packed ? (pack_a.parts + pack_b.parts) * k_blocks : 0;
+  }
+  constexpr int64_t tasks() const { return rows.parts * cols.parts; }
+  constexpr int64_t scratch() const { return packed ? (a_block + b_block) * k_blocks : 0; }
+};
+
+// Packing pays when the panels are read often enough: A once per strip of kGemmCols columns of C, B
+// once per kGemmRows rows.
+static constexpr bool gemm_packs(int64_t m, int64_t n, int64_t k) {
+  return m >= 96 && n >= 96 && k >= 64 && m * n * k > 200 * 200 * 200;
+}
+
+static constexpr GemmPlan gemm_plan_as(bool packed, int64_t m, int64_t n, int64_t k) {
+  GemmPlan plan{};
+  plan.packed = packed;
+  plan.k_blocks = k > 0 ? (k + kGemmKC - 1) / kGemmKC : 1;
+  plan.pack_a = gemm_cut(m, kGemmRows, kGemmPackRows);
+  plan.pack_b = gemm_cut(n, kGemmCols, kGemmPackCols);
+  plan.rows = gemm_cut(m, kGemmRows, packed ? kGemmMC : kGemmSmallMC);
+  plan.cols = gemm_cut(n, kGemmCols, packed ? kGemmNC : kGemmSmallNC);
+  plan.a_block = (m + kGemmRows - 1) / kGemmRows * kGemmRows * kGemmKC;
+  plan.b_block = (n + kGemmCols - 1) / kGemmCols * kGemmCols * kGemmKC;
+  return plan;
+}
+
+static constexpr GemmPlan gemm_plan(int64_t m, int64_t n, int64_t k) {
+  return gemm_plan_as(gemm_packs(m, n, k), m, n, k);
+}
+
+}  // namespace fastnn

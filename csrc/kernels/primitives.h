@@ -1,0 +1,320 @@
+// The scalar primitives every formula is made of: bit casts, bf16, min/max and the elementary
+// functions on float. Invariants: no branches, tables, libm or intrinsics (selects only), so a
+// plain loop around any of them vectorises and the same text runs on CUDA; right for all 2^32
+// inputs, denormals included (tools/ulp_sweep.cc). Wherever the rounding of a*b+c matters it is
+// written mad(a, b, c), so that every ISA with FMA gives the same bits. Coefficients are minimax
+// fits, rounded to float one at a time with the rest refitted.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifdef __CUDACC__
+#define FASTNN_FN __host__ __device__ __forceinline__
+#else
+#define FASTNN_FN [[gnu::always_inline]] inline
+#endif
+
+namespace fastnn {
+namespace {
+
+constexpr float kInf = __builtin_inff();
+constexpr float kNaN = __builtin_nanf("");
+
+// ---- Bits
+// -----------------------------------------------------------------------------------------------------------
+
+struct bf16 {
+  uint16_t bits;
+};
+
+FASTNN_FN int32_t to_bits(float x) {
+  int32_t i;
+  memcpy(&i, &x, sizeof i);
+  return i;
+}
+
+FASTNN_FN float from_bits(int32_t i) {
+  float x;
+  memcpy(&x, &i, sizeof x);
+  return x;
+}
+
+FASTNN_FN float to_float(float x) { return x; }
+
+FASTNN_FN float to_float(bf16 x) { return from_bits(static_cast<int32_t>(uint32_t{x.bits} << 16)); }
+
+template <class T>
+FASTNN_FN T from_float(float x);
+
+template <>
+FASTNN_FN float from_float<float>(float x) {
+  return x;
+}
+
+// Nearest, ties to even. The carry of the rounding may overflow to inf, as it should; a NaN must
+// not join in (its payload could carry into inf or into -0), so it is truncated and made quiet
+// instead.
+template <>
+FASTNN_FN bf16 from_float<bf16>(float x) {
+  const uint32_t u = static_cast<uint32_t>(to_bits(x));
+  const uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u);
+  const uint32_t quiet = u | 0x400000u;
+  return bf16{static_cast<uint16_t>((x == x ? rounded : quiet) >> 16)};
+}
+
+FASTNN_FN float abs(float x) { return from_bits(to_bits(x) & 0x7fffffff); }
+
+FASTNN_FN float copysign(float magnitude, float sign) {
+  return from_bits((to_bits(magnitude) & 0x7fffffff) | (to_bits(sign) & INT32_MIN));
+}
+
+// Unlike the hardware's min and max, a NaN on either side is the result.
+FASTNN_FN float min(float a, float b) { return (a < b) | (a != a) ? a : b; }
+FASTNN_FN float max(float a, float b) { return (a > b) | (a != a) ? a : b; }
+
+// ---- Building blocks
+// ------------------------------------------------------------------------------------------------
+
+// a * b + c: one rounding wherever the hardware has FMA, two where it has not (x86-64-v2).
+FASTNN_FN float mad(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return __fmaf_rn(a, b, c);
+#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// c[0] + c[1] x + c[2] x^2 + ... (Horner; vectorised loops hide its latency).
+FASTNN_FN float poly(float, float c0) { return c0; }
+
+template <class... C>
+FASTNN_FN float poly(float x, float c0, C... rest) {
+  return mad(poly(x, rest...), x, c0);
+}
+
+// Clamps that let NaN through, one instruction each.
+FASTNN_FN float at_least(float x, float lo) { return x < lo ? lo : x; }
+FASTNN_FN float at_most(float x, float hi) { return x > hi ? hi : x; }
+
+// hi + lo == a * b. Without FMA the factors are cut into 12-bit halves, whose products are exact.
+struct Sum2 {
+  float hi, lo;
+};
+
+FASTNN_FN Sum2 two_product(float a, float b) {
+  const float p = a * b;
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return {p, mad(a, b, -p)};
+#else
+  const float ah = from_bits(to_bits(a) & -4096), al = a - ah;
+  const float bh = from_bits(to_bits(b) & -4096), bl = b - bh;
+  return {p, ((ah * bh - p) + ah * bl + al * bh) + al * bl};
+#endif
+}
+
+// a * b + c for |c| < |a * b| and all but one rounding even where there is no FMA; for the few places that need it.
+FASTNN_FN float mad_once(float a, float b, float c) {
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return mad(a, b, c);
+#else
+  const Sum2 p = two_product(a, b);
+  return p.hi + (c + p.lo);
+#endif
+}
+
+// 2^n for -127 <= n <= 127 (n = -127 gives 0).
+FASTNN_FN float pow2(int32_t n) { return from_bits((n + 127) << 23); }
+
+// y 2^n for -250 <= n <= 250: in two steps, of which only the last can round, so denormal results
+// are right.
+FASTNN_FN float scale2(float y, int32_t n) { return y * pow2(n >> 1) * pow2(n - (n >> 1)); }
+
+// x = n ln 2 + r, |r| <= ln(2)/2. Adding 1.5 * 2^23 rounds to an integer and leaves it in the low
+// bits. kLn2Hi has 10 bits, so n * kLn2Hi is exact for |n| < 2^14 and no FMA is needed for an
+// accurate r.
+struct Reduced {
+  float r;
+  int32_t n;
+};
+
+constexpr float kLog2e = 1.442695e+00f;
+constexpr float kLn2 = 6.931472e-01f;
+constexpr float kLn2Hi = 0.693359375f;
+constexpr float kLn2Lo = -2.1219444e-04f;
+
+// The argument is hi + lo; the default is -0 because x + -0 is x to the compiler, and x + 0 is not.
+FASTNN_FN Reduced reduce(float hi, float lo = -0.f) {
+  constexpr float kRound = 12582912.f;
+  const float t = mad(hi + lo, kLog2e, kRound);
+  const float n = t - kRound;
+  const float r = mad(n, -kLn2Hi, hi);
+  return {mad(n, -kLn2Lo, r) + lo, to_bits(t) - to_bits(kRound)};
+}
+
+// e^r - 1 for |r| <= ln(2)/2 as r + r^2 P(r), relative error 2^-26.
+FASTNN_FN float expm1_coeffs(float r) {
+  return poly(r, 4.9999997e-01f, 1.6666545e-01f, 4.1667465e-02f, 8.366424e-03f, 1.3868316e-03f);
+}
+
+FASTNN_FN float expm1_poly(float r) { return mad(r * r, expm1_coeffs(r), r); }
+
+// log(1 + f) - f for 1 + f in [sqrt(1/2), sqrt(2)] as f^2 P(f), relative error 2^-27 of the
+// logarithm.
+FASTNN_FN float log1p_poly(float f) {
+  const float p =
+      poly(f, -4.9999988e-01f, 3.3333325e-01f, -2.500161e-01f, 2.0002005e-01f, -1.6608411e-01f,
+           1.4180854e-01f, -1.3248068e-01f, 1.2912941e-01f, -7.6190524e-02f);
+  return f * f * p;
+}
+
+constexpr int32_t kSqrtHalfBits =
+    0x3f3504f3;  // splits binades at sqrt(1/2), so that log is accurate near 1
+
+// k ln 2 + log(1 + f)
+FASTNN_FN float log_sum(float k, float f) {
+  return mad(k, kLn2Hi, f + mad(k, kLn2Lo, log1p_poly(f)));
+}
+
+// ---- Elementary functions
+// -------------------------------------------------------------------------------------------
+
+FASTNN_FN float sqrt(float x) {
+#ifdef __CUDA_ARCH__
+  return __fsqrt_rn(x);
+#else
+  return __builtin_sqrtf(x);
+#endif
+}
+
+FASTNN_FN float rsqrt(float x) { return 1.f / sqrt(x); }
+
+// e^x = 2^n (1 + q). The clamps are where the result is surely 0 or inf.
+FASTNN_FN float exp(float x) {
+  const Reduced e = reduce(at_most(at_least(x, -104.f), 89.f));
+  return scale2(1.f + expm1_poly(e.r), e.n);
+}
+
+// e^x - 1 = 2^n q + (2^n - 1), with half the scale so that n = 128 does not overflow early.
+FASTNN_FN float expm1(float x) {
+  const Reduced e = reduce(at_most(at_least(x, -20.f), 89.f));
+  const float s = pow2(e.n - 1);
+  const float y = 2.f * mad(s, expm1_poly(e.r), s - 0.5f);
+  return abs(x) < 0x1p-26f ? x : y;
+}
+
+// x = 2^k (1 + f); log x = k ln 2 + log(1 + f). Denormals are scaled into the normal range first.
+FASTNN_FN float log(float x) {
+  const bool tiny = x < 0x1p-126f;
+  const int32_t i = to_bits(tiny ? x * 0x1p23f : x);
+  const int32_t k = (i - kSqrtHalfBits) >> 23;
+  const float f = from_bits(i - (k << 23)) - 1.f;
+  const float y = log_sum(static_cast<float>(tiny ? k - 23 : k), f);
+  const float finite = x < kInf ? y : kInf;
+  return x > 0.f ? finite : (x == 0.f ? -kInf : kNaN);
+}
+
+// 1 + x = 2^k (1 + f) with f = 2^-k x + (2^-k - 1), which does not use the rounded 1 + x and is
+// exact where it has to be.
+FASTNN_FN float log1p(float x) {
+  const int32_t k = (to_bits(1.f + x) - kSqrtHalfBits) >> 23;
+  const float scaled = from_bits(to_bits(x) - (k << 23));
+  const float f = scaled + mad(0.25f, pow2(2 - k), -1.f);
+  const float y = log_sum(static_cast<float>(k), f);
+  const float finite = x < kInf ? y : kInf;
+  const float inside = x > -1.f ? finite : (x == -1.f ? -kInf : kNaN);
+  return x == 0.f ? x : inside;
+}
+
+// y * sigmoid(z + lo) = y / (1 + e^-(z+lo)) with one rounding of the denominator 1 + s + s q and
+// one of the quotient. For s = 2^n >= 2^24 the sum 1 + s is inexact; `lost` is what it dropped.
+// Beyond 2^126 the rest of the power goes into the numerator, so a denormal result is rounded once.
+// Exact 0 for y = 1 and z < -104; see callers for other y.
+FASTNN_FN float mul_sigmoid(float y, float z, float lo = 0.f) {
+  const Reduced e = reduce(at_most(at_least(-z, -88.f), 128.f), -lo);
+  const int32_t n = e.n < 126 ? e.n : 126;
+  const float s = pow2(n);
+  const float s1 = s + 1.f;
+  const float lost = 1.f - (s1 - s);
+  return y * pow2(n - e.n) / (mad(s, expm1_poly(e.r), lost) + s1);
+}
+
+FASTNN_FN float sigmoid(float x) { return mul_sigmoid(1.f, x); }
+
+// Small |x|: x + x^3 P(x^2). Otherwise 1 - 2 / (e^2|x| + 1), which has no cancellation there.
+FASTNN_FN float tanh(float x) {
+  const float t = at_most(abs(x), 10.f);
+  const float t2 = t * t;
+  const float p =
+      poly(t2, -3.33333e-01f, 1.3331936e-01f, -5.3784717e-02f, 2.0798625e-02f, -5.897966e-03f);
+  const float small = mad(t * t2, p, t);
+  const Reduced e = reduce(2.f * t);
+  const float s = pow2(e.n);
+  const float large = 1.f - 2.f / mad(s, expm1_poly(e.r), s + 1.f);
+  return copysign(t < 0.6f ? small : large, x);
+}
+
+// log(1 + e^-t) for t >= 0. With e = e^-t in [0, 1]: k is 0 or 1 and f = e or (e - 1) / 2, both
+// exact.
+FASTNN_FN float log1p_exp_neg(float t) {
+  const Reduced r = reduce(at_least(-t, -104.f));
+  const float e = scale2(1.f + expm1_poly(r.r), r.n);
+  const bool upper = e > 0.41421356f;
+  const float f = upper ? mad(0.5f, e, -0.5f) : e;
+  return (upper ? kLn2 : 0.f) + (f + log1p_poly(f));
+}
+
+// log(1 + e^x) without overflow or cancellation on either side.
+FASTNN_FN float softplus(float x) { return at_least(x, 0.f) + log1p_exp_neg(abs(x)); }
+
+// The upper tail of the normal distribution, P(X > t) = e^(-t^2/2) num / den (1 - lost). The ratio is N / (1 + t (k N + E)),
+// N and E polynomials of positive coefficients (relative error 2^-26.8 on [0, 15]): where t is large the rounding errors
+// of N cancel. `lost` is what the rounding of den dropped, relative to den (its reciprocal is needed to 3 bits only).
+struct Tail {
+  float num, den, lost;
+};
+
+FASTNN_FN Tail tail_ratio(float t) {
+  const float n = poly(t, 0.5f, 4.3812972e-01f, 1.830695e-01f, 4.056479e-02f, 4.10242e-03f);
+  const float e = poly(t, 4.2084426e-01f, 1.03693165e-01f, 1.0140104e-02f, 7.4720347e-06f);
+  const Sum2 tw = two_product(t, mad_once(2.5066f, n, e));
+  const float den = tw.hi + 1.f;
+  const float lost = (tw.hi - (den - 1.f)) + tw.lo;
+  return {n, den, lost * from_bits(0x7ef311c3 - to_bits(den))};
+}
+
+// e^(-c t^2) y num / den for a power of two c: the square is kept to twice the precision (its rounding error would be
+// magnified by c t^2), and so is y num; 1 + q - lost is multiplied in from its smallest part up.
+FASTNN_FN float gauss_tail(float c, float t, float y, Tail m) {
+  const Sum2 sq = two_product(-c * t, t);
+  const Reduced e = reduce(sq.hi, sq.lo);
+  const Sum2 num = two_product(y, m.num);
+  const float small = mad(e.r * e.r, expm1_coeffs(e.r), -m.lost);
+  const float part = mad_once(num.hi, e.r, mad(num.hi, small, num.lo));
+  return scale2((num.hi + part) / m.den, e.n);
+}
+
+// Small |x|: x + x P(x^2). Otherwise 1 - e^-g with g = -log erfc(|x|), itself a polynomial.
+FASTNN_FN float erf(float x) {
+  const float t = at_most(abs(x), 4.f);
+  const float p = poly(t * t, 1.2837917e-01f, -3.7612608e-01f, 1.1283162e-01f, -2.6822243e-02f,
+                       5.0868657e-03f, -6.5422495e-04f);
+  const float g = poly(t, 5.6848887e-05f, 1.1282713e+00f, 6.3614213e-01f, 1.0487641e-01f,
+                       -2.2697425e-02f, 3.1649226e-03f, -2.0870629e-04f);
+  const Reduced e = reduce(-g);
+  const float s = pow2(e.n);
+  const float large = mad(-s, expm1_poly(e.r), 1.f - s);
+  return copysign(t < 0.8f ? mad(t, p, t) : large, x);
+}
+
+// erfc(t) = 2 P(X > sqrt(2) t), and erfc(-t) = 2 - erfc(t).
+FASTNN_FN float erfc(float x) {
+  const float t = at_most(abs(x), 10.5f);
+  const float y = gauss_tail(1.f, t, 2.f, tail_ratio(1.41421356f * t));
+  return x < 0.f ? 2.f - y : y;
+}
+
+}  // namespace
+}  // namespace fastnn

@@ -1,0 +1,25 @@
+// What a kernel is given besides its Args: a range of tasks (CPU) or a stream (CUDA).
+#pragma once
+#include <cstdint>
+
+namespace fastnn {
+
+struct Slice {
+  int64_t begin, end;  // tasks [begin, end)
+  void* stream;        // CUDA: all tasks, on this stream
+};
+
+// Tasks of one-dimensional work cut into chunks. Never a function of the thread count.
+inline constexpr int64_t kElementwiseChunk = 16384;
+inline constexpr int64_t kReduceChunk = 16384;
+inline constexpr int64_t kOptimChunk = 16384;
+inline constexpr int64_t kColumnChunk = 64;
+
+constexpr int64_t ceil_div(int64_t n, int64_t chunk) { return (n + chunk - 1) / chunk; }
+
+// Rows per task of row-wise work: about one elementwise chunk.
+constexpr int64_t rows_per_task(int64_t cols) {
+  return cols >= kElementwiseChunk ? 1 : kElementwiseChunk / (cols > 0 ? cols : 1);
+}
+
+}  // namespace fastnn

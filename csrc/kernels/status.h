@@ -1,0 +1,23 @@
+// The status word: how a kernel reports bad data. One 64-bit value, the smallest report wins, so
+// the first (site, index) is found on any number of threads. A step's update kernels read it and
+// change nothing once it is set; the host reads it with the loss and raises.
+#pragma once
+#include <cstdint>
+
+namespace fastnn {
+
+enum class DataError : uint8_t { kNone, kLabelOutOfRange, kNanLoss, kBadGradient, kOverflow };
+
+struct Status {
+  uint64_t word;  // site (8 bits) | index (48 bits) | code (8 bits)
+};
+inline constexpr uint64_t kStatusOk = ~uint64_t{0};
+
+constexpr uint64_t status_word(int32_t site, int64_t index, DataError code) {
+  return uint64_t(site) << 56 | (uint64_t(index) & 0xffffffffffff) << 8 | uint64_t(code);
+}
+constexpr int32_t status_site(uint64_t word) { return static_cast<int32_t>(word >> 56); }
+constexpr int64_t status_index(uint64_t word) { return (word >> 8) & 0xffffffffffff; }
+constexpr DataError status_code(uint64_t word) { return static_cast<DataError>(word & 0xff); }
+
+}  // namespace fastnn

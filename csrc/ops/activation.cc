@@ -1,0 +1,67 @@
+// Activations and elementwise arithmetic.
+#include "common.h"
+
+namespace fastnn {
+namespace {
+
+struct ActivationInfo {
+  const char* name;
+  bool saves_output;
+  float default_parameter;
+};
+
+template <class... A>
+constexpr std::array<ActivationInfo, sizeof...(A)> describe(ActivationList<A...>) {
+  return {{{A::kName, A::kSaved == Saved::kOutput, A::kDefault}...}};
+}
+constexpr auto kInfo = describe(Activations{});
+
+Array activation_fwd(const Array& x, int kind, float a) {
+  Array y = empty_like(x);
+  const ActivationFwdArgs args{read(x), write(y), x.numel(), a};
+  launch(elementwise(kInfo[kind].name, x, kCostPerExp), &Kernels::activation_fwd, kind, args);
+  return y;
+}
+
+Array activation_bwd(const Array& dy, const Array& saved, int kind, float a) {
+  check_same(kInfo[kind].name, "the output", saved, "its gradient", dy);
+  Array dx = empty_like(dy);
+  const ActivationBwdArgs args{read(dy), read(saved), write(dx), dy.numel(), a};
+  launch(elementwise(kInfo[kind].name, dy, kCostPerExp), &Kernels::activation_bwd, kind, args);
+  return dx;
+}
+
+constexpr const char* kBinaryNames[] = {"add", "sub", "mul", "div", "rsub", "rdiv"};
+
+Array binary(int kind, const Array& x, const Array& z) {
+  check_same(kBinaryNames[kind], "input", x, "other", z);
+  Array y = empty_like(x);
+  const BinaryArgs args{read(x), read(z), write(y), x.numel(), 0.f};
+  launch(elementwise(kBinaryNames[kind], x), &Kernels::binary, kind, args);
+  return y;
+}
+
+Array binary_scalar(int kind, const Array& x, float z) {
+  Array y = empty_like(x);
+  const BinaryArgs args{read(x), nullptr, write(y), x.numel(), z};
+  launch(elementwise(kBinaryNames[kind], x), &Kernels::binary, kind, args);
+  return y;
+}
+
+}  // namespace
+
+void bind_activation(py::module_& m) {
+  py::dict activations;
+  for (int i = 0; i < kNumActivations; ++i)
+    activations[kInfo[i].name] = py::make_tuple(i, kInfo[i].saves_output, kInfo[i].default_parameter);
+  m.attr("ACTIVATIONS") = activations;
+  m.def("activation_fwd", &activation_fwd, py::arg("x"), py::arg("kind"), py::arg("a"));
+  m.def("activation_bwd", &activation_bwd, py::arg("dy"), py::arg("saved"), py::arg("kind"), py::arg("a"));
+  py::dict binaries;
+  for (int i = 0; i < static_cast<int>(Binary::kSize); ++i) binaries[kBinaryNames[i]] = i;
+  m.attr("BINARIES") = binaries;
+  m.def("binary", &binary, py::arg("kind"), py::arg("x"), py::arg("z"));
+  m.def("binary_scalar", &binary_scalar, py::arg("kind"), py::arg("x"), py::arg("z"));
+}
+
+}  // namespace fastnn

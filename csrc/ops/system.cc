@@ -1,0 +1,46 @@
+// What the library knows about the machine and about itself.
+#include "../core/cuda.h"
+
+#include <pthread.h>
+
+#include "common.h"
+
+namespace fastnn {
+namespace {
+
+void before_fork() { process_pool()->mutex().lock(); }
+void after_fork_in_parent() { process_pool()->mutex().unlock(); }
+void after_fork_in_child() {
+  process_pool()->mutex().unlock();
+  abandon_pool_after_fork();
+}
+
+}  // namespace
+
+void bind_system(py::module_& m) {
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  interpreter_lock.release = +[]() -> void* { return PyEval_SaveThread(); };
+  interpreter_lock.acquire = +[](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); };
+
+  m.def("cpu_level", &cpu_level);
+  m.def("cpu_level_reason", &cpu_level_reason);
+  m.def("num_threads", &num_threads);
+  m.def("num_threads_reason", &num_threads_reason);
+  m.def("set_num_threads", &set_num_threads, py::arg("threads"));
+  m.def("cuda_is_available", [] { return cuda_library() != nullptr; });
+  m.def("cuda_reason", &cuda_reason);
+  m.def("cuda_description", &cuda_description);
+  m.def("set_cuda_library_path", &set_cuda_library_path, py::arg("path"));
+  m.def("memory_stats", [] {
+    const Pool& pool = *process_pool();
+    py::dict stats;
+    stats["live_blocks"] = pool.live_blocks();
+    stats["live_bytes"] = pool.live_bytes();
+    stats["cached_bytes"] = pool.cached_bytes();
+    stats["system_allocations"] = pool.system_allocations();
+    return stats;
+  });
+  m.def("trim_memory", [] { process_pool()->trim(); });
+}
+
+}  // namespace fastnn

@@ -1,0 +1,48 @@
+// The Python object behind fastnn.Tensor, written against the C API because every op creates one;
+// everything else is bound by pybind11. It holds an Array and what the tape in tensor.py keeps
+// there: grad, the node that made it, and requires_grad. C++ never looks into those.
+#pragma once
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "../core/array.h"
+
+namespace fastnn {
+
+namespace py = pybind11;
+
+struct TensorObject {
+  PyObject_HEAD
+  Array array;
+  PyObject* grad;
+  PyObject* node;
+  PyObject* weak_references;
+  char requires_grad;
+};
+
+bool is_tensor(PyObject* object);
+py::object wrap(Array array);  // a new Tensor
+
+// The array behind anything array-like: a Tensor's own, the caller's memory where it is contiguous
+// and of a supported dtype, else a converted copy. Never written to.
+Array array_from(PyObject* object);
+
+void bind_tensor(py::module_& module);
+void bind_dlpack(py::module_& module);
+
+}  // namespace fastnn
+
+namespace pybind11::detail {
+
+template <>
+struct type_caster<fastnn::Array> {
+  PYBIND11_TYPE_CASTER(fastnn::Array, const_name("Tensor"));
+  bool load(handle source, bool) {
+    if (source.is_none()) return false;
+    value = fastnn::array_from(source.ptr());
+    return true;
+  }
+  static handle cast(fastnn::Array array, return_value_policy, handle) { return fastnn::wrap(std::move(array)).release(); }
+};
+
+}  // namespace pybind11::detail

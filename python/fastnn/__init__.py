@@ -1,0 +1,67 @@
+"""fastnn: fast kernels for training neural networks, NumPy in and NumPy out."""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
+
+from fastnn import _core, functional, nn, optim, random
+from fastnn import functional as F  # noqa: N812
+from fastnn._core import CaptureError, CudaError
+from fastnn._version import __version__
+from fastnn.capture import capture
+from fastnn.random import manual_seed
+from fastnn.system import get_num_threads, set_num_threads
+from fastnn.tensor import Tensor, from_numpy, is_grad_enabled, no_grad, ones, tensor, zeros
+
+if TYPE_CHECKING:
+    from fastnn import cuda, data, inspect, testing, train
+    from fastnn.testing.gradcheck import gradcheck
+    from fastnn.train.trainer import History, Trainer
+
+__all__ = [
+    "CaptureError",
+    "CudaError",
+    "F",
+    "History",
+    "Tensor",
+    "Trainer",
+    "__version__",
+    "capture",
+    "cuda",
+    "data",
+    "from_numpy",
+    "functional",
+    "get_num_threads",
+    "gradcheck",
+    "inspect",
+    "is_grad_enabled",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "ones",
+    "optim",
+    "random",
+    "set_num_threads",
+    "tensor",
+    "testing",
+    "train",
+    "zeros",
+]
+
+# Imported on first use, so that `import fastnn` stays at the price of NumPy.
+_LAZY = {
+    "Trainer": "fastnn.train.trainer",
+    "History": "fastnn.train.trainer",
+    "gradcheck": "fastnn.testing.gradcheck",
+}
+_LAZY_MODULES = ("cuda", "data", "inspect", "testing", "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(_import_module(_LAZY[name]), name)
+    elif name in _LAZY_MODULES:
+        value = _import_module(f"fastnn.{name}")
+    else:
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    globals()[name] = value
+    return value

@@ -1,0 +1,234 @@
+"""Activations. One rule serves them all: the formulas are in csrc/kernels/formulas/activation.h."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastnn import _core
+from fastnn.tensor import Tensor, Vjp, apply
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def _activation(x: Any, *, kind: int, a: float, saves_output: bool) -> tuple[Any, Vjp]:
+    y = _core.activation_fwd(x, kind, a)
+    saved = y if saves_output else x
+    return y, lambda dy, needs: (_core.activation_bwd(dy, saved, kind, a),)
+
+
+def _call(name: str, x: Any, a: float = 0.0) -> Tensor:
+    kind, saves_output, _ = _core.ACTIVATIONS[name]
+    result: Tensor = apply(_activation, x, kind=kind, a=a, saves_output=saves_output)
+    return result
+
+
+def relu(input: ArrayLike | Tensor) -> Tensor:
+    """max(x, 0), with gradient 0 at 0.
+
+    Args:
+        input: Array of any shape.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.relu([-1.0, 2.0]).numpy()
+        array([0., 2.], dtype=float32)
+
+    Source:
+        Nair, Hinton 2010, "Rectified linear units improve restricted Boltzmann machines".
+    """
+    return _call("relu", input)
+
+
+def leaky_relu(input: ArrayLike | Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, else negative_slope x.
+
+    Args:
+        input: Array of any shape.
+        negative_slope: Slope for x <= 0.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.leaky_relu([-1.0, 2.0], 0.5).numpy()
+        array([-0.5,  2. ], dtype=float32)
+
+    Source:
+        Maas, Hannun, Ng 2013, "Rectifier nonlinearities improve neural network acoustic models".
+    """
+    return _call("leaky_relu", input, negative_slope)
+
+
+def elu(input: ArrayLike | Tensor, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (e^x - 1).
+
+    Args:
+        input: Array of any shape.
+        alpha: Minus the limit at -infinity.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.elu([-1000.0, 2.0]).numpy()
+        array([-1.,  2.], dtype=float32)
+
+    Source:
+        Clevert, Unterthiner, Hochreiter 2016, "Fast and accurate deep network learning by ELUs".
+    """
+    return _call("elu", input, alpha)
+
+
+def selu(input: ArrayLike | Tensor) -> Tensor:
+    """1.0507 x where x > 0, else 1.0507 * 1.6733 (e^x - 1).
+
+    Args:
+        input: Array of any shape.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.selu([1.0]).numpy()
+        array([1.050701], dtype=float32)
+
+    Source:
+        Klambauer et al. 2017, "Self-normalizing neural networks".
+    """
+    return _call("selu", input)
+
+
+def sigmoid(input: ArrayLike | Tensor) -> Tensor:
+    """1 / (1 + e^-x).
+
+    Args:
+        input: Array of any shape.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.sigmoid([0.0]).numpy()
+        array([0.5], dtype=float32)
+    """
+    return _call("sigmoid", input)
+
+
+def tanh(input: ArrayLike | Tensor) -> Tensor:
+    """(e^x - e^-x) / (e^x + e^-x).
+
+    Args:
+        input: Array of any shape.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.tanh([0.0, 100.0]).numpy()
+        array([0., 1.], dtype=float32)
+    """
+    return _call("tanh", input)
+
+
+def softplus(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
+    """log(1 + e^(beta x)) / beta, exact for large x without a threshold.
+
+    Args:
+        input: Array of any shape.
+        beta: Sharpness, not zero.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Raises:
+        ValueError: If beta is zero.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.softplus([0.0, 100.0]).numpy()
+        array([  0.6931472, 100.       ], dtype=float32)
+
+    Source:
+        Dugas et al. 2001, "Incorporating second-order functional knowledge for better option
+        pricing".
+    """
+    if beta == 0:
+        raise ValueError(f"softplus: expected beta != 0, got {beta}")
+    return _call("softplus", input, beta)
+
+
+def silu(input: ArrayLike | Tensor) -> Tensor:
+    """x sigmoid(x): swish with beta 1.
+
+    Args:
+        input: Array of any shape.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.silu([0.0]).numpy()
+        array([0.], dtype=float32)
+
+    Source:
+        Elfwing, Uchibe, Doya 2018, "Sigmoid-weighted linear units for neural network function
+        approximation in reinforcement learning".
+    """
+    return _call("silu", input, 1.0)
+
+
+def swish(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
+    """x sigmoid(beta x); beta 0 gives x / 2, and a large beta relu.
+
+    Args:
+        input: Array of any shape.
+        beta: Sharpness.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.swish([4.0], beta=0.0).numpy()
+        array([2.], dtype=float32)
+
+    Source:
+        Ramachandran, Zoph, Le 2017, "Searching for activation functions".
+    """
+    return _call("silu", input, beta)
+
+
+def gelu(input: ArrayLike | Tensor, approximate: str = "none") -> Tensor:
+    """x Phi(x), Phi the normal distribution function.
+
+    Args:
+        input: Array of any shape.
+        approximate: ``"none"``, or ``"tanh"`` for x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Raises:
+        ValueError: For another ``approximate``.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.gelu([0.0, 10.0]).numpy()
+        array([ 0., 10.], dtype=float32)
+
+    Source:
+        Hendrycks, Gimpel 2016, "Gaussian error linear units".
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
+    return _call("gelu" if approximate == "none" else "gelu_tanh", input)

@@ -1,0 +1,101 @@
+"""Seeds and generators. A generator is (seed, offset) in memory; each use counts the offset up.
+
+Four streams, told apart by the top byte of the offset, never draw the same numbers: initialisation,
+shuffling, dropout and augmentation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn import _core
+from fastnn.tensor import Tensor
+
+__all__ = ["generator", "get_state", "manual_seed", "permutation", "set_state"]
+
+_STREAMS = {"init": 0, "shuffle": 1, "dropout": 2, "augment": 3}
+_OFFSET_MASK = (1 << 56) - 1
+_generators: dict[str, Any] = {}
+
+
+def manual_seed(seed: int) -> None:
+    """Seed every generator; what is drawn afterwards depends on the seed alone.
+
+    Args:
+        seed: 0 <= seed < 2**64.
+
+    Raises:
+        ValueError: If the seed is out of range.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.manual_seed(0)
+    """
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"manual_seed: expected 0 <= seed < 2**64, got {seed}")
+    for name in _STREAMS:
+        _set(name, seed, 0)
+
+
+def generator(stream: str) -> Tensor:
+    """The state of a stream: one of 'init', 'shuffle', 'dropout', 'augment'.
+
+    Example:
+        >>> from fastnn import random
+        >>> random.generator("dropout").shape
+        (2,)
+    """
+    if not _generators:
+        manual_seed(0)
+    result: Tensor = _generators[stream]
+    return result
+
+
+def get_state() -> dict[str, list[int]]:
+    """(seed, offset) of every stream, to be saved with a checkpoint.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.manual_seed(3)
+        >>> fn.random.get_state()["init"]
+        [3, 0]
+    """
+    state = {}
+    for name in _STREAMS:
+        seed, offset = (int(v) & (1 << 64) - 1 for v in np.asarray(generator(name)))
+        state[name] = [seed, offset & _OFFSET_MASK]
+    return state
+
+
+def set_state(state: dict[str, list[int]]) -> None:
+    """Continue from what :func:`get_state` returned.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.random.set_state(fn.random.get_state())
+    """
+    for name in _STREAMS:
+        seed, offset = state[name]
+        _set(name, seed, offset)
+
+
+def permutation(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The order of n samples in an epoch: sorted by a Philox key of (seed, epoch, sample).
+
+    Example:
+        >>> import fastnn as fn
+        >>> sorted(fn.random.permutation(4, seed=0, epoch=1).tolist())
+        [0, 1, 2, 3]
+    """
+    keys = np.asarray(_core.shuffle_keys(n, seed, epoch)).view(np.uint64)
+    return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+def _set(name: str, seed: int, offset: int) -> None:
+    # In place: recorded steps refer to this memory.
+    if name in _generators:
+        _core.set_generator(_generators[name], seed, _STREAMS[name], offset)
+    else:
+        _generators[name] = _core.make_generator(seed, _STREAMS[name], offset)

@@ -1,0 +1,95 @@
+"""What fastnn runs on: instruction set, threads, CUDA, memory; and who decided."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+import numpy as np
+
+from fastnn import _core
+from fastnn._version import __version__
+
+__all__ = ["get_num_threads", "info", "set_num_threads"]
+
+
+def get_num_threads() -> int:
+    """How many threads large work is split over.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.get_num_threads() >= 1
+        True
+    """
+    return int(_core.num_threads())
+
+
+def set_num_threads(threads: int) -> None:
+    """Use at most this many threads. Results do not depend on it.
+
+    Args:
+        threads: At least 1.
+
+    Raises:
+        ValueError: If threads is out of range.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.set_num_threads(fn.get_num_threads())
+    """
+    _core.set_num_threads(threads)
+
+
+def info() -> dict[str, Any]:
+    """Version, instruction set, threads and CUDA, each with the reason for it.
+
+    Example:
+        >>> from fastnn.system import info
+        >>> sorted(info())[:3]
+        ['cpu', 'cpu_reason', 'cuda']
+    """
+    available = bool(_core.cuda_is_available())
+    return {
+        "fastnn": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": f"{sys.platform} {platform.machine()}",
+        "cpu": _core.cpu_level(),
+        "cpu_reason": _core.cpu_level_reason(),
+        "threads": _core.num_threads(),
+        "threads_reason": _core.num_threads_reason(),
+        "processors": os.cpu_count(),
+        "cuda": available,
+        "cuda_reason": _core.cuda_description() if available else _core.cuda_reason(),
+    }
+
+
+def _register_with_threadpoolctl() -> None:
+    """Let threadpoolctl (and with it joblib and scikit-learn) limit our threads."""
+    import threadpoolctl  # imported already, by whoever uses it
+
+    class FastnnController(threadpoolctl.LibController):  # type: ignore[misc]
+        user_api = "fastnn"
+        internal_api = "fastnn"
+        filename_prefixes = ("_core.",)
+        check_symbols = ("fastnn_get_num_threads",)
+
+        def get_num_threads(self) -> int:
+            return int(self.dynlib.fastnn_get_num_threads())
+
+        def set_num_threads(self, num_threads: int) -> None:
+            self.dynlib.fastnn_set_num_threads(num_threads)
+
+        def get_version(self) -> str:
+            return __version__
+
+        def set_additional_attributes(self) -> None:
+            self.cpu_level = _core.cpu_level()
+
+    threadpoolctl.register(FastnnController)
+
+
+if "threadpoolctl" in sys.modules:
+    _register_with_threadpoolctl()

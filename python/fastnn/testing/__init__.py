@@ -1,0 +1,1 @@
+"""What the tests, the benchmarks and the docs are made of: oracles, the op table, comparison."""

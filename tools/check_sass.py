@@ -1,0 +1,72 @@
+"""Gate on the machine code: 16-byte accesses in hot kernels, no local memory, no generic addresses.
+
+    python3 tools/check_sass.py build/csrc/kernels/cuda/libfastnn_cuda.so [--require]
+
+Needs cuobjdump and nvdisasm (pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm); without them
+it says so and exits with 0, or with 1 under --require. Exits with 1 when a kernel fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from check_ptxas import demangle, find_tool
+
+# Kernels whose time is memory traffic, and the accesses they must have.
+NEEDED = [
+    (r"elementwise_kernel<(\w+), (\w+), 0", ["STG.128"]),  # no input: fill, uniform
+    (r"elementwise_kernel", ["LDG.128", "STG.128"]),
+    (r"layer_norm_(fwd|bwd)_kernel", ["LDG.128", "STG.128"]),
+    (r"adam_kernel", ["LDG.128", "STG.128"]),
+    (r"optim_check_kernel", ["LDG.128"]),
+]
+
+
+def accesses(sass: str) -> Counter[str]:
+    """Counts LDG.128, LDG.32, LDL, STL, ... in the code of one function."""
+    counts: Counter[str] = Counter()
+    for op, flags in re.findall(r"\b(LDG|STG|LDL|STL|LD|ST)((?:\.\w+)*)\b", sass):
+        width = next((w for w in ("128", "64") if f".{w}" in flags), "32")
+        counts[f"{op}.{width}" if op in ("LDG", "STG") else op] += 1
+    return counts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("library", type=Path)
+    parser.add_argument("--require", action="store_true", help="fail when the tools are missing")
+    args = parser.parse_args()
+    cuobjdump, nvdisasm = find_tool("cuobjdump"), find_tool("nvdisasm")
+    if cuobjdump is None or nvdisasm is None:
+        print("check_sass: NOT CHECKED: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
+        return 1 if args.require else 0
+    path = os.pathsep.join([str(Path(nvdisasm).parent), os.environ.get("PATH", "")])
+    done = subprocess.run([cuobjdump, "-sass", str(args.library)], capture_output=True, text=True,
+                          check=True, env={**os.environ, "PATH": path})
+    functions = re.split(r"^\s*Function : ", done.stdout, flags=re.MULTILINE)[1:]
+    names = demangle([f.split("\n", 1)[0].strip() for f in functions])
+    columns = ["LDG.128", "LDG.64", "LDG.32", "STG.128", "STG.64", "STG.32", "LDL", "STL", "LD", "ST"]
+    failures, rows = [], {}
+    for name, body in zip(names, functions, strict=True):
+        counts = accesses(body)
+        needed = next((n for pattern, n in NEEDED if re.search(pattern, name)), [])
+        problems = [f"has no {n}" for n in needed if not counts[n]]
+        problems += [f"has {counts[n]} {n}" for n in ("LDL", "STL", "LD", "ST") if counts[n]]
+        failures += [f"FAILED {name}: {p}" for p in problems]
+        rows.setdefault(name.split("<")[0], []).append(counts)
+    print(f"{'kernel (most of any instance)':40} {'count':>5} " + " ".join(f"{c:>7}" for c in columns))
+    for name, group in sorted(rows.items()):
+        print(f"{name:40} {len(group):5} " + " ".join(f"{max(c[k] for c in group):7}" for k in columns))
+    print(*failures, sep="\n", end="\n" if failures else "")
+    print(f"check_sass: {len(functions)} kernels, {len(failures)} failures")
+    return 1 if failures or not functions else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
