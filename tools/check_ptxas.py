@@ -59,7 +59,9 @@ def demangle(names: list[str]) -> list[str]:
     """Readable names, without namespaces and arguments."""
     if shutil.which("c++filt") is None:
         return names
-    done = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True
+    )
     readable = []
     for line in done.stdout.splitlines():
         line = re.sub(r"\(anonymous namespace\)|_GLOBAL__N__\w+", "", line)
@@ -72,7 +74,9 @@ def find_tool(name: str) -> str | None:
     """The tool in $NAME, on the path, in a CUDA toolkit, or from PyPI (nvidia-cuda-<name>)."""
     if os.environ.get(name.upper()):
         return os.environ[name.upper()]
-    places = [Path(p) / "bin" for p in ("/usr/local/cuda", os.environ.get("CUDA_HOME", "/usr/local/cuda"))]
+    places = [
+        Path(p) / "bin" for p in ("/usr/local/cuda", os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    ]
     places += [p for root in sys.path if root for p in Path(root).glob("nvidia/*/bin")]
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, places)))
 
@@ -84,7 +88,11 @@ def parse_log(text: str) -> list[Usage]:
     for line in text.splitlines():
         if match := re.search(r"Compiling entry function '(\w+)' for '(\w+)'", line):
             current = Usage(match[1], match[2], 0, 0, 0)
-        elif current and (match := re.search(r"(\d+) bytes stack.* (\d+) bytes spill st.* (\d+) bytes spill", line)):
+        elif current and (
+            match := re.search(
+                r"(\d+) bytes stack.* (\d+) bytes spill st.* (\d+) bytes spill", line
+            )
+        ):
             current.stack, current.spills = int(match[1]), int(match[2]) + int(match[3])
         elif current and (match := re.search(r"Used (\d+) registers", line)):
             current.registers = int(match[1])
@@ -98,7 +106,9 @@ def parse_library(path: Path) -> list[Usage]:
     tool = find_tool("cuobjdump")
     if tool is None:
         sys.exit("check_ptxas: cuobjdump was not found: pip install nvidia-cuda-cuobjdump")
-    text = subprocess.run([tool, "-res-usage", str(path)], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [tool, "-res-usage", str(path)], capture_output=True, text=True, check=True
+    ).stdout
     pattern = r"arch = (\w+)|Function (\w+):\s*REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)"
     found, arch = [], ""
     for match in re.finditer(pattern, text):
@@ -110,9 +120,13 @@ def parse_library(path: Path) -> list[Usage]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("inputs", nargs="+", type=Path, help="build logs or libraries")
-    parser.add_argument("--all", action="store_true", help="print every kernel, not a summary per name")
+    parser.add_argument(
+        "--all", action="store_true", help="print every kernel, not a summary per name"
+    )
     args = parser.parse_args()
     found: list[Usage] = []
     for path in args.inputs:
@@ -126,9 +140,15 @@ def main() -> int:
     print(f"{'kernel':60} {'count':>5} {'registers':>10} {'limit':>5} {'stack':>5} {'spills':>6}")
     for name, group in groups.items():
         registers = [u.registers for u in group]
-        spread = f"{min(registers)}-{max(registers)}" if min(registers) < max(registers) else str(registers[0])
-        print(f"{name:60} {len(group):5} {spread:>10} {group[0].limit:5} "
-              f"{max(u.stack for u in group):5} {max(u.spills for u in group):6}")
+        spread = (
+            f"{min(registers)}-{max(registers)}"
+            if min(registers) < max(registers)
+            else str(registers[0])
+        )
+        print(
+            f"{name:60} {len(group):5} {spread:>10} {group[0].limit:5} "
+            f"{max(u.stack for u in group):5} {max(u.spills for u in group):6}"
+        )
     bad = [u for u in found if u.problem]
     for usage in bad:
         print(f"FAILED {usage.name} ({usage.arch}): {usage.problem}")

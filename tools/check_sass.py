@@ -38,7 +38,9 @@ def accesses(sass: str) -> Counter[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("library", type=Path)
     parser.add_argument("--require", action="store_true", help="fail when the tools are missing")
     args = parser.parse_args()
@@ -47,12 +49,29 @@ def main() -> int:
         print("check_sass: NOT CHECKED: pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm")
         return 1 if args.require else 0
     path = os.pathsep.join([str(Path(nvdisasm).parent), os.environ.get("PATH", "")])
-    done = subprocess.run([cuobjdump, "-sass", str(args.library)], capture_output=True, text=True,
-                          check=True, env={**os.environ, "PATH": path})
+    done = subprocess.run(
+        [cuobjdump, "-sass", str(args.library)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": path},
+    )
     functions = re.split(r"^\s*Function : ", done.stdout, flags=re.MULTILINE)[1:]
     names = demangle([f.split("\n", 1)[0].strip() for f in functions])
-    columns = ["LDG.128", "LDG.64", "LDG.32", "STG.128", "STG.64", "STG.32", "LDL", "STL", "LD", "ST"]
-    failures, rows = [], {}
+    columns = [
+        "LDG.128",
+        "LDG.64",
+        "LDG.32",
+        "STG.128",
+        "STG.64",
+        "STG.32",
+        "LDL",
+        "STL",
+        "LD",
+        "ST",
+    ]
+    failures: list[str] = []
+    rows: dict[str, list[Counter[str]]] = {}
     for name, body in zip(names, functions, strict=True):
         counts = accesses(body)
         needed = next((n for pattern, n in NEEDED if re.search(pattern, name)), [])
@@ -60,9 +79,14 @@ def main() -> int:
         problems += [f"has {counts[n]} {n}" for n in ("LDL", "STL", "LD", "ST") if counts[n]]
         failures += [f"FAILED {name}: {p}" for p in problems]
         rows.setdefault(name.split("<")[0], []).append(counts)
-    print(f"{'kernel (most of any instance)':40} {'count':>5} " + " ".join(f"{c:>7}" for c in columns))
+    print(
+        f"{'kernel (most of any instance)':40} {'count':>5} " + " ".join(f"{c:>7}" for c in columns)
+    )
     for name, group in sorted(rows.items()):
-        print(f"{name:40} {len(group):5} " + " ".join(f"{max(c[k] for c in group):7}" for k in columns))
+        print(
+            f"{name:40} {len(group):5} "
+            + " ".join(f"{max(c[k] for c in group):7}" for k in columns)
+        )
     print(*failures, sep="\n", end="\n" if failures else "")
     print(f"check_sass: {len(functions)} kernels, {len(failures)} failures")
     return 1 if failures or not functions else 0

@@ -1,8 +1,8 @@
-// Sweeps every float through each primitive and activation and prints the worst error against a float64 oracle, as a
-// Markdown table; exit code 1 if a bound or an exact value is missed. Invariant: no input is excluded. By hand:
-//   g++ -std=c++20 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd -march=x86-64-v3
-//       tools/ulp_sweep.cc -o ulp_sweep -lmvec && ./ulp_sweep [--stride N] [--only name]
-// (v4: add -mprefer-vector-width=512.) With -fopenmp-simd the oracle is glibc's vector libm, without it the scalar one.
+// Sweeps every float through each primitive and activation and prints the worst error against a
+// float64 oracle (glibc's, its vector variants with -fopenmp-simd) as a Markdown table; exit code 1
+// if a bound or an exact value is missed. Invariant: no input is excluded. Built by hand:
+// g++ -std=c++20 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd
+//     -march=x86-64-v3 tools/ulp_sweep.cc -lmvec   (v4: also -mprefer-vector-width=512)
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -15,7 +15,8 @@
 
 #include "../csrc/kernels/formulas/activation.h"
 
-// The float64 libm functions the oracles call, declared again so that GCC may use their vector variants.
+// The float64 libm functions the oracles call, declared again so that GCC may use their vector
+// variants.
 extern "C" {
 #pragma omp declare simd notinbranch
 double exp(double) noexcept;
@@ -39,19 +40,23 @@ constexpr int kBlock = 4096;
 constexpr double kNaN64 = std::numeric_limits<double>::quiet_NaN();
 constexpr double kNever = 1e300;  // the error of a NaN where a number is due, or the reverse
 
-// ---- Oracles: the textbook, in float64 ------------------------------------------------------------------------------
-// Float64 has 29 bits to spare, so a form is good enough when it does not cancel. Infinite x is replaced by a large one
-// where the textbook would give inf * 0.
+// ---- Oracles: the textbook, in float64 ----------------------------------------------------------
+// Float64 has 29 bits to spare, so a form is good enough when it does not cancel. Infinite x is
+// replaced by a large one where the textbook would give inf * 0. The arguments of libm are kept in
+// the range where results matter to a float: beyond, its vector variants are slow. copysign keeps
+// GCC from folding the two ends into constants, which would leave libm the unclamped argument.
 
-// The arguments of libm are kept in the range where results matter to a float: beyond, its vector variants are slow.
-double clamp(double x, double limit) { return x < -limit ? -limit : (x > limit ? limit : x); }
+double clamp(double x, double limit) {
+  const double size = std::fabs(x);
+  return std::copysign(size > limit ? limit : size, x);
+}
 double exp64(double x) { return ::exp(clamp(x, 200)); }
 double expm1_64(double x) { return ::expm1(clamp(x, 200)); }
 double tanh64(double x) { return ::tanh(clamp(x, 30)); }
 double erf64(double x) { return ::erf(clamp(x, 6)); }
 double erfc64(double x) { return ::erfc(clamp(x, 15)); }
-double log64(double x) { return x < 0 ? kNaN64 : ::log(x < 0 ? 1 : x); }
-double log1p_64(double x) { return x < -1 ? kNaN64 : ::log1p(x < -1 ? 0 : x); }
+double log64(double x) { return x < 0 ? kNaN64 : ::log(std::fabs(x)); }
+double log1p_64(double x) { return x < -1 ? kNaN64 : ::log1p(x < -1 ? -x : x); }
 double sigmoid64(double x) { return 1 / (1 + exp64(-x)); }
 double softplus64(double x) { return (x < 0 ? 0 : x) + ::log1p(exp64(-std::fabs(x))); }
 
@@ -61,7 +66,7 @@ struct Oracle;
 template <>
 struct Oracle<fastnn::Identity> {
   static double fwd(double x) { return x; }
-  static double bwd(double x) { return x != x ? 1 : 1; }
+  static double bwd(double) { return 1; }
 };
 template <>
 struct Oracle<fastnn::Relu> {
@@ -113,9 +118,7 @@ struct Oracle<fastnn::Silu> {
 };
 template <>
 struct Oracle<fastnn::Gelu> {
-  static double fwd(double x) {
-    return x < -1e3 ? 0 : 0.5 * x * erfc64(-x / std::numbers::sqrt2);
-  }
+  static double fwd(double x) { return x < -1e3 ? 0 : 0.5 * x * erfc64(-x / std::numbers::sqrt2); }
   static double bwd(double x) {
     const double z = clamp(x, 1e3);
     const double density = exp64(-0.5 * z * z) / std::sqrt(2 * std::numbers::pi);
@@ -124,8 +127,12 @@ struct Oracle<fastnn::Gelu> {
 };
 template <>
 struct Oracle<fastnn::GeluTanh> {  // 1 + tanh(u) = 2 sigmoid(2 u)
-  static double twice_u(double x) { return 2 * std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x); }
-  static double slope(double x) { return 2 * std::sqrt(2 / std::numbers::pi) * (1 + 3 * 0.044715 * x * x); }
+  static double twice_u(double x) {
+    return 2 * std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+  }
+  static double slope(double x) {
+    return 2 * std::sqrt(2 / std::numbers::pi) * (1 + 3 * 0.044715 * x * x);
+  }
   static double fwd(double x) { return x < -1e3 ? 0 : x * sigmoid64(twice_u(clamp(x, 1e3))); }
   static double bwd(double x) {
     const double z = clamp(x, 1e3), s = sigmoid64(twice_u(z));
@@ -133,9 +140,10 @@ struct Oracle<fastnn::GeluTanh> {  // 1 + tanh(u) = 2 sigmoid(2 u)
   }
 };
 
-// ---- Cases ----------------------------------------------------------------------------------------------------------
+// ---- Cases --------------------------------------------------------------------------------------
 
-// kUlp: in units in the last place of the float nearest the truth (2^-149 for denormals). kUnit: in 2^-24 max(1, |truth|).
+// kUlp: in units in the last place of the float nearest the truth (2^-149 for denormals). kUnit: in
+// 2^-24 max(1, |truth|).
 enum class Metric { kUlp, kUnit };
 
 struct Case {
@@ -168,17 +176,18 @@ void add_activation(std::vector<Case>& cases, double fwd_bound, Metric metric, d
     const float s = A::kSaved == fastnn::Saved::kInput ? x : A::fwd(x, A::kDefault);
     return A::bwd(1.f, s, A::kDefault);
   };
-  cases.push_back(make_case(name + ".bwd", metric, bwd_bound, bwd,
-                            [](double x) { return Oracle<A>::bwd(x); }));
+  cases.push_back(
+      make_case(name + ".bwd", metric, bwd_bound, bwd, [](double x) { return Oracle<A>::bwd(x); }));
 }
 
 std::vector<Case> all_cases() {
   using namespace fastnn;
   constexpr Metric kUlp = Metric::kUlp, kUnit = Metric::kUnit;
   std::vector<Case> c;
-#define PRIMITIVE(name, bound, truth) \
-  c.push_back(make_case(              \
-      #name, kUlp, bound, [](float x) { return fastnn::name(x); }, [](double x) { return truth; }))
+#define PRIMITIVE(name, bound, truth)                              \
+  c.push_back(make_case(                                           \
+      #name, kUlp, bound, [](float x) { return fastnn::name(x); }, \
+      [](double x) { return truth; }))
   PRIMITIVE(exp, 2, exp64(x));
   PRIMITIVE(expm1, 2, expm1_64(x));
   PRIMITIVE(log, 2, log64(x));
@@ -187,7 +196,7 @@ std::vector<Case> all_cases() {
   PRIMITIVE(sigmoid, 2, sigmoid64(x));
   PRIMITIVE(softplus, 2, softplus64(x));
   PRIMITIVE(erf, 2, erf64(x));
-  PRIMITIVE(erfc, 4, erfc64(x));
+  PRIMITIVE(erfc, 5, erfc64(x));
   PRIMITIVE(sqrt, 0.5, std::sqrt(x));
   PRIMITIVE(rsqrt, 2, 1 / std::sqrt(x));
 #undef PRIMITIVE
@@ -205,7 +214,7 @@ std::vector<Case> all_cases() {
   return c;
 }
 
-// ---- The sweep ------------------------------------------------------------------------------------------------------
+// ---- The sweep ----------------------------------------------------------------------------------
 
 double from_bits64(int64_t i) {
   double d;
@@ -238,10 +247,28 @@ struct Result {
   uint64_t hash = 0;
 };
 
-Result sweep(const Case& c, uint64_t stride) {
+void update_worst(const Case& c, const float* x, const float* y, Result& r) {
+  alignas(64) static double want[kBlock], error[kBlock];
+  c.want(x, want);
+  if (c.metric == Metric::kUlp) {
+    for (int i = 0; i < kBlock; ++i) error[i] = error_of(y[i], want[i], Metric::kUlp);
+  } else {
+    for (int i = 0; i < kBlock; ++i) error[i] = error_of(y[i], want[i], Metric::kUnit);
+  }
+  double worst = 0;
+#pragma omp simd reduction(max : worst)
+  for (int i = 0; i < kBlock; ++i) worst = error[i] > worst ? error[i] : worst;
+  if (worst > r.worst) {
+    int i = 0;
+    while (error[i] != worst) ++i;
+    r.worst = worst;
+    r.at = x[i];
+  }
+}
+
+Result sweep(const Case& c, uint64_t stride, bool hash_only) {
   constexpr int kLanes = 16;
   alignas(64) static float x[kBlock], y[kBlock];
-  alignas(64) static double want[kBlock], error[kBlock];
   uint64_t lanes[kLanes] = {};
   Result r;
   const uint64_t total = ((uint64_t{1} << 32) + stride - 1) / stride;
@@ -253,23 +280,7 @@ Result sweep(const Case& c, uint64_t stride) {
       x[i] = fastnn::from_bits(static_cast<int32_t>(static_cast<uint32_t>((begin + i) * stride)));
     }
     c.got(x, y);
-    c.want(x, want);
-    double block_worst = 0;
-    if (c.metric == Metric::kUlp) {
-      for (int i = 0; i < kBlock; ++i) error[i] = error_of(y[i], want[i], Metric::kUlp);
-    } else {
-      for (int i = 0; i < kBlock; ++i) error[i] = error_of(y[i], want[i], Metric::kUnit);
-    }
-#pragma omp simd reduction(max : block_worst)
-    for (int i = 0; i < kBlock; ++i) {
-      block_worst = error[i] > block_worst ? error[i] : block_worst;
-    }
-    if (block_worst > r.worst) {
-      int i = 0;
-      while (error[i] != block_worst) ++i;
-      r.worst = block_worst;
-      r.at = x[i];
-    }
+    if (!hash_only) update_worst(c, x, y, r);
     for (int i = 0; i < kBlock; i += kLanes) {  // every NaN is the same NaN
       for (int k = 0; k < kLanes; ++k) {
         const uint32_t bits = y[i + k] != y[i + k] ? 0x7fc00000u : fastnn::to_bits(y[i + k]);
@@ -281,7 +292,7 @@ Result sweep(const Case& c, uint64_t stride) {
   return r;
 }
 
-// ---- Exact values, bit for bit --------------------------------------------------------------------------------------
+// ---- Exact values, bit for bit ------------------------------------------------------------------
 
 bool exact(const char* what, float got, float want) {
   const bool same = got != got ? want != want : fastnn::to_bits(got) == fastnn::to_bits(want);
@@ -344,20 +355,33 @@ bool exact_values() {
 int main(int argc, char** argv) {
   uint64_t stride = 1;
   std::string only;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    if (!strcmp(argv[i], "--stride")) stride = strtoull(argv[i + 1], nullptr, 10);
-    if (!strcmp(argv[i], "--only")) only = argv[i + 1];
+  bool hash_only = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--hash-only") {
+      hash_only = true;
+    } else if (arg == "--stride" && i + 1 < argc) {
+      stride = strtoull(argv[++i], nullptr, 10);
+    } else if (arg == "--only" && i + 1 < argc) {
+      only = argv[++i];
+    } else {
+      fprintf(stderr, "usage: %s [--stride N] [--only name] [--hash-only]\n", argv[0]);
+      return 2;
+    }
   }
+  if (stride == 0) stride = 1;
   bool ok = exact_values();
-  printf("| function | worst error | at x | bound | | hash of all outputs |\n|---|---|---|---|---|---|\n");
+  printf(
+      "| function | worst error | at x | bound | | hash of all outputs "
+      "|\n|---|---|---|---|---|---|\n");
   for (const Case& c : all_cases()) {
     if (!only.empty() && c.name != only) continue;
-    const Result r = sweep(c, stride);
+    const Result r = sweep(c, stride, hash_only);
     const bool pass = r.worst <= c.bound;
     ok &= pass;
     const char* unit = c.metric == Metric::kUlp ? "ULP" : "u max(1, \\|o\\|)";
-    printf("| %s | %.3f | %.9g | %g %s | %s | %016llx |\n", c.name.c_str(), r.worst, r.at, c.bound, unit,
-           pass ? "PASS" : "FAIL", static_cast<unsigned long long>(r.hash));
+    printf("| %s | %.3f | %.9g | %g %s | %s | %016llx |\n", c.name.c_str(), r.worst, r.at, c.bound,
+           unit, pass ? "PASS" : "FAIL", static_cast<unsigned long long>(r.hash));
     fflush(stdout);
   }
   fprintf(stderr, "\r%30s\r", "");

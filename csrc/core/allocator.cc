@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <cstdlib>
+#include <cstring>
 
 #include "check.h"
 
@@ -13,10 +14,13 @@ namespace fastnn {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
+constexpr size_t kGuardBytes = 64;
+constexpr unsigned char kPoison = 0xff, kGuard = 0xa5;
 constexpr size_t kMaxBytes = size_t{1} << 46;
 
 size_t size_class(size_t bytes) {
-  if (bytes <= 1024) return bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (bytes <= 1024)
+    return bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
   const size_t step = std::bit_floor(bytes - 1) / 4;
   return (bytes + step - 1) / step * step;
 }
@@ -35,8 +39,8 @@ Pool::~Pool() { trim(); }
 
 void* Pool::allocate(size_t bytes) {
   check<OutOfMemory>(bytes <= kMaxBytes, "allocate: expected at most 2^46 bytes, got ", bytes);
-  const size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
+  const size_t size = size_class(debug_ ? bytes + kGuardBytes : bytes);
   void* block = nullptr;
   auto& blocks = free_[size];
   if (!blocks.empty()) {
@@ -45,18 +49,32 @@ void* Pool::allocate(size_t bytes) {
     cached_bytes_ -= size;
   } else {
     block = system_allocate(size);
-    check<OutOfMemory>(block != nullptr, "allocate: the system has no ", size, " bytes left (", live_bytes_,
-                       " bytes are in live arrays)");
+    check<OutOfMemory>(block != nullptr, "allocate: the system has no ", size, " bytes left (",
+                       live_bytes_, " bytes are in live arrays)");
     ++system_allocations_;
   }
   ++live_blocks_;
   live_bytes_ += size;
+  if (debug_) {
+    std::memset(block, kPoison, bytes);
+    std::memset(static_cast<char*>(block) + bytes, kGuard, kGuardBytes);
+    guarded_.insert(block);
+  }
   return block;
 }
 
 void Pool::release(void* block, size_t bytes) {
-  const size_t size = size_class(bytes);
   const std::lock_guard lock(mutex_);
+  size_t size = size_class(bytes);
+  if (!guarded_.empty() && guarded_.erase(block) > 0) {
+    size = size_class(bytes + kGuardBytes);
+    const auto* guard = static_cast<const unsigned char*>(block) + bytes;
+    for (size_t i = 0; i < kGuardBytes; ++i) {
+      if (guard[i] == kGuard) continue;
+      ++guard_violations_;
+      break;
+    }
+  }
   free_[size].push_back(block);
   cached_bytes_ += size;
   --live_blocks_;

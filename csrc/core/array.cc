@@ -75,7 +75,8 @@ Array allocate_constant(const Shape& shape, DType dtype) {
   return y;
 }
 
-Array borrow(void* data, const Shape& shape, DType dtype, bool writable, std::function<void()> release) {
+Array borrow(void* data, const Shape& shape, DType dtype, bool writable,
+             std::function<void()> release) {
   Array y;
   y.shape = shape;
   y.dtype = dtype;

@@ -1,5 +1,6 @@
 // Array: a contiguous block of one dtype on one device, with a shape. Reshapes share the storage;
-// everything else copies. Storage is reference counted and returns its memory to where it came from.
+// everything else copies. Storage is reference counted and returns its memory to where it came
+// from.
 #pragma once
 #include <array>
 #include <atomic>
@@ -85,7 +86,8 @@ class StoragePtr {
     return *this;
   }
   ~StoragePtr() {
-    if (storage_ != nullptr && storage_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete storage_;
+    if (storage_ != nullptr && storage_->references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+      delete storage_;
   }
   Storage* operator->() const { return storage_; }
   Storage* get() const { return storage_; }
@@ -112,8 +114,8 @@ struct Array {
 
 // Fresh, uninitialised memory: from the plan's pool while recording, else from the process pool.
 Array empty(const Shape& shape, DType dtype, Device device = Device::kCpu);
-// Memory that the host fills now and launches only read: while recording it is the plan's, and it is
-// not a block that the plan uses for anything else on replay.
+// Memory that the host fills now and launches only read: while recording it is the plan's, and it
+// is not a block that the plan uses for anything else on replay.
 Array allocate_constant(const Shape& shape, DType dtype);
 inline Array empty_like(const Array& x) {
   Array y = empty(x.shape, x.dtype, x.device());
@@ -121,16 +123,21 @@ inline Array empty_like(const Array& x) {
   return y;
 }
 // An array over memory that somebody else owns; `release` is called when the last reference dies.
-Array borrow(void* data, const Shape& shape, DType dtype, bool writable, std::function<void()> release);
+Array borrow(void* data, const Shape& shape, DType dtype, bool writable,
+             std::function<void()> release);
 
 // The addresses of an array for a launch. While recording, the plan keeps the storage alive.
 // `write` also counts a write in place.
 const void* read(const Array& x);
 void* write(const Array& x);
 template <class T>
-const T* read_as(const Array& x) { return static_cast<const T*>(read(x)); }
+const T* read_as(const Array& x) {
+  return static_cast<const T*>(read(x));
+}
 template <class T>
-T* write_as(const Array& x) { return static_cast<T*>(write(x)); }
+T* write_as(const Array& x) {
+  return static_cast<T*>(write(x));
+}
 
 void copy_bytes(const Array& from, const Array& to);  // across devices; synchronous
 

@@ -34,7 +34,8 @@ uint64_t StatusWord::value() const {
 
 void StatusWord::clear() {
   host_.word = kStatusOk;
-  if (cuda_.get() != nullptr) cuda_copy_bytes(cuda_->data, &host_, sizeof host_, CudaCopy::kToDevice);
+  if (cuda_.get() != nullptr)
+    cuda_copy_bytes(cuda_->data, &host_, sizeof host_, CudaCopy::kToDevice);
 }
 
 Plan::Plan() : pool_(std::make_shared<Pool>()) {}
@@ -43,7 +44,8 @@ Plan::~Plan() {
 }
 
 void Plan::begin() {
-  check<CaptureError>(recording == nullptr, "capture: expected no recording in progress, got a capture inside a capture");
+  check<CaptureError>(recording == nullptr,
+                      "capture: expected no recording in progress, got a capture inside a capture");
   recording = this;
 }
 
@@ -89,11 +91,14 @@ void Plan::raise_data_error() {
     const uint64_t word = status->value();
     if (word == kStatusOk) continue;
     status->clear();
-    throw ValueError(sites_[static_cast<size_t>(status_site(word))](status_code(word), status_index(word)));
+    throw ValueError(
+        sites_[static_cast<size_t>(status_site(word))](status_code(word), status_index(word)));
   }
 }
 
-Status* Plan::status(Device device) { return (device == Device::kCpu ? cpu_status_ : cuda_status_).pointer(); }
+Status* Plan::status(Device device) {
+  return (device == Device::kCpu ? cpu_status_ : cuda_status_).pointer();
+}
 
 bool Plan::is_current() const {
   for (const StoragePtr& storage : storages_)
@@ -103,14 +108,18 @@ bool Plan::is_current() const {
 
 Plan* current_plan() { return recording; }
 
-const std::shared_ptr<Pool>& current_pool() { return recording ? recording->pool() : process_pool(); }
+const std::shared_ptr<Pool>& current_pool() {
+  return recording ? recording->pool() : process_pool();
+}
 
 void retain_while_recording(const StoragePtr& storage) {
-  if (recording != nullptr) [[unlikely]] recording->retain(storage);
+  if (recording != nullptr) [[unlikely]]
+    recording->retain(storage);
 }
 
 void refuse_while_recording(const char* call) {
-  check<CaptureError>(recording == nullptr, "capture: expected only operations on Tensors and arguments, got ", call,
+  check<CaptureError>(recording == nullptr,
+                      "capture: expected only operations on Tensors and arguments, got ", call,
                       "; move it out of the captured function");
 }
 

@@ -48,7 +48,8 @@ class Plan {
   ~Plan();
   Plan(const Plan&) = delete;
 
-  void begin();  // this thread records into the plan until end(); throws CaptureError if it records already
+  void begin();  // this thread records into the plan until end(); throws CaptureError if it records
+                 // already
   void end();
 
   // Runs the recorded launches `times` times; stops after a run that set the status word. Returns

@@ -8,11 +8,21 @@
 
 namespace fastnn {
 
-struct ValueError : std::runtime_error { using runtime_error::runtime_error; };
-struct TypeError : std::runtime_error { using runtime_error::runtime_error; };
-struct CaptureError : std::runtime_error { using runtime_error::runtime_error; };
-struct CudaError : std::runtime_error { using runtime_error::runtime_error; };
-struct OutOfMemory : std::runtime_error { using runtime_error::runtime_error; };
+struct ValueError : std::runtime_error {
+  using runtime_error::runtime_error;
+};
+struct TypeError : std::runtime_error {
+  using runtime_error::runtime_error;
+};
+struct CaptureError : std::runtime_error {
+  using runtime_error::runtime_error;
+};
+struct CudaError : std::runtime_error {
+  using runtime_error::runtime_error;
+};
+struct OutOfMemory : std::runtime_error {
+  using runtime_error::runtime_error;
+};
 
 template <class... Parts>
 std::string concat(const Parts&... parts) {
@@ -23,7 +33,8 @@ std::string concat(const Parts&... parts) {
 
 template <class Error = ValueError, class... Parts>
 inline void check(bool condition, const Parts&... parts) {
-  if (!condition) [[unlikely]] throw Error(concat(parts...));
+  if (!condition) [[unlikely]]
+    throw Error(concat(parts...));
 }
 
 }  // namespace fastnn

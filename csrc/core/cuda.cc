@@ -2,9 +2,9 @@
 #include "cuda.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <cstdlib>
-#include <unistd.h>
 
 #include "../kernels/cuda/abi.h"
 
@@ -32,11 +32,14 @@ Loaded load() {
   const char* forced = std::getenv("FASTNN_CUDA_LIBRARY");
   const std::string path = forced != nullptr ? forced : library_path();
   if (path.empty())
-    return {.reason = "the CUDA library is not installed: pip install fastnn-cuda13, or build with -DFASTNN_CUDA=ON "
-                      "and set FASTNN_CUDA_LIBRARY"};
+    return {.reason =
+                "the CUDA library is not installed: pip install fastnn-cuda13, or build with "
+                "-DFASTNN_CUDA=ON "
+                "and set FASTNN_CUDA_LIBRARY"};
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) return {.reason = concat("the CUDA library does not load: ", dlerror())};
-  const auto entry = reinterpret_cast<decltype(&fastnn_cuda_library)>(dlsym(handle, "fastnn_cuda_library"));
+  const auto entry =
+      reinterpret_cast<decltype(&fastnn_cuda_library)>(dlsym(handle, "fastnn_cuda_library"));
   if (entry == nullptr) return {.reason = concat(path, " is not a fastnn CUDA library")};
   const CudaLibrary& library = *entry();
   if (const char* why = mismatch(library))
@@ -59,8 +62,9 @@ const Loaded& loaded() {
 const Loaded& usable() {
   const Loaded& it = loaded();
   check<CudaError>(it.library != nullptr, "device 'cuda' is not available: ", it.reason);
-  check<CudaError>(it.process == getpid(),
-                   "device 'cuda' cannot be used after fork(): start worker processes with spawn or forkserver");
+  check<CudaError>(
+      it.process == getpid(),
+      "device 'cuda' cannot be used after fork(): start worker processes with spawn or forkserver");
   return it;
 }
 
@@ -81,7 +85,8 @@ std::string cuda_description() {
   const Loaded& it = usable();
   CudaDevice device{};
   raise(it, it.library->device_info(0, &device), "cuda");
-  return concat(device.name, ", compute capability ", device.major, ".", device.minor, ", ", it.library->build);
+  return concat(device.name, ", compute capability ", device.major, ".", device.minor, ", ",
+                it.library->build);
 }
 
 const KernelTable& cuda_kernels() { return *usable().library->kernels; }
@@ -90,7 +95,8 @@ void* cuda_stream() { return usable().stream; }
 void* cuda_allocate(size_t bytes) {
   const Loaded& it = usable();
   void* data = nullptr;
-  raise(it, it.library->alloc(&data, static_cast<int64_t>(bytes > 0 ? bytes : 1), it.stream), "allocate on cuda");
+  raise(it, it.library->alloc(&data, static_cast<int64_t>(bytes > 0 ? bytes : 1), it.stream),
+        "allocate on cuda");
   return data;
 }
 

@@ -12,7 +12,7 @@ struct CudaLibrary;
 // Loads the library once. Null when it cannot be used; cuda_reason() then says exactly why.
 const CudaLibrary* cuda_library();
 std::string cuda_reason();
-std::string cuda_description();  // device name and build, when available
+std::string cuda_description();                // device name and build, when available
 void set_cuda_library_path(std::string path);  // where the wheel fastnn-cuda13 put it
 
 // All throw CudaError with the reason when there is no usable library.

@@ -44,7 +44,8 @@ Choice choose_level() {
     if (std::string_view(forced) == level.name) return {&level, "FASTNN_CPU"};
     names += concat(names.empty() ? "" : ", ", level.name);
   }
-  check(forced == nullptr, "FASTNN_CPU: expected one of ", names, " on this processor, got ", forced);
+  check(forced == nullptr, "FASTNN_CPU: expected one of ", names, " on this processor, got ",
+        forced);
   throw ValueError("dispatch: this processor supports none of the compiled instruction sets");
 }
 
@@ -66,7 +67,8 @@ void run_range(const void* context, int64_t begin, int64_t end) {
 }  // namespace
 
 const Kernels& kernel_table(Device device, DType dtype, const char* op) {
-  check<TypeError>(dtype != DType::kInt64, op, ": expected a floating-point or uint8 Tensor, got int64");
+  check<TypeError>(dtype != DType::kInt64, op,
+                   ": expected a floating-point or uint8 Tensor, got int64");
   if (device == Device::kCuda) return cuda_kernels()[static_cast<int>(dtype)];
   static const KernelTable& table = *choice().level->table;
   return table[static_cast<int>(dtype)];
@@ -76,8 +78,8 @@ std::string cpu_level() { return choice().level->name; }
 std::string cpu_level_reason() { return choice().reason; }
 
 void throw_missing_kernel(const Launch& what) {
-  throw TypeError(concat(what.op, ": expected a dtype with a kernel on ", device_name(what.device), ", got ",
-                         dtype_name(what.dtype)));
+  throw TypeError(concat(what.op, ": expected a dtype with a kernel on ", device_name(what.device),
+                         ", got ", dtype_name(what.dtype)));
 }
 
 void run_node(const Node& node, const void* args) {

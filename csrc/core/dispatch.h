@@ -58,22 +58,29 @@ void invoke(Node::AnyKernel kernel, const void* args, Slice slice) {
 template <class Args>
 void launch(const Launch& what, Kernel<Args> kernel, const Args& args) {
   static_assert(std::is_trivially_copyable_v<Args>);
-  if (kernel == nullptr) [[unlikely]] throw_missing_kernel(what);
+  if (kernel == nullptr) [[unlikely]]
+    throw_missing_kernel(what);
   if (what.tasks == 0) return;
-  const Node node{reinterpret_cast<Node::AnyKernel>(kernel), invoke<Args>, 0, what.tasks, what.cost > kParallelCost,
+  const Node node{reinterpret_cast<Node::AnyKernel>(kernel),
+                  invoke<Args>,
+                  0,
+                  what.tasks,
+                  what.cost > kParallelCost,
                   what.device == Device::kCuda};
-  if (Plan* plan = current_plan()) [[unlikely]] plan->append(node, &args, sizeof args);
+  if (Plan* plan = current_plan()) [[unlikely]]
+    plan->append(node, &args, sizeof args);
   if (what.cost > kReleaseCost) [[unlikely]] {
     const InterpreterReleased released;
     run_node(node, &args);
   } else {
     run_node(node, &args);
   }
-  if (node.cuda) [[unlikely]] cuda_raise_after_launch(what.op);
+  if (node.cuda) [[unlikely]]
+    cuda_raise_after_launch(what.op);
 }
 
 template <class Args>
-void launch(const Launch& what, Kernel<Args> Kernels::*kernel, const Args& args) {
+void launch(const Launch& what, Kernel<Args> Kernels::* kernel, const Args& args) {
   launch(what, kernel_table(what.device, what.dtype, what.op).*kernel, args);
 }
 template <class Args, size_t N>

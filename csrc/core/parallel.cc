@@ -18,7 +18,7 @@ namespace fastnn {
 namespace {
 
 constexpr uint64_t kOpen = uint64_t{1} << 63;
-constexpr int kSpins = 4000;          // about 30 us: the gap between the launches of one step
+constexpr int kSpins = 4000;             // about 30 us: the gap between the launches of one step
 constexpr int64_t kRangesPerThread = 4;  // so that one slow core does not hold up the others
 constexpr int kMaxThreads = 256;
 
@@ -46,7 +46,8 @@ class ThreadPool {
     if (sleepers_.load(std::memory_order_seq_cst) > 0) epoch_.notify_all();
     take_ranges();
     gate_.fetch_and(~kOpen, std::memory_order_acq_rel);
-    for (int i = 0; gate_.load(std::memory_order_acquire) != 0; ++i) i < kSpins ? pause() : std::this_thread::yield();
+    for (int i = 0; gate_.load(std::memory_order_acquire) != 0; ++i)
+      i < kSpins ? pause() : std::this_thread::yield();
     busy_.clear(std::memory_order_release);
   }
 
@@ -74,7 +75,8 @@ class ThreadPool {
 
   uint32_t wait_for_job(uint32_t seen) {
     for (int i = 0; i < kSpins; ++i, pause())
-      if (const uint32_t epoch = epoch_.load(std::memory_order_acquire); epoch != seen) return epoch;
+      if (const uint32_t epoch = epoch_.load(std::memory_order_acquire); epoch != seen)
+        return epoch;
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     epoch_.wait(seen, std::memory_order_seq_cst);
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
@@ -121,8 +123,10 @@ struct ThreadCount {
 int cgroup_quota() {  // whole processors that the control group may use, or 0 for no limit
   std::ifstream v2("/sys/fs/cgroup/cpu.max");
   double quota = 0, period = 0;
-  if (v2 >> quota >> period && period > 0) return std::max(1, static_cast<int>(quota / period + 0.5));
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  if (v2 >> quota >> period && period > 0)
+    return std::max(1, static_cast<int>(quota / period + 0.5));
+  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+      v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
   if (v1_quota >> quota && v1_period >> period && quota > 0 && period > 0)
     return std::max(1, static_cast<int>(quota / period + 0.5));
   return 0;
@@ -161,8 +165,8 @@ void parallel_for(int64_t tasks, TaskRange run, const void* context) {
 int num_threads() { return thread_count().threads; }
 
 void set_num_threads(int threads) {
-  check(threads >= 1 && threads <= kMaxThreads, "set_num_threads: expected 1 <= threads <= ", kMaxThreads, ", got ",
-        threads);
+  check(threads >= 1 && threads <= kMaxThreads,
+        "set_num_threads: expected 1 <= threads <= ", kMaxThreads, ", got ", threads);
   thread_count() = {threads, "set_num_threads"};
 }
 

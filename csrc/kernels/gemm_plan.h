@@ -14,33 +14,30 @@ struct GemmArgs {
   float* c;
   int64_t m, n, k;
   int64_t a_row, a_col, b_row, b_col, ldc;
-  const float* bias;         // [n], or null
-  float* z;                  // the pre-activation is stored here too, [m, n] with ldc; or null
-  int32_t activation;        // index in Activations; 0 is the identity and costs nothing
+  const float* bias;   // [n], or null
+  float* z;            // the pre-activation is stored here too, [m, n] with ldc; or null
+  int32_t activation;  // index in Activations; 0 is the identity and costs nothing
   float activation_param;
   bool accumulate;
-  float* scratch;            // gemm_plan().scratch floats, 64-byte aligned; may be null if that is 0
+  float* scratch;  // gemm_plan().scratch floats, 64-byte aligned; may be null if that is 0
 };
 
-// The sum over k: blocks of kGemmKC, each one chain of fma from zero, added to C in order. This is
-// the contract that makes all paths equal, so this constant is part of the results.
-#ifndef XKC
-#define XKC 256
-#endif
-inline constexpr int64_t kGemmKC = XKC;
+// The sum over k: blocks of kGemmKC, each one chain of fma from zero, added to C in order. All
+// paths share it, so the constant is part of the results: 128 keeps the error below 16 u (|A||B|),
+// where chains of 256 reached 22 u on log-normal data, and a strip of B then is 32 KiB.
+inline constexpr int64_t kGemmKC = 128;
 // Panels of A are packed in groups of kGemmRows rows, those of B in groups of kGemmCols columns.
 // Every instruction set's register tile divides them.
-inline constexpr int64_t kGemmRows = 24, kGemmCols = 192;
+inline constexpr int64_t kGemmRows = 12, kGemmCols = 64;
 // One task of gemm_pack packs this many rows of A, or columns of B, of one k block.
-inline constexpr int64_t kGemmPackRows = 96, kGemmPackCols = 192;
-// The largest tile of C that one task of gemm_packed computes: with kGemmKC, its panels fit in L2.
-#ifndef XMC
-#define XMC 192
-#define XNC 384
-#endif
-inline constexpr int64_t kGemmMC = XMC, kGemmNC = XNC;
+inline constexpr int64_t kGemmPackRows = 192, kGemmPackCols = 192;
+// The largest tile of C that one task of gemm_packed computes: it stays in L2 with its panels.
+inline constexpr int64_t kGemmMC = 192, kGemmNC = 384;
 // The same of gemm_small, which keeps one strip of B on its stack.
-inline constexpr int64_t kGemmSmallMC = 192, kGemmSmallNC = 192;
+inline constexpr int64_t kGemmSmallMC = 192, kGemmSmallNC = 64;
+
+// Internal linkage: the kernels of every instruction set include this, and must not share code.
+namespace {
 
 // `size` items in `parts` nearly equal, consecutive ranges of whole units.
 struct GemmCut {
@@ -50,15 +47,15 @@ struct GemmCut {
     return at < size ? at : size;
   }
 };
-static constexpr GemmCut gemm_cut(int64_t size, int64_t unit, int64_t largest) {
+constexpr GemmCut gemm_cut(int64_t size, int64_t unit, int64_t largest) {
   return {size, unit, size > 0 ? (size + largest - 1) / largest : 0};
 }
 
 struct GemmPlan {
-  bool packed;          // launch gemm_pack, then gemm_packed; else gemm_small alone
+  bool packed;  // launch gemm_pack, then gemm_packed; else gemm_small alone
   GemmCut pack_a, pack_b;
-  int64_t k_blocks;     // at least 1: an empty product still writes C
-  GemmCut rows, cols;   // of C, over tasks; tasks are numbered row by row
+  int64_t k_blocks;          // at least 1: an empty product still writes C
+  GemmCut rows, cols;        // of C, over tasks; tasks are numbered row by row
   int64_t a_block, b_block;  // floats of scratch per k block
   constexpr int64_t pack_tasks() const {
     return packed ? (pack_a.parts + pack_b.parts) * k_blocks : 0;
@@ -69,11 +66,11 @@ struct GemmPlan {
 
 // Packing pays when the panels are read often enough: A once per strip of kGemmCols columns of C, B
 // once per kGemmRows rows.
-static constexpr bool gemm_packs(int64_t m, int64_t n, int64_t k) {
-  return m >= 96 && n >= 96 && k >= 64 && m * n * k > 200 * 200 * 200;
+constexpr bool gemm_packs(int64_t m, int64_t n, int64_t k) {
+  return m >= 192 && n >= 192 && k >= 64 && m * n * k > (int64_t{1} << 24);
 }
 
-static constexpr GemmPlan gemm_plan_as(bool packed, int64_t m, int64_t n, int64_t k) {
+constexpr GemmPlan gemm_plan_as(bool packed, int64_t m, int64_t n, int64_t k) {
   GemmPlan plan{};
   plan.packed = packed;
   plan.k_blocks = k > 0 ? (k + kGemmKC - 1) / kGemmKC : 1;
@@ -86,8 +83,9 @@ static constexpr GemmPlan gemm_plan_as(bool packed, int64_t m, int64_t n, int64_
   return plan;
 }
 
-static constexpr GemmPlan gemm_plan(int64_t m, int64_t n, int64_t k) {
+constexpr GemmPlan gemm_plan(int64_t m, int64_t n, int64_t k) {
   return gemm_plan_as(gemm_packs(m, n, k), m, n, k);
 }
 
+}  // namespace
 }  // namespace fastnn

@@ -3,7 +3,8 @@
 // stream can be drawn alone, on any thread and any device, and nothing is stored.
 //
 //   key     = (seed low, seed high)
-//   counter = (block low, block high, offset low, offset high); the top byte of the offset names the
+//   counter = (block low, block high, offset low, offset high); the top byte of the offset names
+//   the
 //             stream, the rest counts draws
 #pragma once
 #include "primitives.h"

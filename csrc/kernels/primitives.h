@@ -1,9 +1,8 @@
-// The scalar primitives every formula is made of: bit casts, bf16, min/max and the elementary
-// functions on float. Invariants: no branches, tables, libm or intrinsics (selects only), so a
-// plain loop around any of them vectorises and the same text runs on CUDA; right for all 2^32
-// inputs, denormals included (tools/ulp_sweep.cc). Wherever the rounding of a*b+c matters it is
-// written mad(a, b, c), so that every ISA with FMA gives the same bits. Coefficients are minimax
-// fits, rounded to float one at a time with the rest refitted.
+// The scalar primitives every formula is made of: bits, bf16, min/max, elementary functions.
+// Invariants: no branches, libm or intrinsics (selects only), so plain loops vectorise and CUDA
+// runs the same text; right for all 2^32 inputs (tools/ulp_sweep.cc). Where the rounding of a*b+c
+// matters it is written mad(a, b, c), so that every ISA with FMA gives the same bits. Coefficients
+// are minimax fits, rounded to float one at a time with the rest refitted.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +20,7 @@ namespace {
 constexpr float kInf = __builtin_inff();
 constexpr float kNaN = __builtin_nanf("");
 
-// ---- Bits
-// -----------------------------------------------------------------------------------------------------------
+// ---- Bits ---------------------------------------------------------------------------------------
 
 struct bf16 {
   uint16_t bits;
@@ -73,8 +71,7 @@ FASTNN_FN float copysign(float magnitude, float sign) {
 FASTNN_FN float min(float a, float b) { return (a < b) | (a != a) ? a : b; }
 FASTNN_FN float max(float a, float b) { return (a > b) | (a != a) ? a : b; }
 
-// ---- Building blocks
-// ------------------------------------------------------------------------------------------------
+// ---- Building blocks ----------------------------------------------------------------------------
 
 // a * b + c: one rounding wherever the hardware has FMA, two where it has not (x86-64-v2).
 FASTNN_FN float mad(float a, float b, float c) {
@@ -95,9 +92,14 @@ FASTNN_FN float poly(float x, float c0, C... rest) {
   return mad(poly(x, rest...), x, c0);
 }
 
-// Clamps that let NaN through, one instruction each.
+// Clamps that let NaN through. Two one-sided ones in a row would be merged into a three-way branch,
+// which vectorises into twice the instructions, so both sides at once go through the magnitude.
 FASTNN_FN float at_least(float x, float lo) { return x < lo ? lo : x; }
 FASTNN_FN float at_most(float x, float hi) { return x > hi ? hi : x; }
+FASTNN_FN float within(float x, float limit) { return copysign(at_most(abs(x), limit), x); }
+
+FASTNN_FN int32_t at_least(int32_t n, int32_t lo) { return n < lo ? lo : n; }
+FASTNN_FN int32_t at_most(int32_t n, int32_t hi) { return n > hi ? hi : n; }
 
 // hi + lo == a * b. Without FMA the factors are cut into 12-bit halves, whose products are exact.
 struct Sum2 {
@@ -115,7 +117,8 @@ FASTNN_FN Sum2 two_product(float a, float b) {
 #endif
 }
 
-// a * b + c for |c| < |a * b| and all but one rounding even where there is no FMA; for the few places that need it.
+// a * b + c for |c| < |a * b| and all but one rounding even where there is no FMA; for the few
+// places that need it.
 FASTNN_FN float mad_once(float a, float b, float c) {
 #if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   return mad(a, b, c);
@@ -154,7 +157,7 @@ FASTNN_FN Reduced reduce(float hi, float lo = -0.f) {
   return {mad(n, -kLn2Lo, r) + lo, to_bits(t) - to_bits(kRound)};
 }
 
-// e^r - 1 for |r| <= ln(2)/2 as r + r^2 P(r), relative error 2^-26.
+// e^r - 1 = r + r^2 P(r) for |r| <= ln(2)/2, relative error 2^-26; this is P.
 FASTNN_FN float expm1_coeffs(float r) {
   return poly(r, 4.9999997e-01f, 1.6666545e-01f, 4.1667465e-02f, 8.366424e-03f, 1.3868316e-03f);
 }
@@ -170,16 +173,23 @@ FASTNN_FN float log1p_poly(float f) {
   return f * f * p;
 }
 
-constexpr int32_t kSqrtHalfBits =
-    0x3f3504f3;  // splits binades at sqrt(1/2), so that log is accurate near 1
+// The k of x = 2^k (1 + f) with sqrt(1/2) <= 1 + f < sqrt(2), and that scale taken off the
+// exponent. Unsigned, because inputs below zero (whose result is replaced) wrap around.
+FASTNN_FN int32_t log_exponent(float x) {
+  return static_cast<int32_t>(static_cast<uint32_t>(to_bits(x)) - 0x3f3504f3u) >> 23;
+}
+
+FASTNN_FN float unscale(float x, int32_t k) {
+  return from_bits(
+      static_cast<int32_t>(static_cast<uint32_t>(to_bits(x)) - (static_cast<uint32_t>(k) << 23)));
+}
 
 // k ln 2 + log(1 + f)
 FASTNN_FN float log_sum(float k, float f) {
   return mad(k, kLn2Hi, f + mad(k, kLn2Lo, log1p_poly(f)));
 }
 
-// ---- Elementary functions
-// -------------------------------------------------------------------------------------------
+// ---- Elementary functions -----------------------------------------------------------------------
 
 FASTNN_FN float sqrt(float x) {
 #ifdef __CUDA_ARCH__
@@ -191,27 +201,28 @@ FASTNN_FN float sqrt(float x) {
 
 FASTNN_FN float rsqrt(float x) { return 1.f / sqrt(x); }
 
-// e^x = 2^n (1 + q). The clamps are where the result is surely 0 or inf.
+// e^x = 2^n (1 + q). At the limit the result is surely 0 or inf.
 FASTNN_FN float exp(float x) {
-  const Reduced e = reduce(at_most(at_least(x, -104.f), 89.f));
+  const Reduced e = reduce(within(x, 104.f));
   return scale2(1.f + expm1_poly(e.r), e.n);
 }
 
-// e^x - 1 = 2^n q + (2^n - 1), with half the scale so that n = 128 does not overflow early.
+// e^x - 1 = 2^n q + (2^n - 1), with half the scale so that n = 128 does not overflow early. Below n
+// = -64 it is -1.
 FASTNN_FN float expm1(float x) {
-  const Reduced e = reduce(at_most(at_least(x, -20.f), 89.f));
-  const float s = pow2(e.n - 1);
+  const Reduced e = reduce(within(x, 89.f));
+  const float s = pow2(at_least(e.n, -64) - 1);
   const float y = 2.f * mad(s, expm1_poly(e.r), s - 0.5f);
   return abs(x) < 0x1p-26f ? x : y;
 }
 
 // x = 2^k (1 + f); log x = k ln 2 + log(1 + f). Denormals are scaled into the normal range first.
 FASTNN_FN float log(float x) {
-  const bool tiny = x < 0x1p-126f;
-  const int32_t i = to_bits(tiny ? x * 0x1p23f : x);
-  const int32_t k = (i - kSqrtHalfBits) >> 23;
-  const float f = from_bits(i - (k << 23)) - 1.f;
-  const float y = log_sum(static_cast<float>(tiny ? k - 23 : k), f);
+  const int32_t shift = x < 0x1p-126f ? 23 : 0;
+  const float normal = x * pow2(shift);
+  const int32_t k = log_exponent(normal);
+  const float f = unscale(normal, k) - 1.f;
+  const float y = log_sum(static_cast<float>(k - shift), f);
   const float finite = x < kInf ? y : kInf;
   return x > 0.f ? finite : (x == 0.f ? -kInf : kNaN);
 }
@@ -219,9 +230,8 @@ FASTNN_FN float log(float x) {
 // 1 + x = 2^k (1 + f) with f = 2^-k x + (2^-k - 1), which does not use the rounded 1 + x and is
 // exact where it has to be.
 FASTNN_FN float log1p(float x) {
-  const int32_t k = (to_bits(1.f + x) - kSqrtHalfBits) >> 23;
-  const float scaled = from_bits(to_bits(x) - (k << 23));
-  const float f = scaled + mad(0.25f, pow2(2 - k), -1.f);
+  const int32_t k = log_exponent(1.f + x);
+  const float f = unscale(x, k) + mad(0.25f, pow2(2 - k), -1.f);
   const float y = log_sum(static_cast<float>(k), f);
   const float finite = x < kInf ? y : kInf;
   const float inside = x > -1.f ? finite : (x == -1.f ? -kInf : kNaN);
@@ -233,12 +243,13 @@ FASTNN_FN float log1p(float x) {
 // Beyond 2^126 the rest of the power goes into the numerator, so a denormal result is rounded once.
 // Exact 0 for y = 1 and z < -104; see callers for other y.
 FASTNN_FN float mul_sigmoid(float y, float z, float lo = 0.f) {
-  const Reduced e = reduce(at_most(at_least(-z, -88.f), 128.f), -lo);
-  const int32_t n = e.n < 126 ? e.n : 126;
+  const Reduced e = reduce(within(-z, 128.f), -lo);
+  const int32_t all = at_least(e.n, -64);
+  const int32_t n = at_most(all, 126);
   const float s = pow2(n);
   const float s1 = s + 1.f;
   const float lost = 1.f - (s1 - s);
-  return y * pow2(n - e.n) / (mad(s, expm1_poly(e.r), lost) + s1);
+  return y * pow2(n - all) / (mad(s, expm1_poly(e.r), lost) + s1);
 }
 
 FASTNN_FN float sigmoid(float x) { return mul_sigmoid(1.f, x); }
@@ -269,9 +280,10 @@ FASTNN_FN float log1p_exp_neg(float t) {
 // log(1 + e^x) without overflow or cancellation on either side.
 FASTNN_FN float softplus(float x) { return at_least(x, 0.f) + log1p_exp_neg(abs(x)); }
 
-// The upper tail of the normal distribution, P(X > t) = e^(-t^2/2) num / den (1 - lost). The ratio is N / (1 + t (k N + E)),
-// N and E polynomials of positive coefficients (relative error 2^-26.8 on [0, 15]): where t is large the rounding errors
-// of N cancel. `lost` is what the rounding of den dropped, relative to den (its reciprocal is needed to 3 bits only).
+// The upper tail of the normal distribution, P(X > t) = e^(-t^2/2) num / den (1 - lost). The ratio
+// is N / (1 + t (k N + E)), N and E polynomials of positive coefficients (relative error 2^-26.8 on
+// [0, 15]): where t is large the rounding errors of N cancel. `lost` is what the rounding of den
+// dropped, relative to den (its reciprocal is needed to 3 bits only).
 struct Tail {
   float num, den, lost;
 };
@@ -285,8 +297,9 @@ FASTNN_FN Tail tail_ratio(float t) {
   return {n, den, lost * from_bits(0x7ef311c3 - to_bits(den))};
 }
 
-// e^(-c t^2) y num / den for a power of two c: the square is kept to twice the precision (its rounding error would be
-// magnified by c t^2), and so is y num; 1 + q - lost is multiplied in from its smallest part up.
+// e^(-c t^2) y num / den for a power of two c: the square is kept to twice the precision (its
+// rounding error would be magnified by c t^2), and so is y num; 1 + q - lost is multiplied in from
+// its smallest part up.
 FASTNN_FN float gauss_tail(float c, float t, float y, Tail m) {
   const Sum2 sq = two_product(-c * t, t);
   const Reduced e = reduce(sq.hi, sq.lo);

@@ -53,10 +53,12 @@ Array binary_scalar(int kind, const Array& x, float z) {
 void bind_activation(py::module_& m) {
   py::dict activations;
   for (int i = 0; i < kNumActivations; ++i)
-    activations[kInfo[i].name] = py::make_tuple(i, kInfo[i].saves_output, kInfo[i].default_parameter);
+    activations[kInfo[i].name] =
+        py::make_tuple(i, kInfo[i].saves_output, kInfo[i].default_parameter);
   m.attr("ACTIVATIONS") = activations;
   m.def("activation_fwd", &activation_fwd, py::arg("x"), py::arg("kind"), py::arg("a"));
-  m.def("activation_bwd", &activation_bwd, py::arg("dy"), py::arg("saved"), py::arg("kind"), py::arg("a"));
+  m.def("activation_bwd", &activation_bwd, py::arg("dy"), py::arg("saved"), py::arg("kind"),
+        py::arg("a"));
   py::dict binaries;
   for (int i = 0; i < static_cast<int>(Binary::kSize); ++i) binaries[kBinaryNames[i]] = i;
   m.attr("BINARIES") = binaries;

@@ -7,9 +7,11 @@ namespace fastnn {
 namespace {
 
 DType parse_dtype(std::string_view name) {
-  for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kUInt8, DType::kInt64})
+  for (const DType dtype :
+       {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kUInt8, DType::kInt64})
     if (name == dtype_name(dtype)) return dtype;
-  throw TypeError(concat("dtype: expected 'float32', 'bfloat16', 'float16', 'uint8' or 'int64', got '", name, "'"));
+  throw TypeError(concat(
+      "dtype: expected 'float32', 'bfloat16', 'float16', 'uint8' or 'int64', got '", name, "'"));
 }
 
 Device parse_device(std::string_view name) {
@@ -19,7 +21,8 @@ Device parse_device(std::string_view name) {
 }
 
 Shape parse_shape(const std::vector<int64_t>& sizes) {
-  check(sizes.size() <= kMaxDims, "shape: expected at most ", kMaxDims, " axes, got ", sizes.size());
+  check(sizes.size() <= kMaxDims, "shape: expected at most ", kMaxDims, " axes, got ",
+        sizes.size());
   Shape shape;
   int64_t n = 1;
   for (const int64_t size : sizes) {
@@ -31,10 +34,12 @@ Shape parse_shape(const std::vector<int64_t>& sizes) {
   return shape;
 }
 
-Array full(const std::vector<int64_t>& shape, float value, const std::string& dtype, const std::string& device) {
+Array full(const std::vector<int64_t>& shape, float value, const std::string& dtype,
+           const std::string& device) {
   Array y = empty(parse_shape(shape), parse_dtype(dtype), parse_device(device));
   if (y.dtype == DType::kInt64 || y.dtype == DType::kUInt8 || y.device() == Device::kCuda) {
-    check(value == 0.f && y.device() == Device::kCpu, "full: expected a float32 or bfloat16 Tensor on cpu, or zeros");
+    check(value == 0.f && y.device() == Device::kCpu,
+          "full: expected a float32 or bfloat16 Tensor on cpu, or zeros");
     refuse_while_recording("zeros() of integers");
     if (y.bytes() > 0) std::memset(y.storage->data, 0, y.bytes());
     return y;
@@ -47,7 +52,8 @@ Array full(const std::vector<int64_t>& shape, float value, const std::string& dt
 Array broadcast_scalar(const Array& x, const std::vector<int64_t>& shape, float scale) {
   check(x.numel() == 1, "broadcast_scalar: expected a scalar, got shape ", x.shape);
   Array y = empty(parse_shape(shape), x.dtype, x.device());
-  launch(elementwise("broadcast_scalar", y), &Kernels::fill, FillArgs{read(x), write(y), y.numel(), scale});
+  launch(elementwise("broadcast_scalar", y), &Kernels::fill,
+         FillArgs{read(x), write(y), y.numel(), scale});
   return y;
 }
 
@@ -72,13 +78,16 @@ Array to_dtype(const Array& x, const std::string& dtype) {
   const DType target = parse_dtype(dtype);
   if (x.dtype == target) return x;
   check<TypeError>(x.dtype == DType::kFloat32 || target == DType::kFloat32,
-                   "to: expected a conversion from or to float32, got ", dtype_name(x.dtype), " to ", dtype);
+                   "to: expected a conversion from or to float32, got ", dtype_name(x.dtype),
+                   " to ", dtype);
   const bool widen = target == DType::kFloat32;
   Array y = empty(x.shape, target, x.device());
   y.layout = x.layout;
-  const Launch what{"to", x.device(), widen ? x.dtype : target, ceil_div(x.numel(), kElementwiseChunk),
+  const Launch what{"to", x.device(), widen ? x.dtype : target,
+                    ceil_div(x.numel(), kElementwiseChunk),
                     static_cast<double>(x.numel()) * kCostPerElement};
-  launch(what, widen ? &Kernels::to_float32 : &Kernels::from_float32, CopyArgs{read(x), write(y), x.numel()});
+  launch(what, widen ? &Kernels::to_float32 : &Kernels::from_float32,
+         CopyArgs{read(x), write(y), x.numel()});
   return y;
 }
 
@@ -93,12 +102,13 @@ Array reshape(const Array& x, std::vector<int64_t> sizes) {
     }
   }
   if (unknown >= 0) {
-    check(known > 0 && x.numel() % known == 0, "reshape: expected ", x.numel(), " elements to divide by ", known);
+    check(known > 0 && x.numel() % known == 0, "reshape: expected ", x.numel(),
+          " elements to divide by ", known);
     sizes[static_cast<size_t>(unknown)] = x.numel() / known;
   }
   const Shape shape = parse_shape(sizes);
-  check(shape.numel() == x.numel(), "reshape: expected a shape of ", x.numel(), " elements to fit ", x.shape, ", got ",
-        shape);
+  check(shape.numel() == x.numel(), "reshape: expected a shape of ", x.numel(), " elements to fit ",
+        x.shape, ", got ", shape);
   return x.reshaped(shape);
 }
 

@@ -14,10 +14,12 @@ void bind_capture(py::module_& m) {
       .def("raise_data_error", &Plan::raise_data_error)
       .def("is_current", &Plan::is_current)
       .def_property_readonly("num_launches", &Plan::num_nodes)
-      .def_property_readonly("system_allocations", [](const Plan& plan) { return plan.pool()->system_allocations(); });
+      .def_property_readonly("system_allocations",
+                             [](const Plan& plan) { return plan.pool()->system_allocations(); });
   m.def("is_recording", [] { return current_plan() != nullptr; });
-  m.def("refuse_while_recording", [](const std::string& call) { refuse_while_recording(call.c_str()); },
-        py::arg("call"));
+  m.def(
+      "refuse_while_recording",
+      [](const std::string& call) { refuse_while_recording(call.c_str()); }, py::arg("call"));
 }
 
 }  // namespace fastnn

@@ -10,36 +10,41 @@ namespace fastnn {
 
 using OptionalArray = std::optional<Array>;
 
-inline void check_same(const char* op, const char* name, const Array& x, const char* other_name, const Array& other) {
-  check(x.shape == other.shape, op, ": expected ", other_name, " of shape ", x.shape, " like ", name, ", got ",
-        other.shape);
-  check<TypeError>(x.dtype == other.dtype, op, ": expected ", other_name, " of dtype ", dtype_name(x.dtype), " like ",
-                   name, ", got ", dtype_name(other.dtype));
-  check(x.device() == other.device(), op, ": expected ", other_name, " on ", device_name(x.device()), " like ", name,
-        ", got ", device_name(other.device()));
+inline void check_same(const char* op, const char* name, const Array& x, const char* other_name,
+                       const Array& other) {
+  check(x.shape == other.shape, op, ": expected ", other_name, " of shape ", x.shape, " like ",
+        name, ", got ", other.shape);
+  check<TypeError>(x.dtype == other.dtype, op, ": expected ", other_name, " of dtype ",
+                   dtype_name(x.dtype), " like ", name, ", got ", dtype_name(other.dtype));
+  check(x.device() == other.device(), op, ": expected ", other_name, " on ",
+        device_name(x.device()), " like ", name, ", got ", device_name(other.device()));
 }
 inline void check_dtype(const char* op, const char* name, const Array& x, DType dtype) {
-  check<TypeError>(x.dtype == dtype, op, ": expected ", name, " of dtype ", dtype_name(dtype), ", got ",
-                   dtype_name(x.dtype));
+  check<TypeError>(x.dtype == dtype, op, ": expected ", name, " of dtype ", dtype_name(dtype),
+                   ", got ", dtype_name(x.dtype));
 }
 inline void check_device(const char* op, const char* name, const Array& x, Device device) {
   check(x.device() == device, op, ": expected ", name, " on ", device_name(device), ", got ",
         device_name(x.device()));
 }
 inline void check_writable(const char* op, const char* name, const Array& x) {
-  check(x.storage->writable, op, ": expected ", name, " in memory that may be written, got a read-only array");
+  check(x.storage->writable, op, ": expected ", name,
+        " in memory that may be written, got a read-only array");
 }
 
 inline const void* read_optional(const OptionalArray& x) { return x ? read(*x) : nullptr; }
 template <class T = float>
-const T* read_optional_as(const OptionalArray& x) { return static_cast<const T*>(read_optional(x)); }
+const T* read_optional_as(const OptionalArray& x) {
+  return static_cast<const T*>(read_optional(x));
+}
 
 inline Launch elementwise(const char* op, const Array& x, double cost = kCostPerElement) {
   const int64_t n = x.numel();
   return {op, x.device(), x.dtype, ceil_div(n, kElementwiseChunk), static_cast<double>(n) * cost};
 }
 inline Launch row_wise(const char* op, const Array& x, int64_t rows, int64_t cols, double cost) {
-  return {op, x.device(), x.dtype, ceil_div(rows, rows_per_task(cols)), static_cast<double>(rows * cols) * cost};
+  return {op, x.device(), x.dtype, ceil_div(rows, rows_per_task(cols)),
+          static_cast<double>(rows * cols) * cost};
 }
 inline Launch single(const char* op, Device device) { return {op, device, DType::kFloat32, 1, 0}; }
 

@@ -5,8 +5,13 @@
 namespace fastnn {
 namespace {
 
-struct DLDevice { int32_t type, id; };
-struct DLDataType { uint8_t code, bits; uint16_t lanes; };
+struct DLDevice {
+  int32_t type, id;
+};
+struct DLDataType {
+  uint8_t code, bits;
+  uint16_t lanes;
+};
 struct DLTensor {
   void* data;
   DLDevice device;
@@ -30,9 +35,11 @@ struct DLManagedTensorVersioned {
 constexpr int32_t kDLCpu = 1, kDLCuda = 2;
 constexpr uint64_t kDLReadOnly = 1;
 constexpr const char *kName = "dltensor", *kUsed = "used_dltensor";
-constexpr const char *kVersionedName = "dltensor_versioned", *kVersionedUsed = "used_dltensor_versioned";
+constexpr const char *kVersionedName = "dltensor_versioned",
+                     *kVersionedUsed = "used_dltensor_versioned";
 
-constexpr DLDataType kTypes[] = {{2, 32, 1}, {4, 16, 1}, {2, 16, 1}, {1, 8, 1}, {0, 64, 1}};  // by DType
+constexpr DLDataType kTypes[] = {
+    {2, 32, 1}, {4, 16, 1}, {2, 16, 1}, {1, 8, 1}, {0, 64, 1}};  // by DType
 
 // An exported array: the capsule's struct and the sizes it points to.
 template <class Managed>
@@ -52,8 +59,13 @@ Managed* make_export(const Array& array) {
     stride *= array.shape.dims[i];
   }
   const bool cpu = array.device() == Device::kCpu;
-  out->managed.tensor = {array.storage->data, {cpu ? kDLCpu : kDLCuda, 0}, array.shape.ndim,
-                         kTypes[static_cast<int>(array.dtype)], out->shape, out->strides, 0};
+  out->managed.tensor = {array.storage->data,
+                         {cpu ? kDLCpu : kDLCuda, 0},
+                         array.shape.ndim,
+                         kTypes[static_cast<int>(array.dtype)],
+                         out->shape,
+                         out->strides,
+                         0};
   out->managed.context = out;
   out->managed.deleter = [](Managed* self) { delete static_cast<Export<Managed>*>(self->context); };
   return &out->managed;
@@ -71,9 +83,10 @@ void destroy_capsule(PyObject* capsule) {
 py::object to_dlpack(const Array& array, bool versioned) {
   refuse_while_recording("__dlpack__");
   if (!versioned) {
-    check(array.storage->writable, "__dlpack__: expected a writable Tensor for a consumer older than DLPack 1.0");
-    return py::reinterpret_steal<py::object>(
-        PyCapsule_New(make_export<DLManagedTensor>(array), kName, destroy_capsule<DLManagedTensor>));
+    check(array.storage->writable,
+          "__dlpack__: expected a writable Tensor for a consumer older than DLPack 1.0");
+    return py::reinterpret_steal<py::object>(PyCapsule_New(
+        make_export<DLManagedTensor>(array), kName, destroy_capsule<DLManagedTensor>));
   }
   auto* managed = make_export<DLManagedTensorVersioned>(array);
   managed->major = 1;
@@ -84,16 +97,19 @@ py::object to_dlpack(const Array& array, bool versioned) {
 
 DType dtype_of(DLDataType type) {
   for (int i = 0; i < 5; ++i)
-    if (kTypes[i].code == type.code && kTypes[i].bits == type.bits && type.lanes == 1) return static_cast<DType>(i);
-  throw TypeError(concat("from_dlpack: expected float32, bfloat16, float16, uint8 or int64, got type code ",
-                         int{type.code}, " of ", int{type.bits}, " bits"));
+    if (kTypes[i].code == type.code && kTypes[i].bits == type.bits && type.lanes == 1)
+      return static_cast<DType>(i);
+  throw TypeError(
+      concat("from_dlpack: expected float32, bfloat16, float16, uint8 or int64, got type code ",
+             int{type.code}, " of ", int{type.bits}, " bits"));
 }
 
 template <class Managed>
 Array import_capsule(PyObject* capsule, const char* name, const char* used, bool writable) {
   auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
   const DLTensor& t = managed->tensor;
-  check(t.device.type == kDLCpu, "from_dlpack: expected an array on cpu, got DLPack device type ", t.device.type);
+  check(t.device.type == kDLCpu, "from_dlpack: expected an array on cpu, got DLPack device type ",
+        t.device.type);
   check(t.ndim <= kMaxDims, "from_dlpack: expected at most ", kMaxDims, " axes, got ", t.ndim);
   Shape shape;
   int64_t stride = 1;
@@ -104,21 +120,27 @@ Array import_capsule(PyObject* capsule, const char* name, const char* used, bool
     contiguous = contiguous && (t.strides == nullptr || t.shape[i] <= 1 || t.strides[i] == stride);
     stride *= t.shape[i];
   }
-  check(contiguous, "from_dlpack: expected a contiguous array, got strides that are not row-major; copy it first");
+  check(contiguous,
+        "from_dlpack: expected a contiguous array, got strides that are not row-major; copy it "
+        "first");
   const DType dtype = dtype_of(t.dtype);
   PyCapsule_SetName(capsule, used);
-  return borrow(static_cast<char*>(t.data) + t.byte_offset, shape, dtype, writable,
-                [managed] { if (managed->deleter != nullptr) managed->deleter(managed); });
+  return borrow(static_cast<char*>(t.data) + t.byte_offset, shape, dtype, writable, [managed] {
+    if (managed->deleter != nullptr) managed->deleter(managed);
+  });
 }
 
 Array from_dlpack(const py::object& capsule) {
   if (PyCapsule_IsValid(capsule.ptr(), kVersionedName)) {
-    auto* managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), kVersionedName));
-    check(managed->major == 1, "from_dlpack: expected DLPack major version 1, got ", managed->major);
+    auto* managed =
+        static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), kVersionedName));
+    check(managed->major == 1, "from_dlpack: expected DLPack major version 1, got ",
+          managed->major);
     return import_capsule<DLManagedTensorVersioned>(capsule.ptr(), kVersionedName, kVersionedUsed,
                                                     (managed->flags & kDLReadOnly) == 0);
   }
-  check<TypeError>(PyCapsule_IsValid(capsule.ptr(), kName), "from_dlpack: expected an unused DLPack capsule");
+  check<TypeError>(PyCapsule_IsValid(capsule.ptr(), kName),
+                   "from_dlpack: expected an unused DLPack capsule");
   return import_capsule<DLManagedTensor>(capsule.ptr(), kName, kUsed, true);
 }
 

@@ -10,7 +10,8 @@ constexpr uint64_t kStreamShift = 56;
 
 // An RngDraw as an int64 array of two.
 Array make_generator(uint64_t seed, int stream, uint64_t offset) {
-  check(offset < uint64_t{1} << kStreamShift, "generator: expected an offset below 2^56, got ", offset);
+  check(offset < uint64_t{1} << kStreamShift, "generator: expected an offset below 2^56, got ",
+        offset);
   Array state = empty({2}, DType::kInt64);
   auto* words = static_cast<uint64_t*>(state.storage->data);
   words[0] = seed;
@@ -34,7 +35,8 @@ Array dropout(const Array& x, const Array& draw, double p) {
   check(p >= 0 && p <= 1, "dropout: expected 0 <= p <= 1, got ", p);
   Array y = empty_like(x);
   const auto threshold = static_cast<uint32_t>(p * 65536 + 0.5);
-  const float scale = threshold == 65536 ? 0.f : static_cast<float>(65536.0 / (65536.0 - threshold));
+  const float scale =
+      threshold == 65536 ? 0.f : static_cast<float>(65536.0 / (65536.0 - threshold));
   const DropoutArgs args{read(x), write(y), x.numel(), read_as<RngDraw>(draw), threshold, scale};
   launch(elementwise("dropout", x, kCostPerExp), &Kernels::dropout, args);
   return y;
@@ -49,7 +51,8 @@ void uniform_(const Array& y, const Array& draw, float lo, float hi) {
 Array shuffle_keys(int64_t n, uint64_t seed, uint64_t epoch) {
   Array keys = empty({n}, DType::kInt64);
   const ShuffleKeysArgs args{write_as<uint64_t>(keys), n, seed, epoch};
-  launch({"shuffle", Device::kCpu, DType::kFloat32, ceil_div(n, kElementwiseChunk), static_cast<double>(n) * 3},
+  launch({"shuffle", Device::kCpu, DType::kFloat32, ceil_div(n, kElementwiseChunk),
+          static_cast<double>(n) * 3},
          &Kernels::shuffle_keys, args);
   return keys;
 }
@@ -58,7 +61,8 @@ Array shuffle_keys(int64_t n, uint64_t seed, uint64_t epoch) {
 
 void bind_dropout(py::module_& m) {
   m.def("make_generator", &make_generator, py::arg("seed"), py::arg("stream"), py::arg("offset"));
-  m.def("set_generator", &set_generator, py::arg("state"), py::arg("seed"), py::arg("stream"), py::arg("offset"));
+  m.def("set_generator", &set_generator, py::arg("state"), py::arg("seed"), py::arg("stream"),
+        py::arg("offset"));
   m.def("rng_draw", &rng_draw, py::arg("generator"));
   m.def("dropout", &dropout, py::arg("x"), py::arg("draw"), py::arg("p"));
   m.def("uniform_", &uniform_, py::arg("y"), py::arg("draw"), py::arg("lo"), py::arg("hi"));

@@ -25,8 +25,8 @@ void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b) {
     scratch = empty({plan.scratch()}, DType::kFloat32, device);
     args.scratch = write_as<float>(scratch);
   }
-  const double cost = 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) * static_cast<double>(args.k) *
-                      kCostPerFlop;
+  const double cost = 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) *
+                      static_cast<double>(args.k) * kCostPerFlop;
   if (plan.packed) {
     const double pack_cost = static_cast<double>(plan.scratch()) * kCostPerElement;
     launch({op, device, DType::kFloat32, plan.pack_tasks(), pack_cost}, &Kernels::gemm_pack, args);
@@ -43,18 +43,18 @@ void check_linear(const Array& x, const Array& w, const OptionalArray& b) {
   check_device(op, "weight", w, x.device());
   check(w.shape.ndim == 2, op, ": expected weight of shape (out, in), got ", w.shape);
   check(x.shape.ndim >= 1, op, ": expected input with at least one axis, got ", x.shape);
-  check(x.shape.last() == w.shape[1], op, ": expected input.shape[-1] == ", w.shape[1], " to fit weight ", w.shape,
-        ", got input ", x.shape);
+  check(x.shape.last() == w.shape[1], op, ": expected input.shape[-1] == ", w.shape[1],
+        " to fit weight ", w.shape, ", got input ", x.shape);
   if (!b) return;
   check_dtype(op, "bias", *b, DType::kFloat32);
   check_device(op, "bias", *b, x.device());
-  check(b->shape == Shape{w.shape[0]}, op, ": expected bias of shape ", Shape{w.shape[0]}, " to fit weight ", w.shape,
-        ", got ", b->shape);
+  check(b->shape == Shape{w.shape[0]}, op, ": expected bias of shape ", Shape{w.shape[0]},
+        " to fit weight ", w.shape, ", got ", b->shape);
 }
 
 // Returns (y, z): z is the pre-activation, when `save_z`.
-std::pair<Array, OptionalArray> linear_fwd(const Array& x, const Array& w, const OptionalArray& b, int activation,
-                                           float a, bool save_z) {
+std::pair<Array, OptionalArray> linear_fwd(const Array& x, const Array& w, const OptionalArray& b,
+                                           int activation, float a, bool save_z) {
   check_linear(x, w, b);
   Shape shape = x.shape;
   shape.dims[shape.ndim - 1] = w.shape[0];
@@ -75,11 +75,10 @@ std::pair<Array, OptionalArray> linear_fwd(const Array& x, const Array& w, const
   return {y, z};
 }
 
-
 // `saved` is what the activation's derivative needs, or nothing for the identity.
-std::tuple<OptionalArray, OptionalArray, OptionalArray> linear_bwd(const Array& dy, const Array& x, const Array& w,
-                                                                   const OptionalArray& saved, int activation, float a,
-                                                                   bool need_dx, bool need_dw, bool need_db) {
+std::tuple<OptionalArray, OptionalArray, OptionalArray> linear_bwd(
+    const Array& dy, const Array& x, const Array& w, const OptionalArray& saved, int activation,
+    float a, bool need_dx, bool need_dw, bool need_db) {
   const Device device = x.device();
   const int64_t m = x.shape.rows(), n = w.shape[0], k = w.shape[1];
   check_dtype("linear", "the gradient", dy, DType::kFloat32);
@@ -97,18 +96,19 @@ std::tuple<OptionalArray, OptionalArray, OptionalArray> linear_bwd(const Array& 
                              n,
                              activation,
                              a};
-    launch({"linear", device, DType::kFloat32, ceil_div(n, kColumnChunk), static_cast<double>(m * n) * kCostPerExp},
+    launch({"linear", device, DType::kFloat32, ceil_div(n, kColumnChunk),
+            static_cast<double>(m * n) * kCostPerExp},
            &Kernels::linear_bwd, args);
   }
   if (need_dx) {
     dx = empty_like(x);
-    gemm("linear", device, {.c = write_as<float>(*dx), .m = m, .n = k, .k = n}, rows_of(read_as<float>(dz), n),
-         rows_of(read_as<float>(w), k));
+    gemm("linear", device, {.c = write_as<float>(*dx), .m = m, .n = k, .k = n},
+         rows_of(read_as<float>(dz), n), rows_of(read_as<float>(w), k));
   }
   if (need_dw) {
     dw = empty_like(w);
-    gemm("linear", device, {.c = write_as<float>(*dw), .m = n, .n = k, .k = m}, transposed(read_as<float>(dz), n),
-         rows_of(read_as<float>(x), k));
+    gemm("linear", device, {.c = write_as<float>(*dw), .m = n, .n = k, .k = m},
+         transposed(read_as<float>(dz), n), rows_of(read_as<float>(x), k));
   }
   return {dx, dw, db};
 }
@@ -119,10 +119,11 @@ Array matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b)
   check_dtype(op, "input", a, DType::kFloat32);
   check_dtype(op, "other", b, DType::kFloat32);
   check_device(op, "other", b, a.device());
-  check(a.shape.ndim == 2 && b.shape.ndim == 2, op, ": expected two matrices, got ", a.shape, " and ", b.shape);
+  check(a.shape.ndim == 2 && b.shape.ndim == 2, op, ": expected two matrices, got ", a.shape,
+        " and ", b.shape);
   const int64_t m = a.shape[transpose_a], n = b.shape[!transpose_b], k = a.shape[!transpose_a];
-  check(k == b.shape[transpose_b], op, ": expected other.shape[", int{transpose_b}, "] == ", k, " to fit input ",
-        a.shape, ", got other ", b.shape);
+  check(k == b.shape[transpose_b], op, ": expected other.shape[", int{transpose_b}, "] == ", k,
+        " to fit input ", a.shape, ", got other ", b.shape);
   Array c = empty({m, n}, DType::kFloat32, a.device());
   gemm(op, a.device(), {.c = write_as<float>(c), .m = m, .n = n, .k = k},
        (transpose_a ? transposed : rows_of)(read_as<float>(a), a.shape[1]),
@@ -133,11 +134,13 @@ Array matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b)
 }  // namespace
 
 void bind_linear(py::module_& m) {
-  m.def("linear_fwd", &linear_fwd, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("activation"), py::arg("a"),
-        py::arg("save_z"));
-  m.def("linear_bwd", &linear_bwd, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("saved"), py::arg("activation"),
-        py::arg("a"), py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
-  m.def("matmul", &matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a") = false, py::arg("transpose_b") = false);
+  m.def("linear_fwd", &linear_fwd, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("activation"),
+        py::arg("a"), py::arg("save_z"));
+  m.def("linear_bwd", &linear_bwd, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("saved"),
+        py::arg("activation"), py::arg("a"), py::arg("need_dx"), py::arg("need_dw"),
+        py::arg("need_db"));
+  m.def("matmul", &matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a") = false,
+        py::arg("transpose_b") = false);
 }
 
 }  // namespace fastnn

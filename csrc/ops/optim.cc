@@ -20,7 +20,9 @@ Array host_copy(const Array& state) {
   copy_bytes(state, copy);
   return copy;
 }
-int64_t optim_step(const Array& state) { return static_cast<OptimState*>(host_copy(state).storage->data)->step; }
+int64_t optim_step(const Array& state) {
+  return static_cast<OptimState*>(host_copy(state).storage->data)->step;
+}
 void set_optim_lr(const Array& state, double lr) {
   const Array host = host_copy(state);
   static_cast<OptimState*>(host.storage->data)->lr = lr;
@@ -33,13 +35,15 @@ struct Parameters {
 };
 
 void check_parameters(const Parameters& p) {
-  check(p.params.size() == p.grads.size(), p.op, ": expected ", p.params.size(), " gradients, got ", p.grads.size());
+  check(p.params.size() == p.grads.size(), p.op, ": expected ", p.params.size(), " gradients, got ",
+        p.grads.size());
   for (size_t i = 0; i < p.params.size(); ++i) {
     const std::string name = concat("parameter ", i);
     check_same(p.op, name.c_str(), p.params[i], "its gradient", p.grads[i]);
     check_writable(p.op, name.c_str(), p.params[i]);
-    check<TypeError>(p.params[i].dtype == p.params[0].dtype, p.op, ": expected parameters of one dtype, got ",
-                     dtype_name(p.params[0].dtype), " and ", dtype_name(p.params[i].dtype));
+    check<TypeError>(p.params[i].dtype == p.params[0].dtype, p.op,
+                     ": expected parameters of one dtype, got ", dtype_name(p.params[0].dtype),
+                     " and ", dtype_name(p.params[i].dtype));
     check_device(p.op, name.c_str(), p.params[i], p.params[0].device());
   }
 }
@@ -50,14 +54,15 @@ Array chunk_table(const Parameters& p, bool write_params, bool write_grads) {
   int64_t first = 0;
   for (size_t i = 0; i < p.params.size(); ++i) {
     const int64_t n = p.params[i].numel();
-    auto* param = static_cast<char*>(write_params ? write(p.params[i]) : const_cast<void*>(read(p.params[i])));
+    auto* param = static_cast<char*>(write_params ? write(p.params[i])
+                                                  : const_cast<void*>(read(p.params[i])));
     auto* grad = static_cast<const char*>(write_grads ? write(p.grads[i]) : read(p.grads[i]));
     float* m = p.m.empty() ? nullptr : write_as<float>(p.m[i]);
     float* v = p.v.empty() ? nullptr : write_as<float>(p.v[i]);
     const auto item = static_cast<int64_t>(item_size(p.params[i].dtype));
     for (int64_t at = 0; at < n; at += kOptimChunk)
-      chunks.push_back({param + at * item, grad + at * item, m ? m + at : nullptr, v ? v + at : nullptr,
-                        std::min(kOptimChunk, n - at), first + at});
+      chunks.push_back({param + at * item, grad + at * item, m ? m + at : nullptr,
+                        v ? v + at : nullptr, std::min(kOptimChunk, n - at), first + at});
     first += n;
   }
   const auto bytes = static_cast<int64_t>(chunks.size() * sizeof(TensorChunk));
@@ -70,7 +75,9 @@ Array chunk_table(const Parameters& p, bool write_params, bool write_grads) {
   return table;
 }
 
-int64_t num_chunks(const Array& table) { return table.numel() / static_cast<int64_t>(sizeof(TensorChunk)); }
+int64_t num_chunks(const Array& table) {
+  return table.numel() / static_cast<int64_t>(sizeof(TensorChunk));
+}
 
 // Says which parameter and element a flat index is.
 Describe describe_gradient(const std::string& op, const Arrays& params) {
@@ -79,19 +86,23 @@ Describe describe_gradient(const std::string& op, const Arrays& params) {
   return [op, sizes](DataError code, int64_t index) {
     size_t i = 0;
     while (i + 1 < sizes.size() && index >= sizes[i]) index -= sizes[i++];
-    const char* what = code == DataError::kOverflow ? "a gradient whose square is finite" : "finite gradients";
-    const char* got = code == DataError::kOverflow ? "one that overflows the second moment" : "NaN or infinity";
-    return concat(op, ": expected ", what, ", got ", got, " in parameter ", i, " at flat index ", index,
-                  "; nothing was updated");
+    const char* what =
+        code == DataError::kOverflow ? "a gradient whose square is finite" : "finite gradients";
+    const char* got =
+        code == DataError::kOverflow ? "one that overflows the second moment" : "NaN or infinity";
+    return concat(op, ": expected ", what, ", got ", got, " in parameter ", i, " at flat index ",
+                  index, "; nothing was updated");
   };
 }
 
 Launch over_chunks(const char* op, const Array& param, int64_t chunks, double cost) {
-  return {op, param.device(), param.dtype, chunks, static_cast<double>(chunks * kOptimChunk) * cost};
+  return {op, param.device(), param.dtype, chunks,
+          static_cast<double>(chunks * kOptimChunk) * cost};
 }
 
 // Shared by all optimizers: check the gradients, count the step, update.
-void step(const Parameters& p, const Array& state, OptimArgs args, Kernel<OptimArgs> Kernels::*update) {
+void step(const Parameters& p, const Array& state, OptimArgs args,
+          Kernel<OptimArgs> Kernels::* update) {
   if (p.params.empty()) return;
   check_parameters(p);
   const StatusSite site(p.params[0].device(), describe_gradient(p.op, p.params));
@@ -103,17 +114,17 @@ void step(const Parameters& p, const Array& state, OptimArgs args, Kernel<OptimA
   args.num_chunks = static_cast<int32_t>(num_chunks(table));
   double elements = 0;
   for (const Array& param : p.params) elements += static_cast<double>(param.numel());
-  const Launch what{p.op, p.params[0].device(), p.params[0].dtype, args.num_chunks, elements * kCostPerExp};
+  const Launch what{p.op, p.params[0].device(), p.params[0].dtype, args.num_chunks,
+                    elements * kCostPerExp};
   launch(what, &Kernels::optim_check, args);
   launch(single(p.op, what.device), &Kernels::optim_begin,
-         OptimBeginArgs{write_as<OptimState>(state), args.beta1, args.beta2,
-                        args.status});
+         OptimBeginArgs{write_as<OptimState>(state), args.beta1, args.beta2, args.status});
   launch(what, update, args);
   site.raise();
 }
 
-void sgd(const Arrays& params, const Arrays& grads, const Arrays& buffers, const Array& state, float momentum,
-         float dampening, float weight_decay, bool nesterov, bool maximize) {
+void sgd(const Arrays& params, const Arrays& grads, const Arrays& buffers, const Array& state,
+         float momentum, float dampening, float weight_decay, bool nesterov, bool maximize) {
   OptimArgs args{};
   args.beta2 = -1;
   args.momentum = momentum;
@@ -124,8 +135,9 @@ void sgd(const Arrays& params, const Arrays& grads, const Arrays& buffers, const
   step({"sgd", params, grads, buffers, {}}, state, args, &Kernels::sgd);
 }
 
-void adam(const std::string& op, const Arrays& params, const Arrays& grads, const Arrays& m, const Arrays& v,
-          const Array& state, double beta1, double beta2, float eps, float weight_decay, bool decoupled, bool maximize) {
+void adam(const std::string& op, const Arrays& params, const Arrays& grads, const Arrays& m,
+          const Arrays& v, const Array& state, double beta1, double beta2, float eps,
+          float weight_decay, bool decoupled, bool maximize) {
   OptimArgs args{};
   args.beta1 = beta1;
   args.beta2 = beta2;
@@ -136,20 +148,47 @@ void adam(const std::string& op, const Arrays& params, const Arrays& grads, cons
   step({op.c_str(), params, grads, m, v}, state, args, &Kernels::adam);
 }
 
+// Looks for bad gradients before anything is changed: an optimizer with several groups checks all of
+// them first. beta2 < 0 stands for no second moment.
+void check_gradients(const std::string& op, const Arrays& params, const Arrays& grads,
+                     double beta2) {
+  if (params.empty()) return;
+  const Parameters p{op.c_str(), params, grads, {}, {}};
+  check_parameters(p);
+  const StatusSite site(params[0].device(), describe_gradient(op, params));
+  const Array table = chunk_table(p, false, false);
+  OptimArgs args{};
+  args.chunks = read_as<TensorChunk>(table);
+  args.status = site.status();
+  args.site = site.site();
+  args.num_chunks = static_cast<int32_t>(num_chunks(table));
+  args.beta2 = beta2;
+  launch(over_chunks(p.op, params[0], args.num_chunks, kCostPerElement), &Kernels::optim_check,
+         args);
+  site.raise();
+}
+
 // Scales the gradients in place to a total norm of at most max_norm; returns the norm before.
 Array clip_grad_norm(const Arrays& grads, float max_norm) {
   constexpr const char* op = "clip_grad_norm_";
   check(max_norm >= 0.f, op, ": expected max_norm >= 0, got ", max_norm);
   const Parameters p{op, grads, grads, {}, {}};
-  if (grads.empty()) return empty({}, DType::kFloat32);
+  if (grads.empty()) {
+    Array zero = empty({}, DType::kFloat32);
+    *write_as<float>(zero) = 0.f;
+    return zero;
+  }
   check_parameters(p);
   const Device device = grads[0].device();
   const StatusSite site(device, [](DataError, int64_t) {
-    return std::string("clip_grad_norm_: expected finite gradients, got a norm that is NaN or infinite; nothing was scaled");
+    return std::string(
+        "clip_grad_norm_: expected finite gradients, got a norm that is NaN or infinite; nothing "
+        "was scaled");
   });
   const Array table = chunk_table(p, false, true);
   const int64_t chunks = num_chunks(table);
-  Array partials = empty({chunks}, DType::kInt64, device), norm = empty({2}, DType::kFloat32, device);
+  Array partials = empty({chunks}, DType::kInt64, device),
+        norm = empty({2}, DType::kFloat32, device);
   OptimArgs args{};
   args.chunks = read_as<TensorChunk>(table);
   args.status = site.status();
@@ -173,11 +212,14 @@ void bind_optim(py::module_& m) {
   m.def("make_optim_state", &make_optim_state, py::arg("lr"), py::arg("step"));
   m.def("optim_step", &optim_step, py::arg("state"));
   m.def("set_optim_lr", &set_optim_lr, py::arg("state"), py::arg("lr"));
-  m.def("sgd", &sgd, py::arg("params"), py::arg("grads"), py::arg("buffers"), py::arg("state"), py::arg("momentum"),
-        py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"), py::arg("maximize"));
-  m.def("adam", &adam, py::arg("op"), py::arg("params"), py::arg("grads"), py::arg("m"), py::arg("v"),
-        py::arg("state"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"),
-        py::arg("decoupled"), py::arg("maximize"));
+  m.def("sgd", &sgd, py::arg("params"), py::arg("grads"), py::arg("buffers"), py::arg("state"),
+        py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"),
+        py::arg("maximize"));
+  m.def("adam", &adam, py::arg("op"), py::arg("params"), py::arg("grads"), py::arg("m"),
+        py::arg("v"), py::arg("state"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
+        py::arg("weight_decay"), py::arg("decoupled"), py::arg("maximize"));
+  m.def("check_gradients", &check_gradients, py::arg("op"), py::arg("params"), py::arg("grads"),
+        py::arg("beta2"));
   m.def("clip_grad_norm", &clip_grad_norm, py::arg("grads"), py::arg("max_norm"));
 }
 

@@ -14,14 +14,16 @@ Array sum(const Array& x, float scale, bool check_finite) {
   std::optional<StatusSite> site;
   if (check_finite) {
     site.emplace(x.device(), [](DataError, int64_t) {
-      return std::string("loss: expected a finite value, got NaN or infinity; lower the learning rate, or look for bad "
-                         "values in the data; nothing was updated");
+      return std::string(
+          "loss: expected a finite value, got NaN or infinity; lower the learning rate, or look "
+          "for bad "
+          "values in the data; nothing was updated");
     });
     args.status = site->status();
     args.site = site->site();
   }
-  launch({"sum", x.device(), x.dtype, tasks, static_cast<double>(x.numel()) * kCostPerElement}, &Kernels::sum_chunks,
-         args);
+  launch({"sum", x.device(), x.dtype, tasks, static_cast<double>(x.numel()) * kCostPerElement},
+         &Kernels::sum_chunks, args);
   launch({"sum", x.device(), x.dtype, 1, 0}, &Kernels::sum_combine, args);
   if (site) site->raise();
   return y;
@@ -30,10 +32,10 @@ Array sum(const Array& x, float scale, bool check_finite) {
 // Adds the number of rows whose first largest element is at the label to `correct`.
 void count_correct(const Array& x, const Array& labels, const Array& correct) {
   check_dtype("count_correct", "labels", labels, DType::kInt64);
-  check(labels.shape == x.shape.without_last(), "count_correct: expected labels of shape ", x.shape.without_last(),
-        ", got ", labels.shape);
-  const CountCorrectArgs args{read_as<float>(x), read_as<int64_t>(labels), write_as<int64_t>(correct), x.shape.rows(),
-                              x.shape.last()};
+  check(labels.shape == x.shape.without_last(), "count_correct: expected labels of shape ",
+        x.shape.without_last(), ", got ", labels.shape);
+  const CountCorrectArgs args{read_as<float>(x), read_as<int64_t>(labels),
+                              write_as<int64_t>(correct), x.shape.rows(), x.shape.last()};
   launch({"count_correct", x.device(), x.dtype, 1, 0}, &Kernels::count_correct, args);
 }
 
@@ -51,8 +53,10 @@ Array gather(const Array& x, const Array& index, const Array& cursor, int64_t ro
   Shape shape = x.shape;
   shape.dims[0] = rows;
   Array y = empty(shape, x.dtype, x.device());
-  const auto row_bytes = static_cast<int64_t>(item_size(x.dtype)) * (x.shape[0] > 0 ? x.numel() / x.shape[0] : 0);
-  const GatherArgs args{read(x), read_as<int64_t>(index), read_as<int64_t>(cursor), write(y), rows, row_bytes};
+  const auto row_bytes =
+      static_cast<int64_t>(item_size(x.dtype)) * (x.shape[0] > 0 ? x.numel() / x.shape[0] : 0);
+  const GatherArgs args{read(x),  read_as<int64_t>(index), read_as<int64_t>(cursor), write(y), rows,
+                        row_bytes};
   launch({"gather", x.device(), DType::kFloat32, ceil_div(rows, rows_per_task(row_bytes)),
           static_cast<double>(rows * row_bytes) * 0.1},
          &Kernels::gather, args);
@@ -60,7 +64,8 @@ Array gather(const Array& x, const Array& index, const Array& cursor, int64_t ro
 }
 
 void advance(const Array& value, int64_t by) {
-  launch(single("advance", value.device()), &Kernels::advance, AdvanceArgs{write_as<int64_t>(value), by});
+  launch(single("advance", value.device()), &Kernels::advance,
+         AdvanceArgs{write_as<int64_t>(value), by});
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
 // What the library knows about the machine and about itself.
-#include "../core/cuda.h"
-
 #include <pthread.h>
 
+#include "../core/cuda.h"
 #include "common.h"
 
 namespace fastnn {
@@ -20,7 +19,8 @@ void after_fork_in_child() {
 void bind_system(py::module_& m) {
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   interpreter_lock.release = +[]() -> void* { return PyEval_SaveThread(); };
-  interpreter_lock.acquire = +[](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); };
+  interpreter_lock.acquire =
+      +[](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); };
 
   m.def("cpu_level", &cpu_level);
   m.def("cpu_level_reason", &cpu_level_reason);
@@ -38,8 +38,11 @@ void bind_system(py::module_& m) {
     stats["live_bytes"] = pool.live_bytes();
     stats["cached_bytes"] = pool.cached_bytes();
     stats["system_allocations"] = pool.system_allocations();
+    stats["guard_violations"] = pool.guard_violations();
     return stats;
   });
+  m.def(
+      "set_memory_debug", [](bool debug) { process_pool()->set_debug(debug); }, py::arg("debug"));
   m.def("trim_memory", [] { process_pool()->trim(); });
 }
 

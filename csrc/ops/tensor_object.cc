@@ -51,10 +51,13 @@ PyObject* allocate(PyTypeObject* type, Array array) {
 PyObject* get_shape(PyObject* self, void*) {
   const Shape& shape = cast(self)->array.shape;
   PyObject* tuple = PyTuple_New(shape.ndim);
-  for (int i = 0; i < shape.ndim; ++i) PyTuple_SET_ITEM(tuple, i, PyLong_FromLongLong(shape.dims[i]));
+  for (int i = 0; i < shape.ndim; ++i)
+    PyTuple_SET_ITEM(tuple, i, PyLong_FromLongLong(shape.dims[i]));
   return tuple;
 }
-PyObject* get_dtype(PyObject* self, void*) { return PyUnicode_InternFromString(dtype_name(cast(self)->array.dtype)); }
+PyObject* get_dtype(PyObject* self, void*) {
+  return PyUnicode_InternFromString(dtype_name(cast(self)->array.dtype));
+}
 PyObject* get_device(PyObject* self, void*) {
   return PyUnicode_InternFromString(device_name(cast(self)->array.device()));
 }
@@ -62,21 +65,25 @@ PyObject* get_layout(PyObject* self, void*) {
   return PyUnicode_InternFromString(cast(self)->array.layout == Layout::kNchw ? "nchw" : "nhwc");
 }
 PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(cast(self)->array.shape.ndim); }
-PyObject* get_version(PyObject* self, void*) { return PyLong_FromLongLong(cast(self)->array.storage->version); }
+PyObject* get_version(PyObject* self, void*) {
+  return PyLong_FromLongLong(cast(self)->array.storage->version);
+}
 
-PyGetSetDef attributes[] = {{"shape", get_shape, nullptr, "Sizes of the axes.", nullptr},
-                            {"dtype", get_dtype, nullptr, "Storage dtype, by NumPy's name.", nullptr},
-                            {"device", get_device, nullptr, "'cpu' or 'cuda'.", nullptr},
-                            {"layout", get_layout, nullptr, "'nchw' or 'nhwc'.", nullptr},
-                            {"ndim", get_ndim, nullptr, "Number of axes.", nullptr},
-                            {"_version", get_version, nullptr, "Counts writes in place.", nullptr},
-                            {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyGetSetDef attributes[] = {
+    {"shape", get_shape, nullptr, "Sizes of the axes.", nullptr},
+    {"dtype", get_dtype, nullptr, "Storage dtype, by NumPy's name.", nullptr},
+    {"device", get_device, nullptr, "'cpu' or 'cuda'.", nullptr},
+    {"layout", get_layout, nullptr, "'nchw' or 'nhwc'.", nullptr},
+    {"ndim", get_ndim, nullptr, "Number of axes.", nullptr},
+    {"_version", get_version, nullptr, "Counts writes in place.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
-PyMemberDef members[] = {{"grad", T_OBJECT, offsetof(TensorObject, grad), 0, "Gradient, or None."},
-                         {"_node", T_OBJECT, offsetof(TensorObject, node), 0, "Tape node, or None."},
-                         {"requires_grad", T_BOOL, offsetof(TensorObject, requires_grad), 0, "Track gradients."},
-                         {"__weaklistoffset__", T_PYSSIZET, offsetof(TensorObject, weak_references), READONLY, nullptr},
-                         {nullptr, 0, 0, 0, nullptr}};
+PyMemberDef members[] = {
+    {"grad", T_OBJECT, offsetof(TensorObject, grad), 0, "Gradient, or None."},
+    {"_node", T_OBJECT, offsetof(TensorObject, node), 0, "Tape node, or None."},
+    {"requires_grad", T_BOOL, offsetof(TensorObject, requires_grad), 0, "Track gradients."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(TensorObject, weak_references), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
 
 // What a view needs to live: the sizes, and a hold on the storage.
 struct Exported {
@@ -86,10 +93,14 @@ struct Exported {
 
 const char* buffer_format(DType dtype) {
   switch (dtype) {
-    case DType::kFloat32: return "f";
-    case DType::kInt64: return "q";
-    case DType::kUInt8: return "B";
-    default: return nullptr;
+    case DType::kFloat32:
+      return "f";
+    case DType::kInt64:
+      return "q";
+    case DType::kUInt8:
+      return "B";
+    default:
+      return nullptr;
   }
 }
 
@@ -104,12 +115,14 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   }
   const char* format = buffer_format(array.dtype);
   if (format == nullptr || array.device() != Device::kCpu) {
-    PyErr_Format(PyExc_BufferError, "buffer: expected a float32, int64 or uint8 Tensor on cpu, got %s on %s",
+    PyErr_Format(PyExc_BufferError,
+                 "buffer: expected a float32, int64 or uint8 Tensor on cpu, got %s on %s",
                  dtype_name(array.dtype), device_name(array.device()));
     return -1;
   }
   if ((flags & PyBUF_WRITABLE) != 0 && !array.storage->writable) {
-    PyErr_SetString(PyExc_BufferError, "buffer: expected a writable Tensor, got one that shares read-only memory");
+    PyErr_SetString(PyExc_BufferError,
+                    "buffer: expected a writable Tensor, got one that shares read-only memory");
     return -1;
   }
   auto* exported = new Exported{array, {}, {}};
@@ -120,12 +133,17 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     exported->strides[i] = stride;
     stride *= exported->shape[i];
   }
-  *view = {.buf = array.storage->data, .obj = Py_NewRef(self), .len = static_cast<Py_ssize_t>(array.bytes()),
-           .itemsize = item, .readonly = !array.storage->writable, .ndim = array.shape.ndim,
+  *view = {.buf = array.storage->data,
+           .obj = Py_NewRef(self),
+           .len = static_cast<Py_ssize_t>(array.bytes()),
+           .itemsize = item,
+           .readonly = !array.storage->writable,
+           .ndim = array.shape.ndim,
            .format = (flags & PyBUF_FORMAT) ? const_cast<char*>(format) : nullptr,
            .shape = (flags & PyBUF_ND) ? exported->shape : nullptr,
            .strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? exported->strides : nullptr,
-           .suboffsets = nullptr, .internal = exported};
+           .suboffsets = nullptr,
+           .internal = exported};
   return 0;
 }
 
@@ -142,7 +160,9 @@ PyType_Slot slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
                        {0, nullptr}};
 
 PyType_Spec spec = {"fastnn._core.TensorBase", sizeof(TensorObject), 0,
-                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC |
+                        Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                    slots};
 
 // The dtype of a contiguous native buffer, or nothing when it has to be converted.
 std::optional<DType> buffer_dtype(const Py_buffer& view) {
@@ -161,7 +181,8 @@ std::optional<Array> share_buffer(PyObject* object) {
     return std::nullopt;
   }
   const auto dtype = buffer_dtype(*view);
-  const bool aligned = reinterpret_cast<uintptr_t>(view->buf) % static_cast<uintptr_t>(view->itemsize) == 0;
+  const bool aligned =
+      reinterpret_cast<uintptr_t>(view->buf) % static_cast<uintptr_t>(view->itemsize) == 0;
   if (!dtype || !aligned || view->ndim > kMaxDims) {
     PyBuffer_Release(view.get());
     return std::nullopt;
@@ -186,7 +207,8 @@ py::tuple saved_versions(const py::object& vjp) {
   size_t count = 0;
   for (Py_ssize_t i = 0; i < cells && count < 64; ++i) {
     PyObject* content = PyCell_GET(PyTuple_GET_ITEM(closure, i));
-    if (content != nullptr && is_tensor(content)) versions[count++] = cast(content)->array.storage->version;
+    if (content != nullptr && is_tensor(content))
+      versions[count++] = cast(content)->array.storage->version;
   }
   py::tuple result(count);
   for (size_t i = 0; i < count; ++i) result[i] = py::int_(versions[i]);
@@ -206,11 +228,13 @@ Array array_from(PyObject* object) {
   refuse_while_recording("a host array that is not an argument");
   if (PyObject_CheckBuffer(object))
     if (auto shared = share_buffer(object)) return *std::move(shared);
-  const py::object converted = py::reinterpret_steal<py::object>(PyObject_CallOneArg(converter, object));
+  const py::object converted =
+      py::reinterpret_steal<py::object>(PyObject_CallOneArg(converter, object));
   if (!converted) throw py::error_already_set();
   if (is_tensor(converted.ptr())) return cast(converted.ptr())->array;
   auto shared = share_buffer(converted.ptr());
-  check<TypeError>(shared.has_value(), "tensor: expected at most ", kMaxDims, " axes of a supported dtype");
+  check<TypeError>(shared.has_value(), "tensor: expected at most ", kMaxDims,
+                   " axes of a supported dtype");
   return *std::move(shared);
 }
 

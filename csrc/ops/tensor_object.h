@@ -12,8 +12,7 @@ namespace fastnn {
 namespace py = pybind11;
 
 struct TensorObject {
-  PyObject_HEAD
-  Array array;
+  PyObject_HEAD Array array;
   PyObject* grad;
   PyObject* node;
   PyObject* weak_references;
@@ -36,13 +35,15 @@ namespace pybind11::detail {
 
 template <>
 struct type_caster<fastnn::Array> {
-  PYBIND11_TYPE_CASTER(fastnn::Array, const_name("Tensor"));
+  PYBIND11_TYPE_CASTER(fastnn::Array, io_name("typing.Any", "fastnn.tensor.Tensor"));
   bool load(handle source, bool) {
     if (source.is_none()) return false;
     value = fastnn::array_from(source.ptr());
     return true;
   }
-  static handle cast(fastnn::Array array, return_value_policy, handle) { return fastnn::wrap(std::move(array)).release(); }
+  static handle cast(fastnn::Array array, return_value_policy, handle) {
+    return fastnn::wrap(std::move(array)).release();
+  }
 };
 
 }  // namespace pybind11::detail

@@ -13,27 +13,50 @@ __all__ = ["CapturedFunction", "capture"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The modules called while recording, with their modes: a recording serves one mode.
-_modules_called: list[tuple[Any, bool]] | None = None
+
+class _Notes:
+    """What a recording depends on beside its launches."""
+
+    def __init__(self) -> None:
+        self.modes: dict[int, tuple[Any, bool]] = {}  # modules called: a recording serves one mode
+        self.optimizers: dict[int, Any] = {}  # stepped: their learning rates are written anew
+
+
+_notes: _Notes | None = None
 
 
 def note_module(module: Any) -> None:
     """Called by Module.__call__ while recording."""
-    if _modules_called is not None:
-        _modules_called.append((module, module.training))
+    if _notes is not None:
+        _notes.modes[id(module)] = (module, module.training)
+
+
+def note_optimizer(optimizer: Any) -> None:
+    """Called by Optimizer.step while recording."""
+    if _notes is not None:
+        _notes.optimizers[id(optimizer)] = optimizer
 
 
 class _Recording:
-    """One recorded plan: its input buffers, its results, and the modes it was recorded in."""
+    """One recorded plan: its input buffers, its results, and what it depends on."""
 
-    def __init__(self, plan: Any, inputs: list[Any], modes: list[tuple[Any, bool]]) -> None:
+    def __init__(self, plan: Any, inputs: list[Any], results: Any, notes: _Notes) -> None:
         self.plan = plan
         self.inputs = inputs
-        self.modes = modes
-        self.results: Any = None
+        self.results = results
+        self.modes = list(notes.modes.values())
+        self.optimizers = list(notes.optimizers.values())
 
     def serves(self) -> bool:
         return self.plan.is_current() and all(m.training == mode for m, mode in self.modes)
+
+    def replay(self, arrays: list[Any]) -> None:
+        for buffer, array in zip(self.inputs, arrays, strict=True):
+            _core.copy_(buffer, array)
+        for optimizer in self.optimizers:
+            optimizer.sync()
+        self.plan.replay(1)
+        self.plan.raise_data_error()
 
 
 class CapturedFunction(Generic[P, R]):
@@ -54,10 +77,7 @@ class CapturedFunction(Generic[P, R]):
         recordings[:] = [r for r in recordings if r.plan.is_current()]
         for recording in recordings:
             if recording.serves():
-                for buffer, array in zip(recording.inputs, arrays, strict=True):
-                    _core.copy_(buffer, array)
-                recording.plan.replay(1)
-                recording.plan.raise_data_error()
+                recording.replay(arrays)
                 result: R = recording.results
                 return result
         recording = self._record(arrays)
@@ -66,20 +86,18 @@ class CapturedFunction(Generic[P, R]):
         return first
 
     def _record(self, arrays: list[Any]) -> _Recording:
-        global _modules_called
+        global _notes
         plan = _core.Plan()
         inputs = [_core.clone(a) for a in arrays]
-        outer, _modules_called = _modules_called, []
+        notes = _notes = _Notes()
         plan.begin()
         try:
             results = self._function(*inputs)  # type: ignore[call-arg,arg-type]
         finally:
             plan.end()
-            modes, _modules_called = _modules_called, outer
+            _notes = None
         plan.raise_data_error()
-        recording = _Recording(plan, inputs, list({id(m): (m, t) for m, t in modes}.values()))
-        recording.results = results
-        return recording
+        return _Recording(plan, inputs, results, notes)
 
 
 def capture(function: Callable[P, R]) -> CapturedFunction[P, R]:

@@ -537,34 +537,35 @@ def _arithmetic(name: str, x: Any, z: Any) -> Tensor:
     return apply(_binary, x, z, name=name)
 
 
+# A vjp closes over what it needs and nothing else: the tape keeps that alive, and guards it against
+# writes in place.
+
+
 def _binary(x: Any, z: Any, *, name: str) -> tuple[Any, Vjp]:
     y = _core.binary(_core.BINARIES[name], x, z)
+    if name == "add":
+        return y, lambda dy, needs: (dy, dy)
+    if name == "sub":
+        return y, lambda dy, needs: (dy, dy * -1.0 if needs[1] else None)
 
-    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        if name == "add":
-            return dy, dy
-        if name == "sub":
-            return dy, dy * -1.0 if needs[1] else None
-        if name == "mul":
-            return dy * z if needs[0] else None, dy * x if needs[1] else None
+    def mul(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        return dy * z if needs[0] else None, dy * x if needs[1] else None
+
+    def div(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
         return dy / z if needs[0] else None, dy * x / (z * z) * -1.0 if needs[1] else None
 
-    return y, vjp
+    return y, mul if name == "mul" else div
 
 
 def _scalar_binary(x: Any, *, name: str, scalar: float) -> tuple[Any, Vjp]:
     y = _core.binary_scalar(_core.BINARIES[name], x, scalar)
-
-    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        if name in ("add", "sub"):
-            return (dy,)
-        if name == "rsub":
-            return (dy * -1.0,)
-        if name == "rdiv":
-            return (dy * scalar / (x * x) * -1.0,)
-        return (dy * scalar if name == "mul" else dy / scalar,)
-
-    return y, vjp
+    if name in ("add", "sub"):
+        return y, lambda dy, needs: (dy,)
+    if name == "rsub":
+        return y, lambda dy, needs: (dy * -1.0,)
+    if name == "rdiv":
+        return y, lambda dy, needs: (dy * scalar / (x * x) * -1.0,)
+    return y, lambda dy, needs: (dy * scalar if name == "mul" else dy / scalar,)
 
 
 def _matmul(x: Any, z: Any) -> tuple[Any, Vjp]:

@@ -1,5 +1,5 @@
-// The emulator must catch what it is there for: these kernels are wrong on purpose. And the parts of
-// the ABI that are not kernels: errors, graphs, work that waits until the host synchronises.
+// The emulator must catch what it is there for: these kernels are wrong on purpose. And the parts
+// of the ABI that are not kernels: errors, graphs, work that waits until the host synchronises.
 #include "cuda_emulator_test.h"
 
 namespace fastnn::test {
@@ -11,7 +11,8 @@ __global__ void reversed_kernel(float* y, bool with_barrier) {
   if (with_barrier) __syncthreads();
   y[threadIdx.x] = value[63 - threadIdx.x];
 }
-__global__ void two_warps_kernel(double* y, bool with_barrier) {  // block sum without the last barrier
+__global__ void two_warps_kernel(double* y,
+                                 bool with_barrier) {  // block sum without the last barrier
   FASTNN_SHARED(double, part, 2);
   double x = 1.0 + threadIdx.x;
   for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xffffffff, x, lanes);
@@ -75,7 +76,8 @@ void test_races() {
   expect(!same_on_all_schedules([&] {
     FASTNN_LAUNCH(last_block_kernel, 4, 1, nullptr, block.data());
     return block.bits();
-  }), "blocks that write one element");
+  }),
+         "blocks that write one element");
 }
 
 void test_divergence() {
@@ -83,15 +85,19 @@ void test_divergence() {
   const auto contains = [](const std::string& all, const char* part) {
     return expect(all.find(part) != std::string::npos, text("'%s' in '%s'", part, all.c_str()));
   };
-  const std::string barrier = error_of([] { FASTNN_LAUNCH(divergent_barrier_kernel, 1, 64, nullptr); });
+  const std::string barrier =
+      error_of([] { FASTNN_LAUNCH(divergent_barrier_kernel, 1, 64, nullptr); });
   contains(barrier, "__syncthreads: divergent: thread 0 at cuda_emulator_machinery_test.cc:");
   contains(barrier, "waits for thread 32");
-  const std::string early = error_of([] { FASTNN_LAUNCH(returned_early_kernel, 1, 64, nullptr, 40); });
+  const std::string early =
+      error_of([] { FASTNN_LAUNCH(returned_early_kernel, 1, 64, nullptr, 40); });
   contains(early, "waits for thread 40, which has returned");
-  const std::string lanes = error_of([&] { FASTNN_LAUNCH(divergent_shuffle_kernel, 1, 32, nullptr, y.data()); });
+  const std::string lanes =
+      error_of([&] { FASTNN_LAUNCH(divergent_shuffle_kernel, 1, 32, nullptr, y.data()); });
   contains(lanes, "warp operation: divergent: thread 0");
   contains(lanes, "waits for thread 16");
-  contains(error_of([&] { FASTNN_LAUNCH(last_block_kernel, 0, 1, nullptr, y.data()); }), "invalid configuration");
+  contains(error_of([&] { FASTNN_LAUNCH(last_block_kernel, 0, 1, nullptr, y.data()); }),
+           "invalid configuration");
   contains(error_of([&] { FASTNN_LAUNCH(last_block_kernel, 1, 1025, nullptr, y.data()); }),
            "invalid configuration");
   expect(error_of([] { FASTNN_LAUNCH(returned_early_kernel, 1, 64, nullptr, 64); }).empty(),
@@ -129,8 +135,9 @@ void test_abi() {
   expect(l.device_info(0, &device) == kCudaOk && device.name[0] != '\0', "device_info");
   expect(l.set_device(7) == kCudaError && l.take_error() != nullptr && l.take_error() == nullptr,
          "an error is taken once");
-  expect(l.alloc(&memory, int64_t{1} << 50, nullptr) == kCudaOutOfMemory && l.take_error() != nullptr,
-         "out of memory has its own code");
+  expect(
+      l.alloc(&memory, int64_t{1} << 50, nullptr) == kCudaOutOfMemory && l.take_error() != nullptr,
+      "out of memory has its own code");
   expect(l.alloc(&memory, 64, nullptr) == kCudaOk && l.free(memory, nullptr) == kCudaOk &&
              l.free(memory, nullptr) == kCudaError && l.take_error() != nullptr,
          "freed twice");
@@ -145,13 +152,17 @@ void test_graph() {
   *states.data() = {0.1, 0, 0, 0};
   status.data()->word = kStatusOk;
   void *stream = nullptr, *graph = nullptr, *memory = nullptr;
-  expect(l.stream_create(&stream) == kCudaOk && l.capture_begin(stream) == kCudaOk, "capture begins");
+  expect(l.stream_create(&stream) == kCudaOk && l.capture_begin(stream) == kCudaOk,
+         "capture begins");
   kernels<float>().optim_begin({states.data(), 0.9, 0.99, status.data()}, {0, 1, stream});
-  expect(l.alloc(&memory, 64, stream) != kCudaOk && l.take_error() != nullptr, "no allocation in a capture");
-  expect(l.stream_synchronize(stream) != kCudaOk && l.take_error() != nullptr, "no waiting in a capture");
+  expect(l.alloc(&memory, 64, stream) != kCudaOk && l.take_error() != nullptr,
+         "no allocation in a capture");
+  expect(l.stream_synchronize(stream) != kCudaOk && l.take_error() != nullptr,
+         "no waiting in a capture");
   expect(l.capture_end(stream, &graph) == kCudaOk && states.data()->step == 0, "recorded, not run");
   for (int i = 0; i < 3; ++i) l.graph_launch(graph, stream);
-  expect(l.stream_synchronize(stream) == kCudaOk && states.data()->step == 3, "replayed three times");
+  expect(l.stream_synchronize(stream) == kCudaOk && states.data()->step == 3,
+         "replayed three times");
   expect(l.graph_destroy(graph) == kCudaOk, "graph_destroy");
 
   setenv("FASTNN_EMULATOR_LAZY", "1", 1);

@@ -1,16 +1,17 @@
-// Every CUDA kernel, run by the emulator, against the textbook form in float64: over tails, unaligned
-// pointers and long rows, in poisoned outputs between guards, under several schedules, whose results
-// must be bit-identical. Exits with 1 on any failure.
+// Every CUDA kernel, run by the emulator, against the textbook form in float64: over tails,
+// unaligned pointers and long rows, in poisoned outputs between guards, under several schedules,
+// whose results must be bit-identical. Exits with 1 on any failure.
 #include "cuda_emulator_test.h"
 
 #include "kernels/formulas/norm.h"
-#include "kernels/formulas/optim.h"
 
 namespace fastnn::test {
 namespace {
 
 // ---- activations -------------------------------------------------------------------------------
-double logistic(double x) { return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
+double logistic(double x) {
+  return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x));
+}
 double logistic_slope(double x) { return logistic(x) * logistic(-x); }
 constexpr double kSqrt2OverPi = 0.79788456080286535588;
 
@@ -34,7 +35,8 @@ double oracle_slope(const std::string& name, double x, double a) {
   if (name == "relu") return x > 0 ? 1 : 0;
   if (name == "leaky_relu") return x > 0 ? 1 : a;
   if (name == "elu") return x > 0 ? 1 : a * std::exp(x);
-  if (name == "selu") return 1.0507009873554804934 * (x > 0 ? 1 : 1.6732632423543772848 * std::exp(x));
+  if (name == "selu")
+    return 1.0507009873554804934 * (x > 0 ? 1 : 1.6732632423543772848 * std::exp(x));
   if (name == "sigmoid") return logistic_slope(x);
   if (name == "tanh") return 4 * logistic_slope(2 * x);
   if (name == "softplus") return logistic(a * x);
@@ -73,8 +75,8 @@ void test_activation(int index, int64_t n, int64_t shift) {
                          (std::isnan(v) ? A::kName == std::string("identity") || std::isnan(dx[i])
                                         : close(dx[i], slope, bwd)),
                      [&] {
-                       return what + text(" [%ld] x=%g: y %.9g, not %.9g; dx %.9g, not %.9g", long(i), v,
-                                          y[i], want, dx[i], slope);
+                       return what + text(" [%ld] x=%g: y %.9g, not %.9g; dx %.9g, not %.9g",
+                                          long(i), v, y[i], want, dx[i], slope);
                      });
   }
   expect(ok, what);
@@ -86,7 +88,8 @@ void test_activation(int index, int64_t n, int64_t shift) {
 
 template <class T, class... A>
 void test_activations(ActivationList<A...>) {
-  for (const int64_t n : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 127, 128, 129, 130, 2049}) {
+  for (const int64_t n :
+       {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 127, 128, 129, 130, 2049}) {
     int index = 0;
     ((test_activation<T, A>(index++, n, n % 3)), ...);
   }
@@ -131,31 +134,49 @@ struct NormArrays {
   Buffer<float> rstd;
 
   explicit NormArrays(const NormCase& shape)
-      : c(shape), tasks(ceil_div(c.rows, rows_per_task(c.cols))),
-        xs(normal<T>(c.rows * c.cols, c.offset, c.scale)), dys(normal<T>(c.rows * c.cols)),
-        ws(normal<T>(c.cols, 1, 0.2)), bs(normal<T>(c.cols, 0, 0.2)), x(xs, c.shift), dy(dys, 0),
-        w(ws, c.shift), b(bs, 0), y(c.rows * c.cols, c.shift), dx(c.rows * c.cols, 0), dw(c.cols), db(c.cols),
-        mean(c.rows), partials(tasks * 2 * c.cols), rstd(c.rows) {
+      : c(shape),
+        tasks(ceil_div(c.rows, rows_per_task(c.cols))),
+        xs(normal<T>(c.rows * c.cols, c.offset, c.scale)),
+        dys(normal<T>(c.rows * c.cols)),
+        ws(normal<T>(c.cols, 1, 0.2)),
+        bs(normal<T>(c.cols, 0, 0.2)),
+        x(xs, c.shift),
+        dy(dys, 0),
+        w(ws, c.shift),
+        b(bs, 0),
+        y(c.rows * c.cols, c.shift),
+        dx(c.rows * c.cols, 0),
+        dw(c.cols),
+        db(c.cols),
+        mean(c.rows),
+        partials(tasks * 2 * c.cols),
+        rstd(c.rows) {
     if (!c.affine) ws.assign(ws.size(), 1), bs.assign(bs.size(), 0);
   }
   std::string run() {
     const Slice all{0, tasks, nullptr}, columns{0, ceil_div(c.cols, kColumnChunk), nullptr};
-    const LayerNormBwdArgs bwd{dy.data(), x.data(), c.affine ? w.data() : nullptr, mean.data(), rstd.data(),
-                               dx.data(), partials.data(), dw.data(), db.data(), c.rows, c.cols};
-    kernels<T>().layer_norm_fwd({x.data(), c.affine ? w.data() : nullptr, c.affine ? b.data() : nullptr,
-                                 y.data(), mean.data(), rstd.data(), c.rows, c.cols, kEps}, all);
+    const LayerNormBwdArgs bwd{dy.data(),       x.data(),    c.affine ? w.data() : nullptr,
+                               mean.data(),     rstd.data(), dx.data(),
+                               partials.data(), dw.data(),   db.data(),
+                               c.rows,          c.cols};
+    kernels<T>().layer_norm_fwd(
+        {x.data(), c.affine ? w.data() : nullptr, c.affine ? b.data() : nullptr, y.data(),
+         mean.data(), rstd.data(), c.rows, c.cols, kEps},
+        all);
     kernels<T>().layer_norm_bwd(bwd, all);
     kernels<T>().layer_norm_bwd_params(bwd, columns);
     return y.bits() + mean.bits() + rstd.bits() + dx.bits() + dw.bits() + db.bits();
   }
 };
 
-// Outputs within 4 u max(1, |o|), where the affine part does not cancel; gradients within 16 u of the sum of the magnitudes they are made of.
+// Outputs within 4 u max(1, |o|), where the affine part does not cancel; gradients within 16 u of
+// the sum of the magnitudes they are made of.
 template <class T>
 void check_norm(NormArrays<T>& t, const std::string& what) {
   const NormCase& c = t.c;
   const NormOracle o = normalise(c, t.xs, double(NormArrays<T>::kEps));
-  std::vector<double> dw(size_t(c.cols)), db(size_t(c.cols)), dw_size(size_t(c.cols)), db_size(size_t(c.cols));
+  std::vector<double> dw(size_t(c.cols)), db(size_t(c.cols)), dw_size(size_t(c.cols)),
+      db_size(size_t(c.cols));
   bool ok = true;
   for (int64_t r = 0; r < c.rows && ok; ++r) {
     const double* xhat = o.xhat.data() + r * c.cols;
@@ -165,20 +186,23 @@ void check_norm(NormArrays<T>& t, const std::string& what) {
       const double g = dy[i] * t.ws[size_t(i)];
       mean_g += g / double(c.cols), mean_gx += g * xhat[i] / double(c.cols);
       size_g += std::abs(g) / double(c.cols), size_gx += std::abs(g * xhat[i]) / double(c.cols);
-      dw[size_t(i)] += dy[i] * xhat[i], dw_size[size_t(i)] += std::abs(dy[i]) * (std::abs(xhat[i]) + 1);
+      dw[size_t(i)] += dy[i] * xhat[i],
+          dw_size[size_t(i)] += std::abs(dy[i]) * (std::abs(xhat[i]) + 1);
       db[size_t(i)] += dy[i], db_size[size_t(i)] += std::abs(dy[i]);
     }
     for (int64_t i = 0; i < c.cols && ok; ++i) {
       const double want = xhat[i] * t.ws[size_t(i)] + t.bs[size_t(i)], g = dy[i] * t.ws[size_t(i)];
       const double rstd = o.rstd[size_t(r)], dx = rstd * (g - mean_g - xhat[i] * mean_gx);
-      const double size = rstd * (std::abs(g) + size_g + (std::abs(xhat[i]) + 1) * (size_gx + size_g));
-      const double sized = std::fmax(1, std::abs(want - t.bs[size_t(i)]) + std::abs(t.bs[size_t(i)]));
+      const double size =
+          rstd * (std::abs(g) + size_g + (std::abs(xhat[i]) + 1) * (size_gx + size_g));
+      const double sized =
+          std::fmax(1, std::abs(want - t.bs[size_t(i)]) + std::abs(t.bs[size_t(i)]));
       const double got = t.y[r * c.cols + i], got_dx = t.dx[r * c.cols + i];
       ok = check(close(got, want, tolerance<T>(want, sized, 4)) &&
                      close(got_dx, dx, tolerance<T>(dx, size, 16)),
                  [&] {
-                   return what + text(" [%ld, %ld]: y %.9g, not %.9g; dx %.9g, not %.9g", long(r), long(i),
-                                      got, want, got_dx, dx);
+                   return what + text(" [%ld, %ld]: y %.9g, not %.9g; dx %.9g, not %.9g", long(r),
+                                      long(i), got, want, got_dx, dx);
                  });
     }
   }
@@ -187,8 +211,8 @@ void check_norm(NormArrays<T>& t, const std::string& what) {
     ok = check(close(t.dw[i], dw[j], tolerance<T>(dw[j], dw_size[j], 16)) &&
                    close(t.db[i], db[j], tolerance<T>(db[j], db_size[j], 16)),
                [&] {
-                 return what + text(" [%ld]: dw %.9g, not %.9g; db %.9g, not %.9g", long(i), t.dw[i], dw[j],
-                                    t.db[i], db[j]);
+                 return what + text(" [%ld]: dw %.9g, not %.9g; db %.9g, not %.9g", long(i),
+                                    t.dw[i], dw[j], t.db[i], db[j]);
                });
   }
   expect(ok, what);
@@ -196,8 +220,8 @@ void check_norm(NormArrays<T>& t, const std::string& what) {
 
 template <class T>
 void test_norm(const NormCase& c) {
-  const std::string what = text("layer_norm %s (%ld, %ld) shift=%ld offset=%g", kName<T>, long(c.rows),
-                                long(c.cols), long(c.shift), c.offset);
+  const std::string what = text("layer_norm %s (%ld, %ld) shift=%ld offset=%g", kName<T>,
+                                long(c.rows), long(c.cols), long(c.shift), c.offset);
   NormArrays<T> t(c);
   if (c.rows * c.cols <= 40000) {
     expect(same_on_all_schedules([&] { return t.run(); }), what + ": schedules differ");
@@ -207,8 +231,17 @@ void test_norm(const NormCase& c) {
   check_norm(t, what);
   // Without dx, and without partials: the rest stays the same.
   const std::string dx = t.dx.bits(), partials = t.partials.bits();
-  LayerNormBwdArgs bwd{t.dy.data(), t.x.data(), c.affine ? t.w.data() : nullptr, t.mean.data(), t.rstd.data(),
-                       nullptr, t.partials.data(), nullptr, nullptr, c.rows, c.cols};
+  LayerNormBwdArgs bwd{t.dy.data(),
+                       t.x.data(),
+                       c.affine ? t.w.data() : nullptr,
+                       t.mean.data(),
+                       t.rstd.data(),
+                       nullptr,
+                       t.partials.data(),
+                       nullptr,
+                       nullptr,
+                       c.rows,
+                       c.cols};
   kernels<T>().layer_norm_bwd(bwd, {0, t.tasks, nullptr});
   bwd.dx = t.dx.data(), bwd.partials = nullptr;
   kernels<T>().layer_norm_bwd(bwd, {0, t.tasks, nullptr});
@@ -220,7 +253,8 @@ template <class T>
 void test_norms() {
   for (const int64_t cols : {1, 2, 3, 4, 5, 7, 8, 9, 31, 33, 64, 100, 127, 128, 129, 130, 255, 257})
     for (const int64_t rows : {1, 3, 40}) test_norm<T>({rows, cols, rows % 3, 0, 1, cols % 2 == 0});
-  for (const int64_t cols : {512, 513, 1000, 1024, 1032, 2048, 2052, 4096, 4100, 8200, 16400, 33000})
+  for (const int64_t cols :
+       {512, 513, 1000, 1024, 1032, 2048, 2052, 4096, 4100, 8200, 16400, 33000})
     test_norm<T>({3, cols, cols == 4096, 0, 1, cols % 3 != 0});
   test_norm<T>({0, 5, 0, 0, 1, true});
   test_norm<T>({300, 64, 0, 0, 1, true});
@@ -233,129 +267,10 @@ void test_norms() {
   }
 }
 
-// ---- optimizers --------------------------------------------------------------------------------
-template <class T>
-struct Optimizer {
-  static constexpr int kParams = 5;
-  std::vector<std::unique_ptr<Buffer<T>>> p, g;
-  std::vector<std::unique_ptr<Buffer<float>>> m, v;
-  std::vector<TensorChunk> rows;
-  Buffer<OptimState> state{1};
-  Buffer<Status> status{1};
-  std::unique_ptr<Buffer<TensorChunk>> chunks;
-  OptimArgs args{};
-
-  Optimizer() {
-    int64_t first = 0;
-    for (const int64_t n : {1, 37, 16384, 16385, 40003}) {
-      const int64_t shift = int64_t(p.size()) % 2;  // every second parameter is unaligned
-      p.push_back(std::make_unique<Buffer<T>>(normal<T>(n), shift));
-      g.push_back(std::make_unique<Buffer<T>>(normal<T>(n), 0));
-      m.push_back(std::make_unique<Buffer<float>>(std::vector<double>(size_t(n)), shift));
-      v.push_back(std::make_unique<Buffer<float>>(std::vector<double>(size_t(n)), 0));
-      for (int64_t i = 0; i < n; i += kOptimChunk, first += kOptimChunk)
-        rows.push_back({p.back()->data() + i, g.back()->data() + i, m.back()->data() + i,
-                        v.back()->data() + i, std::min(kOptimChunk, n - i), first});
-    }
-    chunks = std::make_unique<Buffer<TensorChunk>>(int64_t(rows.size()));
-    for (size_t i = 0; i < rows.size(); ++i) chunks->data()[i] = rows[i];
-    *state.data() = {0.01, 0, 0, 0};
-    status.data()->word = kStatusOk;
-    args.chunks = chunks->data();
-    args.state = state.data();
-    args.status = status.data();
-    args.site = 3;
-    args.num_chunks = static_cast<int32_t>(rows.size());
-    args.beta1 = 0.9f, args.beta2 = 0.99f, args.eps = 1e-8f;
-  }
-  void step() {
-    const Slice all{0, args.num_chunks, nullptr};
-    kernels<T>().optim_begin({state.data(), double{args.beta1}, double{args.beta2}, status.data()}, {0, 1, nullptr});
-    kernels<T>().optim_check(args, all);
-    kernels<T>().adam(args, all);
-  }
-  std::string bits() {
-    std::string all = state.bits();
-    for (int i = 0; i < kParams; ++i) all += p[i]->bits() + m[i]->bits() + v[i]->bits();
-    return all;
-  }
-};
-
-// One step from known moments: Adam as in the paper, with coupled or decoupled decay.
-template <class T>
-void test_adam(float weight_decay, bool decoupled, bool maximize) {
-  const std::string what = text("adam %s decay=%g decoupled=%d maximize=%d", kName<T>, double(weight_decay),
-                                decoupled, maximize);
-  Optimizer<T> o;
-  o.args.weight_decay = weight_decay, o.args.decoupled = decoupled, o.args.maximize = maximize;
-  for (int step = 1; step <= 3; ++step) {
-    std::vector<std::vector<double>> p, m, v;
-    for (int j = 0; j < o.kParams; ++j) {
-      p.emplace_back(), m.emplace_back(), v.emplace_back();
-      for (int64_t i = 0; i < o.p[j]->size(); ++i)
-        p[j].push_back((*o.p[j])[i]), m[j].push_back((*o.m[j])[i]), v[j].push_back((*o.v[j])[i]);
-    }
-    o.step();
-    bool ok = expect(o.state.data()->step == step && o.status.data()->word == kStatusOk, what + ": state");
-    const double b1 = double{o.args.beta1}, b2 = double{o.args.beta2}, lr = 0.01, decay = double{weight_decay};
-    for (int j = 0; j < o.kParams; ++j)
-      for (int64_t i = 0; i < o.p[j]->size() && ok; ++i) {
-        const double w = p[j][i], g = (maximize ? -1 : 1) * (*o.g[j])[i] + (decoupled ? 0 : decay * w);
-        const double m1 = b1 * m[j][i] + (1 - b1) * g, v1 = b2 * v[j][i] + (1 - b2) * g * g;
-        const double mhat = m1 / (1 - std::pow(b1, step)), vhat = v1 / (1 - std::pow(b2, step));
-        const double update = lr * mhat / (std::sqrt(vhat) + 1e-8), kept = decoupled ? w * (1 - lr * decay) : w;
-        const double size_m = std::abs(m[j][i]) + std::abs(g) + std::abs(decay * w);
-        const double size = std::abs(w) + lr * size_m / (1 - std::pow(b1, step)) / (std::sqrt(vhat) + 1e-8);
-        ok = check(close((*o.p[j])[i], kept - update, tolerance<T>(kept - update, size, 16)) &&
-                       close((*o.m[j])[i], m1, 4 * 0x1p-24 * size_m) &&
-                       close((*o.v[j])[i], v1, 8 * 0x1p-24 * (v1 + size_m * size_m * (1 - b2)) + 0x1p-126),
-                   [&] {
-                     return what + text(" step %d [%d, %ld]: p %.9g, not %.9g", step, j, long(i),
-                                        (*o.p[j])[i], kept - update);
-                   });
-      }
-    expect(ok, what);
-  }
-}
-
-template <class T>
-void test_optimizers() {
-  test_adam<T>(0.f, false, false);
-  test_adam<T>(0.1f, false, true);
-  test_adam<T>(0.1f, true, false);
-  expect(same_on_all_schedules([] {
-    random_bits.seed(5);
-    Optimizer<T> o;
-    o.step();
-    o.step();
-    return o.bits();
-  }), text("adam %s: schedules differ", kName<T>));
-  // The first bad gradient is named, and a step that has met one changes nothing.
-  for (const double bad : {double(NAN), double(INFINITY), 1e30}) {
-    if (bad == 1e30 && std::is_same_v<T, f16>) continue;
-    Optimizer<T> o;
-    o.step();
-    o.g[4]->set(20000, bad), o.g[4]->set(39000, NAN), o.g[2]->set(16383, bad), o.g[3]->set(0, NAN);
-    kernels<T>().optim_check(o.args, {0, o.args.num_chunks, nullptr});
-    const uint64_t word = o.status.data()->word;
-    expect(status_site(word) == 3 && status_index(word) == 2 * kOptimChunk + 16383 &&
-               status_code(word) == (bad == 1e30 ? DataError::kOverflow : DataError::kBadGradient),
-           text("optim_check %s %g: site %d index %ld", kName<T>, bad, status_site(word), long(status_index(word))));
-    const std::string before = o.bits();
-    o.step();
-    expect(o.bits() == before, text("optim %s: nothing changes after %g", kName<T>, bad));
-  }
-  Optimizer<T> big;  // beta2 < 0: there is no second moment that could overflow
-  big.g[0]->set(0, 60000), big.g[1]->set(36, std::is_same_v<T, f16> ? 60000 : 1e30), big.args.beta2 = -1;
-  kernels<T>().optim_check(big.args, {0, big.args.num_chunks, nullptr});
-  expect(big.status.data()->word == kStatusOk, "optim_check without a second moment");
-}
-
 template <class T>
 void test_dtype() {
   test_activations<T>(Activations{});
   test_norms<T>();
-  test_optimizers<T>();
 }
 
 }  // namespace
@@ -371,6 +286,8 @@ void test_kernels() {
 int main() {
   fastnn::test::test_machinery();
   fastnn::test::test_kernels();
+  fastnn::test::test_optimizers();
+  fastnn::test::test_small_kernels();
   std::printf("%d passed, %d failed\n", fastnn::test::passed, fastnn::test::failed);
   return fastnn::test::failed == 0 ? 0 : 1;
 }

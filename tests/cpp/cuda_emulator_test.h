@@ -1,5 +1,6 @@
 // The harness of the emulator tests: device arrays with guards, comparison against float64, and the
-// schedules under which every kernel runs. Invariant: each check counts, a failure prints its values.
+// schedules under which every kernel runs. Invariant: each check counts, a failure prints its
+// values.
 #pragma once
 #include <cmath>
 #include <cstdio>
@@ -37,7 +38,9 @@ constexpr DType kDType = std::is_same_v<T, float>  ? DType::kFloat32
                          : std::is_same_v<T, bf16> ? DType::kBFloat16
                                                    : DType::kFloat16;
 template <class T>
-constexpr double kUnit = std::is_same_v<T, float> ? 0x1p-24 : std::is_same_v<T, bf16> ? 0x1p-8 : 0x1p-11;
+constexpr double kUnit = std::is_same_v<T, float>  ? 0x1p-24
+                         : std::is_same_v<T, bf16> ? 0x1p-8
+                                                   : 0x1p-11;
 template <class T>
 constexpr const char* kName = std::is_same_v<T, float>  ? "float32"
                               : std::is_same_v<T, bf16> ? "bfloat16"
@@ -79,14 +82,20 @@ class Buffer {
   T* data() { return reinterpret_cast<T*>(memory_ + kMargin) + shift_; }
   int64_t size() const { return n_; }
   double operator[](int64_t i) {
-    if constexpr (std::is_class_v<T>) return static_cast<double>(to_float(data()[i]));
-    else return static_cast<double>(data()[i]);
+    if constexpr (std::is_class_v<T>)
+      return static_cast<double>(to_float(data()[i]));
+    else
+      return static_cast<double>(data()[i]);
   }
   void set(int64_t i, double value) {
-    if constexpr (std::is_class_v<T>) data()[i] = from_float<T>(static_cast<float>(value));
-    else data()[i] = static_cast<T>(value);
+    if constexpr (std::is_class_v<T>)
+      data()[i] = from_float<T>(static_cast<float>(value));
+    else
+      data()[i] = static_cast<T>(value);
   }
-  std::string bits() { return std::string(reinterpret_cast<char*>(data()), sizeof(T) * size_t(n_)); }
+  std::string bits() {
+    return std::string(reinterpret_cast<char*>(data()), sizeof(T) * size_t(n_));
+  }
 
  private:
   static constexpr int64_t kMargin = 64;
@@ -145,6 +154,8 @@ inline bool same_on_all_schedules(const std::function<std::string()>& body) {
 }
 
 void test_machinery();  // the emulator itself: what it must catch, graphs, errors
-void test_kernels();
+void test_kernels();    // cuda_emulator_test.cc
+void test_small_kernels();
+void test_optimizers();
 
 }  // namespace fastnn::test

@@ -8,7 +8,8 @@ namespace {
 template <class T, class A>
 void activation_fwd(const ActivationFwdArgs& args, Slice s) {
   const float a = args.a;
-  map(static_cast<const T*>(args.x), static_cast<T*>(args.y), elements(s, kElementwiseChunk, args.n),
+  map(static_cast<const T*>(args.x), static_cast<T*>(args.y),
+      elements(s, kElementwiseChunk, args.n),
       [a](float x) __attribute__((always_inline)) { return A::fwd(x, a); });
 }
 
@@ -20,12 +21,24 @@ void activation_bwd(const ActivationBwdArgs& args, Slice s) {
       [a](float dy, float saved) __attribute__((always_inline)) { return A::bwd(dy, saved, a); });
 }
 
-struct Add { static float f(float x, float z) { return x + z; } };
-struct Sub { static float f(float x, float z) { return x - z; } };
-struct Mul { static float f(float x, float z) { return x * z; } };
-struct Div { static float f(float x, float z) { return x / z; } };
-struct Rsub { static float f(float x, float z) { return z - x; } };
-struct Rdiv { static float f(float x, float z) { return z / x; } };
+struct Add {
+  static float f(float x, float z) { return x + z; }
+};
+struct Sub {
+  static float f(float x, float z) { return x - z; }
+};
+struct Mul {
+  static float f(float x, float z) { return x * z; }
+};
+struct Div {
+  static float f(float x, float z) { return x / z; }
+};
+struct Rsub {
+  static float f(float x, float z) { return z - x; }
+};
+struct Rdiv {
+  static float f(float x, float z) { return z / x; }
+};
 
 template <class T, class Op>
 void binary(const BinaryArgs& args, Slice s) {
@@ -33,7 +46,8 @@ void binary(const BinaryArgs& args, Slice s) {
   const auto* z = static_cast<const T*>(args.z);
   const Range r = elements(s, kElementwiseChunk, args.n);
   const float scalar = args.scalar;
-  if (z == nullptr) return map(x, static_cast<T*>(args.y), r, [scalar](float v) { return Op::f(v, scalar); });
+  if (z == nullptr)
+    return map(x, static_cast<T*>(args.y), r, [scalar](float v) { return Op::f(v, scalar); });
   zip(x, z, static_cast<T*>(args.y), r, [](float v, float w) { return Op::f(v, w); });
 }
 

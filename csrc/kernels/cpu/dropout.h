@@ -15,7 +15,8 @@ struct PhiloxBatch {
   FASTNN_FN PhiloxBatch(uint64_t first_block, RngDraw draw) {
     uint32_t w0[kBlocks], w1[kBlocks], w2[kBlocks], w3[kBlocks];
     for (int i = 0; i < kBlocks; ++i) {
-      const PhiloxBlock block = philox(first_block + static_cast<uint64_t>(i), draw.offset, draw.seed);
+      const PhiloxBlock block =
+          philox(first_block + static_cast<uint64_t>(i), draw.offset, draw.seed);
       w0[i] = block.word[0];
       w1[i] = block.word[1];
       w2[i] = block.word[2];
@@ -47,7 +48,8 @@ void dropout(const DropoutArgs& args, Slice s) {
     __builtin_memcpy(lanes, batch.words, sizeof lanes);
     const int count = static_cast<int>(r.end - i < kBatch ? r.end - i : kBatch);
 #pragma GCC ivdep
-    for (int l = 0; l < count; ++l) y[i + l] = from_float<T>(lanes[l] < threshold ? 0.f : to_float(x[i + l]) * scale);
+    for (int l = 0; l < count; ++l)
+      y[i + l] = from_float<T>(lanes[l] < threshold ? 0.f : to_float(x[i + l]) * scale);
   }
 }
 
@@ -59,7 +61,8 @@ void uniform(const UniformArgs& args, Slice s) {
   for (int64_t i = r.begin; i < r.end; i += kBatch) {
     const PhiloxBatch batch(static_cast<uint64_t>(i / 4), *args.draw);
     const int count = static_cast<int>(r.end - i < kBatch ? r.end - i : kBatch);
-    for (int l = 0; l < count; ++l) y[i + l] = from_float<T>(args.lo + (args.hi - args.lo) * uniform01(batch.words[l]));
+    for (int l = 0; l < count; ++l)
+      y[i + l] = from_float<T>(args.lo + (args.hi - args.lo) * uniform01(batch.words[l]));
   }
 }
 

@@ -1,6 +1,6 @@
 // GEMM on the CPU: gemm_pack then gemm_packed for large products, gemm_small alone for the others.
-// Both cut k into blocks of kGemmKC, run the same register tile over C and finish each tile, while it
-// is hot, with bias and activation. Nothing outside the arrays is read or written.
+// Both cut k into blocks of kGemmKC, run the same register tile over C and finish each tile, while
+// it is hot, with bias and activation. Nothing outside the arrays is read or written.
 #pragma once
 #include <cstdint>
 
@@ -132,7 +132,8 @@ void gemm_packed(const GemmArgs& g, Slice slice) {
       const float* a = g.scratch + block * plan.a_block;
       const float* b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
       for (int64_t j = j_begin; j < j_end; j += kNR) {
-        TileArgs t{.a_row = 1, .a_col = kMR, .b = b + j * depth, .b_row = kNR, .k = depth};
+        TileArgs t{};
+        t.a_row = 1, t.a_col = kMR, t.b = b + j * depth, t.b_row = kNR, t.k = depth;
         for (int64_t i = i_begin; i < i_end; i += kMR) {
           t.a = a + i * depth;
           run_tile(g, t,
@@ -148,22 +149,27 @@ void gemm_packed(const GemmArgs& g, Slice slice) {
 void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, int64_t k_blocks) {
   alignas(64) float panel[kGemmKC * kNR];
   const int64_t cols = least(kNR, g.n - j), vectors = (cols + kLanes - 1) / kLanes;
-  const bool in_place = g.b_col == 1 && cols == vectors * kLanes;
   const int64_t height = tile_rows(vectors), tiles = (i_end - i_begin + height - 1) / height;
+  // Rows of B far apart fall into few sets of the L1 cache: a copy pays after some tiles.
+  const bool in_place = g.b_col == 1 && cols == vectors * kLanes && (g.b_row <= 256 || tiles < 8);
   for (int64_t block = 0; block < k_blocks; ++block) {
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
     const float* b = g.b + j * g.b_col + p * g.b_row;
-    TileArgs t{.a_row = g.a_row, .a_col = g.a_col, .b = b, .b_row = g.b_row, .k = depth};
+    TileArgs t{};
+    t.a_row = g.a_row, t.a_col = g.a_col, t.b = b, t.b_row = g.b_row, t.k = depth;
     if (!in_place && depth > 0) {
       t.b_row = vectors * kLanes;
       pack_panel(panel, b, g.b_col, g.b_row, depth, cols, t.b_row);
       t.b = panel;
     }
-    for (int64_t q = 0; q < tiles; ++q) {  // nearly equal heights: a short tile wastes latency
-      const int64_t i = i_begin + (i_end - i_begin) * q / tiles;
-      const int64_t end = i_begin + (i_end - i_begin) * (q + 1) / tiles;
+    // Nearly equal heights, since a short tile wastes latency; one division, since it costs a tile.
+    const auto rows = static_cast<uint32_t>(i_end - i_begin), count = static_cast<uint32_t>(tiles);
+    const int64_t shorter = rows / count, longer = rows % count;
+    for (int64_t q = 0, i = i_begin; q < tiles; ++q) {
+      const int64_t here = shorter + (q < longer);
       t.a = g.a + i * g.a_row + p * g.a_col;
-      run_tile(g, t, {i, j, end - i, cols, block == 0, block == k_blocks - 1});
+      run_tile(g, t, {i, j, here, cols, block == 0, block == k_blocks - 1});
+      i += here;
     }
   }
 }

@@ -1,6 +1,6 @@
 // The register tile of GEMM and the packing of its operands, for every CPU: GCC/Clang vectors, no
-// intrinsics, the width chosen by the compiler's flags. Invariant: an element's sum over one k block
-// is one chain of fma starting at zero, whatever the tile, so all tiles give the same bits.
+// intrinsics, the width chosen by the compiler's flags. Invariant: an element's sum over one k
+// block is one chain of fma starting at zero, whatever the tile, so all tiles give the same bits.
 #pragma once
 #include <cstdint>
 
@@ -11,11 +11,7 @@ namespace {
 
 // A tile of packed panels has kMR x kNV vectors of sums. kMR divides kGemmRows, kNR kGemmCols.
 #if defined(__AVX512F__)
-#ifndef TMR
-#define TMR 6
-#define TNV 4
-#endif
-inline constexpr int kLanes = 16, kRegisters = 32, kMR = TMR, kNV = TNV;
+inline constexpr int kLanes = 16, kRegisters = 32, kMR = 6, kNV = 4;
 #elif defined(__AVX__)
 inline constexpr int kLanes = 8, kRegisters = 16, kMR = 6, kNV = 2;
 #elif defined(__aarch64__)
@@ -60,7 +56,9 @@ struct TileArgs {
 // kUnitRow: a_row is 1, as in packed panels and in A transposed.
 template <int R, int NV, bool kUnitRow>
 __attribute__((noinline)) void tile(const TileArgs& t) {
-  constexpr int kPointers = kUnitRow ? 1 : (R + 2) / 3;  // x86 addresses three rows from one pointer
+  constexpr int kPointers =
+      kUnitRow ? 1 : (R + 2) / 3;         // x86 addresses three rows from one pointer
+  constexpr int kLineVecs = 16 / kLanes;  // vectors per cache line
   const int64_t a_row = t.a_row, a_col = t.a_col, b_row = t.b_row, ldc = t.ldc;
   const float* a[kPointers];
   const float* b = t.b;
@@ -69,16 +67,13 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Vec{};
   }
-#ifdef PFC
+  float* c = t.c;
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) __builtin_prefetch(t.c+i*ldc+v*kLanes,1,3);
+    FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs)
+        __builtin_prefetch(c + i * ldc + v * kLanes, 1);
   }
-#endif
   for (int64_t p = t.k; p > 0; --p) {
     Vec bv[NV];
-#ifdef PFB
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) __builtin_prefetch(b+PFB*NV*kLanes+v*kLanes);
-#endif
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
       const float s = kUnitRow ? a[0][i] : a[i / 3][i % 3 * a_row];
@@ -87,11 +82,10 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
     FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] += a_col;
     b += b_row;
   }
-  float* c = t.c;
   if (t.add) {
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v)
-        acc[i][v] = load(c + i * ldc + v * kLanes) + acc[i][v];
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] =
+          load(c + i * ldc + v * kLanes) + acc[i][v];
     }
   }
   if (t.bias) {
@@ -134,11 +128,11 @@ constexpr Tiles all_tiles(Indices<V...>) {
 }
 inline constexpr Tiles kTiles = all_tiles(MakeIndices<kNV>::Type{});
 
-// Copies n < 64 floats without a call.
+// Copies n < kNR floats without a call.
 FASTNN_INLINE void copy_few(float* dst, const float* src, int64_t n) {
-  if (n & 32) __builtin_memcpy(dst, src, 128), dst += 32, src += 32;
-  if (n & 16) __builtin_memcpy(dst, src, 64), dst += 16, src += 16;
-  if (n & 8) __builtin_memcpy(dst, src, 32), dst += 8, src += 8;
+  if (kNR > 32 && n & 32) __builtin_memcpy(dst, src, 128), dst += 32, src += 32;
+  if (kNR > 16 && n & 16) __builtin_memcpy(dst, src, 64), dst += 16, src += 16;
+  if (kNR > 8 && n & 8) __builtin_memcpy(dst, src, 32), dst += 8, src += 8;
   if (n & 4) __builtin_memcpy(dst, src, 16), dst += 4, src += 4;
   if (n & 2) __builtin_memcpy(dst, src, 8), dst += 2, src += 2;
   if (n & 1) *dst = *src;
@@ -147,8 +141,8 @@ FASTNN_INLINE void copy_few(float* dst, const float* src, int64_t n) {
 // ---- packing -----------------------------------------------------------------------------------
 // A panel is [depth][R]: R consecutive rows of A (or columns of B) for each k.
 
-// Lane l of an operation that treats a vector as independent quads: from quad lane `lane` of operand
-// `from`, counted as __builtin_shufflevector does.
+// Lane l of an operation that treats a vector as independent quads: from quad lane `lane` of
+// operand `from`, counted as __builtin_shufflevector does.
 constexpr int quad_lane(int l, int from, int lane) { return from * kLanes + (l & ~3) + lane; }
 
 // The 4 x 4 transpose of each quad of x[0..3].
@@ -197,8 +191,9 @@ void pack_transposed(float* dst, const float* src, int64_t row_stride, int64_t d
       row[i] = src + (first + i < rows ? first + i : rows - 1) * row_stride;
     float* out = dst + first;
     int64_t p = 0;
-    // When width < kLanes a store runs into the next k, which is written later: stop before the end.
-    for (; p + 4 < depth; p += 4) {
+    // When width < kLanes a store runs into the next k, which is written later, but never beyond
+    // the panel: what follows it may be another thread's.
+    for (; (p + 3) * width + first + kLanes <= depth * width; p += 4) {
       Vec x[4];
       FASTNN_UNROLL for (int i = 0; i < 4; ++i) x[i] = load_quads(row + i, p);
       transpose_quads(x, MakeIndices<kLanes>::Type{});

@@ -6,42 +6,52 @@
 namespace fastnn {
 namespace {
 
-constexpr int64_t kSumRows = 8;  // rows added in float32 before they go to the float64 sum
+constexpr int64_t kSumRows = 16;  // rows added in float32 before they go to the float64 sum
 
-template <class A>
-void linear_bwd_rows(const LinearBwdArgs& args, int64_t first, int width, Range rows, float (&acc)[kColumnChunk]) {
+// Columns [first, first + width) of some rows; kFull says that width is kColumnChunk.
+template <class A, bool kFull>
+void linear_bwd_rows(const LinearBwdArgs& args, int64_t first, int width, Range rows,
+                     double (&total)[kColumnChunk]) {
+  const int n = kFull ? kColumnChunk : width;
   const float a = args.activation_param;
+  float acc[kColumnChunk] = {};
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const float* dy = args.dy + r * args.cols + first;
-    const float* saved = args.saved + (args.saved ? r * args.cols + first : 0);
-    float* dz = args.dz + (args.dz ? r * args.cols + first : 0);
+    if (args.saved == nullptr) {
+      for (int c = 0; c < n; ++c) acc[c] += dy[c];
+      continue;
+    }
+    const float* saved = args.saved + r * args.cols + first;
+    float* dz = args.dz + r * args.cols + first;
 #pragma GCC ivdep
-    for (int c = 0; c < width; ++c) {
-      const float g = args.saved ? A::bwd(dy[c], saved[c], a) : dy[c];
-      if (args.dz) dz[c] = g;
+    for (int c = 0; c < n; ++c) {
+      const float g = A::bwd(dy[c], saved[c], a);
+      dz[c] = g;
       acc[c] += g;
     }
   }
+  for (int c = 0; c < n; ++c) total[c] += static_cast<double>(acc[c]);
 }
+
+using LinearBwdRows = void (*)(const LinearBwdArgs&, int64_t, int, Range, double (&)[kColumnChunk]);
 
 template <class... A>
-auto linear_bwd_rows_of(int activation, ActivationList<A...>) {
-  using Rows = void (*)(const LinearBwdArgs&, int64_t, int, Range, float (&)[kColumnChunk]);
-  static constexpr Rows kRows[] = {linear_bwd_rows<A>...};
-  return kRows[activation];
+LinearBwdRows linear_bwd_rows_of(int activation, bool full, ActivationList<A...>) {
+  static constexpr LinearBwdRows kRows[2][sizeof...(A)] = {{linear_bwd_rows<A, false>...},
+                                                           {linear_bwd_rows<A, true>...}};
+  return kRows[full][activation];
 }
 
+// Tasks are chunks of kColumnChunk columns. Without `saved` (no activation) dz is dy, not written.
 void linear_bwd(const LinearBwdArgs& args, Slice s) {
-  const auto rows_kernel = linear_bwd_rows_of(args.activation, Activations{});
   for (int64_t task = s.begin; task < s.end; ++task) {
-    const int64_t first = task * kColumnChunk;
-    const int width = static_cast<int>(args.cols - first < kColumnChunk ? args.cols - first : kColumnChunk);
+    const int64_t first = task * kColumnChunk, left = args.cols - first;
+    const bool full = left >= kColumnChunk;
+    const int width = static_cast<int>(full ? kColumnChunk : left);
+    const auto run = linear_bwd_rows_of(args.activation, full, Activations{});
     double total[kColumnChunk] = {};
-    for (int64_t r = 0; r < args.rows; r += kSumRows) {
-      float acc[kColumnChunk] = {};
-      rows_kernel(args, first, width, {r, r + kSumRows < args.rows ? r + kSumRows : args.rows}, acc);
-      for (int c = 0; c < width; ++c) total[c] += static_cast<double>(acc[c]);
-    }
+    for (int64_t r = 0; r < args.rows; r += kSumRows)
+      run(args, first, width, {r, r + kSumRows < args.rows ? r + kSumRows : args.rows}, total);
     if (args.db != nullptr)
       for (int c = 0; c < width; ++c) args.db[first + c] = static_cast<float>(total[c]);
   }

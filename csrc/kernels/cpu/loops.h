@@ -1,7 +1,7 @@
-// The loops that the CPU kernels are made of. Bodies work on blocks of 16 lanes, and the tail is one
-// more block whose missing lanes hold a neutral value: body and tail are one text, and the result
-// does not depend on the instruction set's width. Sums accumulate in float64, lane by lane, and are
-// combined in a fixed tree.
+// The loops that the CPU kernels are made of. Bodies work on blocks of 16 lanes, and the tail is
+// one more block whose missing lanes hold a neutral value: body and tail are one text, and the
+// result does not depend on the instruction set's width. Sums accumulate in float64, lane by lane,
+// and are combined in a fixed tree.
 #pragma once
 #include "../kernels.h"
 
@@ -94,11 +94,13 @@ FASTNN_FN float max(const T* x, int64_t n) {
 inline void report(Status* status, int32_t site, int64_t index, DataError code) {
   const uint64_t word = status_word(site, index, code);
   uint64_t seen = __atomic_load_n(&status->word, __ATOMIC_RELAXED);
-  while (word < seen &&
-         !__atomic_compare_exchange_n(&status->word, &seen, word, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  while (word < seen && !__atomic_compare_exchange_n(&status->word, &seen, word, false,
+                                                     __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
 }
-inline bool is_ok(const Status* status) { return __atomic_load_n(&status->word, __ATOMIC_RELAXED) == kStatusOk; }
+inline bool is_ok(const Status* status) {
+  return __atomic_load_n(&status->word, __ATOMIC_RELAXED) == kStatusOk;
+}
 
 }  // namespace
 }  // namespace fastnn

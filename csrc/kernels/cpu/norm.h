@@ -7,7 +7,9 @@
 namespace fastnn {
 namespace {
 
-FASTNN_FN Range row_range(Slice s, int64_t rows, int64_t cols) { return elements(s, rows_per_task(cols), rows); }
+FASTNN_FN Range row_range(Slice s, int64_t rows, int64_t cols) {
+  return elements(s, rows_per_task(cols), rows);
+}
 
 template <class T>
 struct RowStatistics {
@@ -15,7 +17,8 @@ struct RowStatistics {
   float rstd;
   RowStatistics(const T* x, int64_t n, float eps) {
     double m = 0, acc[kBlockLanes] = {};
-    m = sum(x, n, 0.f, [](float v) __attribute__((always_inline)) { return v; }) / static_cast<double>(n);
+    m = sum(x, n, 0.f, [](float v) __attribute__((always_inline)) { return v; }) /
+        static_cast<double>(n);
     for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
       float v[kBlockLanes];
       load_block(x + i, lanes, 0.f, v);
@@ -25,7 +28,8 @@ struct RowStatistics {
       }
     });
     mean = m;
-    rstd = static_cast<float>(1.0 / __builtin_sqrt(combine(acc) / static_cast<double>(n) + static_cast<double>(eps)));
+    rstd = static_cast<float>(
+        1.0 / __builtin_sqrt(combine(acc) / static_cast<double>(n) + static_cast<double>(eps)));
   }
 };
 
@@ -54,7 +58,8 @@ struct RowGradient {
   float mean_g, mean_gx;
 };
 template <class T>
-FASTNN_FN RowGradient row_gradient(const T* dy, const T* x, const T* w, int64_t n, SplitMean mean, float rstd) {
+FASTNN_FN RowGradient row_gradient(const T* dy, const T* x, const T* w, int64_t n, SplitMean mean,
+                                   float rstd) {
   double g_sum[kBlockLanes] = {}, gx_sum[kBlockLanes] = {};
   for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
     float d[kBlockLanes], v[kBlockLanes], u[kBlockLanes];
@@ -80,7 +85,8 @@ void layer_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
     const Range rows = row_range({task, task + 1, nullptr}, args.rows, n);
     double* dw = args.partials + (args.partials ? task * 2 * n : 0);
     double* db = dw + (args.partials ? n : 0);
-    if (args.partials != nullptr) __builtin_memset(dw, 0, sizeof(double) * 2 * static_cast<uint64_t>(n));
+    if (args.partials != nullptr)
+      __builtin_memset(dw, 0, sizeof(double) * 2 * static_cast<uint64_t>(n));
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       const auto* dy = static_cast<const T*>(args.dy) + r * n;
       const auto* x = static_cast<const T*>(args.x) + r * n;
@@ -92,8 +98,8 @@ void layer_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
 #pragma GCC ivdep
         for (int64_t i = 0; i < n; ++i) {
           const float g = w ? to_float(dy[i]) * to_float(w[i]) : to_float(dy[i]);
-          dx[i] = from_float<T>(
-              normalize_dx(g, normalize(to_float(x[i]), mean, rstd), row.mean_g, row.mean_gx, rstd));
+          dx[i] = from_float<T>(normalize_dx(g, normalize(to_float(x[i]), mean, rstd), row.mean_g,
+                                             row.mean_gx, rstd));
         }
       }
       if (args.partials != nullptr) {

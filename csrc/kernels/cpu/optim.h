@@ -23,9 +23,12 @@ void optim_check(const OptimArgs& args, Slice s) {
   for (int64_t task = s.begin; task < s.end; ++task) {
     const TensorChunk& chunk = args.chunks[task];
     const auto* g = static_cast<const T*>(chunk.g);
-    int bad = 0;
-    for (int64_t i = 0; i < chunk.n; ++i) bad |= !(abs(to_float(g[i])) <= limit);
-    if (!bad) continue;
+    int32_t largest = 0;  // the bits of |g| are ordered like |g|, with infinity and NaN on top
+    for (int64_t i = 0; i < chunk.n; ++i) {
+      const int32_t bits = to_bits(abs(to_float(g[i])));
+      largest = bits > largest ? bits : largest;
+    }
+    if (largest <= to_bits(limit)) continue;
     for (int64_t i = 0; i < chunk.n; ++i) {
       const float v = to_float(g[i]);
       if (abs(v) <= limit) continue;
@@ -39,10 +42,8 @@ void optim_check(const OptimArgs& args, Slice s) {
 template <class T>
 void sgd(const OptimArgs& args, Slice s) {
   if (!is_ok(args.status)) return;
-  // torch starts the buffer with the first gradient itself, without dampening.
-  const bool first = args.state->step == 1;
-  const SgdStep step{static_cast<float>(args.state->lr), first ? 0.f : args.momentum,
-                     first ? 1.f : 1.f - args.dampening, args.weight_decay};
+  const SgdStep step = sgd_step(args.state->lr, args.state->step == 1, args.momentum,
+                                args.dampening, args.weight_decay);
   const float sign = args.maximize ? -1.f : 1.f, momentum = args.momentum;
   const bool nesterov = args.nesterov;
   for (int64_t task = s.begin; task < s.end; ++task) {
@@ -54,12 +55,14 @@ void sgd(const OptimArgs& args, Slice s) {
 #pragma GCC ivdep
       for (int64_t i = 0; i < chunk.n; ++i) {
         const float w = to_float(p[i]);
-        p[i] = from_float<T>(w - step.lr * sgd_gradient(w, sign * to_float(g[i]), step.weight_decay));
+        p[i] =
+            from_float<T>(w - step.lr * sgd_gradient(w, sign * to_float(g[i]), step.weight_decay));
       }
     } else {
 #pragma GCC ivdep
       for (int64_t i = 0; i < chunk.n; ++i) {
-        const float w = to_float(p[i]), d = sgd_gradient(w, sign * to_float(g[i]), step.weight_decay);
+        const float w = to_float(p[i]),
+                    d = sgd_gradient(w, sign * to_float(g[i]), step.weight_decay);
         const float buffer = sgd_buffer(b[i], d, step);
         b[i] = buffer;
         p[i] = from_float<T>(w - step.lr * (nesterov ? d + momentum * buffer : buffer));
@@ -72,8 +75,8 @@ template <class T>
 void adam(const OptimArgs& args, Slice s) {
   if (!is_ok(args.status)) return;
   const OptimState& state = *args.state;
-  const AdamStep step = adam_step(state.lr, state.correction1, state.correction2, args.beta1, args.beta2, args.eps,
-                                  args.weight_decay, args.decoupled);
+  const AdamStep step = adam_step(state.lr, state.correction1, state.correction2, args.beta1,
+                                  args.beta2, args.eps, args.weight_decay, args.decoupled);
   const float sign = args.maximize ? -1.f : 1.f;
   for (int64_t task = s.begin; task < s.end; ++task) {
     const TensorChunk& chunk = args.chunks[task];
@@ -100,7 +103,8 @@ void grad_norm_chunks(const OptimArgs& args, Slice s) {
     for_blocks(chunk.n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
       float v[kBlockLanes];
       load_block(static_cast<const T*>(chunk.g) + i, lanes, 0.f, v);
-      for (int l = 0; l < kBlockLanes; ++l) acc[l] += static_cast<double>(v[l]) * static_cast<double>(v[l]);
+      for (int l = 0; l < kBlockLanes; ++l)
+        acc[l] += static_cast<double>(v[l]) * static_cast<double>(v[l]);
     });
     args.partials[task] = combine(acc);
   }

@@ -19,9 +19,11 @@ void sum_chunks(const SumArgs& args, Slice s) {
 template <class T>
 void sum_combine(const SumArgs& args, Slice) {
   double total = 0;
-  for (int64_t task = 0; task < ceil_div(args.n, kReduceChunk); ++task) total += args.partials[task];
+  for (int64_t task = 0; task < ceil_div(args.n, kReduceChunk); ++task)
+    total += args.partials[task];
   const float y = static_cast<float>(total * static_cast<double>(args.scale));
-  if (args.status != nullptr && !(y - y == 0.f)) report(args.status, args.site, 0, DataError::kNanLoss);
+  if (args.status != nullptr && !(y - y == 0.f))
+    report(args.status, args.site, 0, DataError::kNanLoss);
   *static_cast<T*>(args.y) = from_float<T>(y);
 }
 
@@ -37,7 +39,9 @@ void count_correct(const CountCorrectArgs& args, Slice) {
   *args.correct += correct;
 }
 
-void accumulate(const AccumulateArgs& args, Slice) { *args.sum += static_cast<double>(*args.x) * args.scale; }
+void accumulate(const AccumulateArgs& args, Slice) {
+  *args.sum += static_cast<double>(*args.x) * args.scale;
+}
 
 void advance(const AdvanceArgs& args, Slice) { *args.value += args.by; }
 
@@ -48,7 +52,8 @@ void gather(const GatherArgs& args, Slice s) {
   auto* y = static_cast<char*>(args.y);
   const int64_t* index = args.index + *args.cursor;
   for (int64_t i = r.begin; i < r.end; ++i)
-    __builtin_memcpy(y + i * args.row_bytes, x + index[i] * args.row_bytes, static_cast<uint64_t>(args.row_bytes));
+    __builtin_memcpy(y + i * args.row_bytes, x + index[i] * args.row_bytes,
+                     static_cast<uint64_t>(args.row_bytes));
 }
 
 }  // namespace

@@ -25,7 +25,8 @@ constexpr Kernels table(ActivationList<A...>) {
   return {
       .activation_fwd = {activation_fwd<T, A>...},
       .activation_bwd = {activation_bwd<T, A>...},
-      .binary = {binary<T, Add>, binary<T, Sub>, binary<T, Mul>, binary<T, Div>, binary<T, Rsub>, binary<T, Rdiv>},
+      .binary = {binary<T, Add>, binary<T, Sub>, binary<T, Mul>, binary<T, Div>, binary<T, Rsub>,
+                 binary<T, Rdiv>},
       .fill = fill<T>,
       .to_float32 = convert<float, T>,
       .from_float32 = convert<T, float>,
@@ -67,6 +68,7 @@ constexpr Kernels table(ActivationList<A...>) {
 }  // namespace
 
 // In the order of DType. float16 and uint8 have no kernels on the CPU yet.
-constinit const KernelTable FASTNN_TABLE = {table<float>(Activations{}), table<bf16>(Activations{}), {}, {}};
+constinit const KernelTable FASTNN_TABLE = {
+    table<float>(Activations{}), table<bf16>(Activations{}), {}, {}};
 
 }  // namespace fastnn

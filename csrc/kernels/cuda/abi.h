@@ -1,7 +1,8 @@
 // The plain C ABI between the core and a CUDA library (libfastnn_cuda.so, or the same kernels under
 // the emulator, libfastnn_cuda_emulated.so). The core dlopens the library, calls
-// fastnn_cuda_library() and refuses it unless `mismatch` is null. Included by both sides, so no CUDA
-// header is: a stream or a graph is a void*. Not a stable interface: one version serves one version.
+// fastnn_cuda_library() and refuses it unless `mismatch` is null. Included by both sides, so no
+// CUDA header is: a stream or a graph is a void*. Not a stable interface: one version serves one
+// version.
 #pragma once
 #include <cstddef>
 #include <type_traits>
@@ -66,7 +67,8 @@ struct CudaLibrary {
   CudaCode (*copy_on_device)(void* to, const void* from, int64_t bytes, void* stream);
   CudaCode (*fill_bytes)(void* to, int32_t byte, int64_t bytes, void* stream);
 
-  // Between capture_begin and capture_end the launches and copies on `stream` are recorded, not run.
+  // Between capture_begin and capture_end the launches and copies on `stream` are recorded, not
+  // run.
   CudaCode (*capture_begin)(void* stream);
   CudaCode (*capture_end)(void* stream, void** graph);
   CudaCode (*graph_launch)(void* graph, void* stream);

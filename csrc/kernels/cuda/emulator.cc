@@ -1,5 +1,5 @@
-// The scheduler of the emulator: runs the blocks of a launch one after the other, and the threads of
-// a block as fibers between one meeting point (barrier, shuffle, vote) and the next. Invariant:
+// The scheduler of the emulator: runs the blocks of a launch one after the other, and the threads
+// of a block as fibers between one meeting point (barrier, shuffle, vote) and the next. Invariant:
 // threads that meet must stand at the same line, all of them; anything else is an error that names
 // both lines, never a hang.
 #include "emulator.h"
@@ -31,7 +31,8 @@ class Schedule {
     } else if (text == "reverse") {
       kind_ = kReverse;
     } else if (text != "forward") {
-      std::fprintf(stderr, "FASTNN_EMULATOR_SCHEDULE: expected forward, reverse or random:SEED, got '%s'\n",
+      std::fprintf(stderr,
+                   "FASTNN_EMULATOR_SCHEDULE: expected forward, reverse or random:SEED, got '%s'\n",
                    name);
       std::abort();
     }
@@ -209,8 +210,9 @@ class Block {
     while (waiting < threads_.size() && threads_[waiting].done) ++waiting;
     if (waiting == threads_.size()) return "";
     const Wait& wait = threads_[waiting].wait;
-    const std::string what = std::string(wait.kind == Wait::kBlock ? "__syncthreads" : "warp operation") +
-                             ": divergent: " + text_of(waiting, wait);
+    const std::string what =
+        std::string(wait.kind == Wait::kBlock ? "__syncthreads" : "warp operation") +
+        ": divergent: " + text_of(waiting, wait);
     for (uint32_t t = 0; t < threads_.size(); ++t) {
       if (threads_[t].done && wait.kind == Wait::kBlock)
         return what + " waits for thread " + std::to_string(t) + ", which has returned";

@@ -1,9 +1,9 @@
-// What port.h includes instead of <cuda_runtime.h> when the kernels are compiled with g++: the words
-// of the CUDA language, the intrinsics that our kernels use and the part of the runtime API that
-// table.cu calls. Each CUDA thread is a fiber and one block runs at a time, on the calling thread.
-// Invariant: a result may not depend on the order in which fibers or blocks run, and the schedule
-// (FASTNN_EMULATOR_SCHEDULE=forward|reverse|random:SEED) is there to show it when one does. Fresh
-// memory, device and shared, is all ones: NaN in every float format.
+// What port.h includes instead of <cuda_runtime.h> when the kernels are compiled with g++: the
+// words of the CUDA language, the intrinsics that our kernels use and the part of the runtime API
+// that table.cu calls. Each CUDA thread is a fiber and one block runs at a time, on the calling
+// thread. Invariant: a result may not depend on the order in which fibers or blocks run, and the
+// schedule (FASTNN_EMULATOR_SCHEDULE=forward|reverse|random:SEED) is there to show it when one
+// does. Fresh memory, device and shared, is all ones: NaN in every float format.
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -44,8 +44,8 @@ struct Wait {
 // Called on a fiber: gives control back until the others have come.
 const Wait& wait(const Wait& request);
 
-// Runs all blocks of a launch, or appends it to the stream's graph or queue. Errors are sticky until
-// cudaGetLastError(), as on the device.
+// Runs all blocks of a launch, or appends it to the stream's graph or queue. Errors are sticky
+// until cudaGetLastError(), as on the device.
 void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, std::function<void()> body);
 
 // The arguments as they are now, like a launch on the device.
@@ -57,7 +57,8 @@ std::function<void()> bind(F kernel, Args... args) {
 void* dynamic_shared();   // of the block that runs
 uint64_t block_serial();  // counts the blocks that were started
 
-// Static shared memory: one copy, since one block runs at a time, poisoned when a block first sees it.
+// Static shared memory: one copy, since one block runs at a time, poisoned when a block first sees
+// it.
 template <class T, size_t kCount>
 struct Shared {
   T value[kCount];
@@ -144,10 +145,16 @@ enum cudaError_t : int {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorLaunchFailure = 719,
 };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+enum cudaMemcpyKind {
+  cudaMemcpyHostToDevice = 1,
+  cudaMemcpyDeviceToHost,
+  cudaMemcpyDeviceToDevice
+};
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
 enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };

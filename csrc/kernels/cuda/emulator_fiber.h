@@ -49,7 +49,8 @@ struct Context {
   void* stack_pointer = nullptr;
   void make(char* stack, size_t bytes, void (*entry)()) {
     // Six registers below the return address, which lies where a call would have put it.
-    auto* top = reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(stack) + bytes - 64) & ~15ull);
+    auto* top =
+        reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(stack) + bytes - 64) & ~15ull);
     top[0] = reinterpret_cast<void*>(entry);
     top[1] = nullptr;
     stack_pointer = top - 6;

@@ -1,7 +1,8 @@
 // The emulator's half of the runtime API: memory, streams and graphs. A launch runs at once, unless
-// its stream is being captured, or FASTNN_EMULATOR_LAZY=1 lets work wait until the host synchronises:
-// so host code that reads a result or frees an input too early is found without a GPU. Invariant:
-// like the device, copies from pageable host memory read their source before the call returns.
+// its stream is being captured, or FASTNN_EMULATOR_LAZY=1 lets work wait until the host
+// synchronises: so host code that reads a result or frees an input too early is found without a
+// GPU. Invariant: like the device, copies from pageable host memory read their source before the
+// call returns.
 #include "emulator_runtime.h"
 
 #include <cstdlib>
@@ -84,11 +85,16 @@ cudaError_t cudaGetLastError() {
 }
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorInvalidDevice: return "invalid device ordinal";
-    case cudaErrorLaunchFailure: return last_error.text.c_str();
-    default: return last_error.text.empty() ? "invalid argument" : last_error.text.c_str();
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorLaunchFailure:
+      return last_error.text.c_str();
+    default:
+      return last_error.text.empty() ? "invalid argument" : last_error.text.c_str();
   }
 }
 cudaError_t cudaDriverGetVersion(int* version) {
@@ -152,7 +158,8 @@ cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   const auto found = live.find(memory);
-  if (found == live.end()) return fail(cudaErrorInvalidValue, "emulator: freed twice, or not device memory");
+  if (found == live.end())
+    return fail(cudaErrorInvalidValue, "emulator: freed twice, or not device memory");
   const size_t bytes = found->second;
   live.erase(found);
   submit(stream, [memory, bytes] {
@@ -189,14 +196,16 @@ cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t strea
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  if (stream == nullptr) return fail(cudaErrorInvalidValue, "the default stream cannot be captured");
+  if (stream == nullptr)
+    return fail(cudaErrorInvalidValue, "the default stream cannot be captured");
   drain(stream);
   stream->graph = std::make_unique<Graph>();
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = stream != nullptr ? stream->graph.release() : nullptr;
-  return *graph != nullptr ? cudaSuccess : fail(cudaErrorInvalidValue, "the stream is not capturing");
+  return *graph != nullptr ? cudaSuccess
+                           : fail(cudaErrorInvalidValue, "the stream is not capturing");
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned) {
   *executable = new Graph(*graph);

@@ -1,6 +1,7 @@
-// What the CUDA kernels are made of: vectors of 16 bytes, the elementwise loop, and sums over a warp
-// or a block. Invariants: indices have 64 bits; a missing or unaligned element costs speed, never
-// correctness; sums are float64, in an order that depends on the shape only; no float atomics.
+// What the CUDA kernels are made of: vectors of 16 bytes, the elementwise loop, and sums over a
+// warp or a block. Invariants: indices have 64 bits; a missing or unaligned element costs speed,
+// never correctness; sums are float64, in an order that depends on the shape only; no float
+// atomics.
 #pragma once
 #include "../kernels.h"
 #include "port.h"
@@ -54,7 +55,8 @@ struct Inputs {
   const From* x[kInputs];
 };
 
-// y[i] = f(x0[i], x1[i], ..., i). y may be one of the inputs: an element is read before it is written.
+// y[i] = f(x0[i], x1[i], ..., i). y may be one of the inputs: an element is read before it is
+// written.
 template <class From, class To, int kInputs, class F>
 __global__ void __launch_bounds__(kElementwiseThreads)
     elementwise_kernel(Inputs<From, kInputs> in, To* y, int64_t n, F f) {
@@ -109,7 +111,7 @@ __device__ __forceinline__ void group_sum(double (&x)[kSums]) {
   for (int j = 0; j < kSums; ++j) x[j] = warp_sum(x[j]);
   if constexpr (kThreads > kWarp) {
     constexpr int kWarps = kThreads / kWarp;
-    FASTNN_SHARED(double, part, kSums * kWarps);
+    FASTNN_SHARED(double, part, kSums* kWarps);
     __syncthreads();  // the last call's values have been read
     if (threadIdx.x % kWarp == 0) {
       FASTNN_UNROLL
@@ -133,7 +135,8 @@ __device__ __forceinline__ double group_sum(double x) {
 // ---- the status word ---------------------------------------------------------------------------
 __device__ __forceinline__ bool is_ok(const Status* status) { return status->word == kStatusOk; }
 // The smallest word wins, whichever thread comes first.
-__device__ __forceinline__ void report(Status* status, int32_t site, int64_t index, DataError code) {
+__device__ __forceinline__ void report(Status* status, int32_t site, int64_t index,
+                                       DataError code) {
   static_assert(sizeof(unsigned long long) == sizeof(uint64_t));
   atomicMin(reinterpret_cast<unsigned long long*>(&status->word), status_word(site, index, code));
 }

@@ -12,7 +12,8 @@ extern const Kernels kernels_cuda_float, kernels_cuda_bf16, kernels_cuda_f16;  /
 
 namespace {
 
-// ---- errors --------------------------------------------------------------------------------------
+// ---- errors
+// --------------------------------------------------------------------------------------
 thread_local char error_text[512];  // of the first failure that has not been taken
 
 CudaCode fail(CudaCode code, const char* text) {
@@ -21,20 +22,23 @@ CudaCode fail(CudaCode code, const char* text) {
 }
 CudaCode check(cudaError_t error) {
   if (error == cudaSuccess) return kCudaOk;
-  const CudaCode code =
-      fail(error == cudaErrorMemoryAllocation ? kCudaOutOfMemory : kCudaError, cudaGetErrorString(error));
+  const CudaCode code = fail(error == cudaErrorMemoryAllocation ? kCudaOutOfMemory : kCudaError,
+                             cudaGetErrorString(error));
   cudaGetLastError();  // reported here, so not again by take_error()
   return code;
 }
 const char* take_error() {
-  check(cudaGetLastError());
+  // Where there is no driver, every call says so again, and device_count() said it better.
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaErrorInsufficientDriver && error != cudaErrorNoDevice) check(error);
   thread_local char taken[sizeof error_text];
   std::memcpy(taken, error_text, sizeof taken);
   error_text[0] = '\0';
   return taken[0] != '\0' ? taken : nullptr;
 }
 
-// ---- devices -------------------------------------------------------------------------------------
+// ---- devices
+// -------------------------------------------------------------------------------------
 CudaCode device_count(int32_t* count) {
   int driver = 0, devices = 0;
   *count = 0;
@@ -49,12 +53,14 @@ CudaCode device_count(int32_t* count) {
 #ifdef CUDART_VERSION
   if (driver < CUDART_VERSION / 1000 * 1000) {
     char text[160];
-    std::snprintf(text, sizeof text, "the NVIDIA driver is too old: it supports CUDA %d.%d, fastnn needs %d.0",
+    std::snprintf(text, sizeof text,
+                  "the NVIDIA driver is too old: it supports CUDA %d.%d, fastnn needs %d.0",
                   driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
     return fail(kCudaError, text);
   }
 #endif
-  return fail(kCudaError, error == cudaSuccess ? "no CUDA device was found" : cudaGetErrorString(error));
+  return fail(kCudaError,
+              error == cudaSuccess ? "no CUDA device was found" : cudaGetErrorString(error));
 }
 
 CudaCode device_info(int32_t device, CudaDevice* info) {
@@ -85,20 +91,27 @@ CudaCode set_device(int32_t device) {
   CudaCode code = check(cudaSetDevice(device));
   if (code == kCudaOk) code = current_pool(&pool);
   uint64_t keep = ~uint64_t{0};
-  return code != kCudaOk ? code : check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
+  return code != kCudaOk
+             ? code
+             : check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
 }
 
-// ---- streams, memory, graphs ---------------------------------------------------------------------
+// ---- streams, memory, graphs
+// ---------------------------------------------------------------------
 cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 CudaCode stream_create(void** stream) {
-  return check(cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking));
+  return check(
+      cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking));
 }
 CudaCode stream_destroy(void* stream) { return check(cudaStreamDestroy(as_stream(stream))); }
-CudaCode stream_synchronize(void* stream) { return check(cudaStreamSynchronize(as_stream(stream))); }
+CudaCode stream_synchronize(void* stream) {
+  return check(cudaStreamSynchronize(as_stream(stream)));
+}
 
 CudaCode alloc(void** memory, int64_t bytes, void* stream) {
-  return check(cudaMallocAsync(memory, static_cast<size_t>(bytes > 0 ? bytes : 1), as_stream(stream)));
+  return check(
+      cudaMallocAsync(memory, static_cast<size_t>(bytes > 0 ? bytes : 1), as_stream(stream)));
 }
 CudaCode free_memory(void* memory, void* stream) {
   return memory == nullptr ? kCudaOk : check(cudaFreeAsync(memory, as_stream(stream)));

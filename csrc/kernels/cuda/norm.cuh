@@ -1,7 +1,7 @@
 // Layer normalisation: statistics in float64, by a warp or a block per row. Rows of up to a few
-// thousand columns stay in registers between the passes, longer ones are read again. The parameters'
-// gradients are partial sums per task, in float64, added in order by a second phase; the tasks are
-// those of the CPU (rows_per_task), so no result depends on the device's size.
+// thousand columns stay in registers between the passes, longer ones are read again. The
+// parameters' gradients are partial sums per task, in float64, added in order by a second phase;
+// the tasks are those of the CPU (rows_per_task), so no result depends on the device's size.
 #pragma once
 #include "../formulas/norm.h"
 #include "engine.cuh"
@@ -87,7 +87,8 @@ __global__ void __launch_bounds__(kThreads > kNormThreads ? kThreads : kNormThre
       }
     });
     const double variance = group_sum<kThreads>(squares) / static_cast<double>(cols);
-    const float rstd = static_cast<float>(1.0 / __builtin_sqrt(variance + static_cast<double>(args.eps)));
+    const float rstd =
+        static_cast<float>(1.0 / __builtin_sqrt(variance + static_cast<double>(args.eps)));
     const SplitMean split_mean = split(mean);
     Columns::each(cols, [&](int i, int64_t c, int64_t left) {
       const auto v = row.vec(i);
@@ -130,8 +131,9 @@ void layer_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
 }
 
 // ---- backward: dx, and dw and db summed over the rows of each task -----------------------------
-// The columns of a thread are the same for every row, so it adds up their gradients in registers: in
-// float64, or where that takes too many, in float32 over the at most 8 rows that its group then has.
+// The columns of a thread are the same for every row, so it adds up their gradients in registers:
+// in float64, or where that takes too many, in float32 over the at most 8 rows that its group then
+// has.
 template <class T, int kThreads, int kVecs>
 struct ColumnSums {
   static constexpr int kCount = kVec<T>, kSlots = kVecs > 0 ? kVecs : 1;
@@ -244,7 +246,8 @@ __global__ void __launch_bounds__(kThreads > kNormThreads ? kThreads : kNormThre
             sums.db[i][k] += static_cast<typename Sums::Sum>(d);
           } else if (partials != nullptr && k < left) {  // long rows: few per task
             partials[c + k] = (r > first ? partials[c + k] : 0.0) + static_cast<double>(d * xhat);
-            partials[cols + c + k] = (r > first ? partials[cols + c + k] : 0.0) + static_cast<double>(d);
+            partials[cols + c + k] =
+                (r > first ? partials[cols + c + k] : 0.0) + static_cast<double>(d);
           }
         }
         if (dx != nullptr) store(dx + r * cols + c, out, left, dx_aligned);
@@ -284,8 +287,9 @@ inline constexpr int kParamWarps = 8;
 template <class T>
 __global__ void __launch_bounds__(kParamWarps* kWarp)
     layer_norm_bwd_params_kernel(LayerNormBwdArgs args, int64_t tasks) {
-  FASTNN_SHARED(double, part, kParamWarps * kWarp);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  FASTNN_SHARED(double, part, kParamWarps* kWarp);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp,
+            warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t cols = args.cols;
   for (int64_t block = blockIdx.x; block < 2 * ceil_div(cols, kWarp); block += gridDim.x) {
     const int64_t c = block / 2 * kWarp + lane, half = block % 2;
@@ -310,7 +314,7 @@ void layer_norm_bwd_params(const LayerNormBwdArgs& args, Slice s) {
   if (args.cols <= 0) return;
   const int64_t tasks = ceil_div(args.rows, rows_per_task(args.cols));
   FASTNN_LAUNCH((layer_norm_bwd_params_kernel<T>), grid_for(2 * ceil_div(args.cols, kWarp)),
-                kParamWarps* kWarp, s.stream, args, tasks);
+                kParamWarps * kWarp, s.stream, args, tasks);
 }
 
 }  // namespace

@@ -18,9 +18,9 @@
 // `name` points to the dynamic shared memory, whose size FASTNN_LAUNCH_SHARED gives.
 #define FASTNN_DYNAMIC_SHARED(T, name) \
   T* const name = static_cast<T*>(::fastnn::emulator::dynamic_shared())
-#define FASTNN_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)                \
-  ::fastnn::emulator::launch(                                                               \
-      {static_cast<unsigned>(grid)}, {static_cast<unsigned>(block)}, shared_bytes, stream,  \
+#define FASTNN_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)               \
+  ::fastnn::emulator::launch(                                                              \
+      {static_cast<unsigned>(grid)}, {static_cast<unsigned>(block)}, shared_bytes, stream, \
       ::fastnn::emulator::bind([](auto... args) { kernel(args...); } __VA_OPT__(, ) __VA_ARGS__))
 #else
 #include <cuda_runtime.h>
@@ -30,10 +30,10 @@
 #define FASTNN_ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
 #define FASTNN_UNROLL _Pragma("unroll")
 #define FASTNN_SHARED(T, name, count) __shared__ T name[count]
-#define FASTNN_DYNAMIC_SHARED(T, name)                                        \
+#define FASTNN_DYNAMIC_SHARED(T, name)                                         \
   extern __shared__ __align__(16) unsigned char fastnn_dynamic_shared_bytes[]; \
   T* const name = reinterpret_cast<T*>(fastnn_dynamic_shared_bytes)
-#define FASTNN_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)     \
+#define FASTNN_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)        \
   kernel<<<static_cast<unsigned>(grid), static_cast<unsigned>(block), shared_bytes, \
            static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__)
 #endif

@@ -1,7 +1,8 @@
 // The CUDA table of kernels of one dtype. Compiled once per dtype, with -DFASTNN_DTYPE=bf16 and
-// -DFASTNN_TABLE=kernels_cuda_bf16, it exports that one symbol. Invariant: what does not exist yet is
-// an explicit nullptr (a forgotten entry does not compile).
+// -DFASTNN_TABLE=kernels_cuda_bf16, it exports that one symbol. Invariant: what does not exist yet
+// is an explicit nullptr (a forgotten entry does not compile).
 #include "activation.cuh"
+#include "dropout.cuh"
 #include "norm.cuh"
 #include "optim.cuh"
 
@@ -13,11 +14,12 @@ constexpr Kernels table(ActivationList<A...>) {
   return {
       .activation_fwd = {activation_fwd<T, A>...},
       .activation_bwd = {activation_bwd<T, A>...},
-      .binary = {},
-      .fill = nullptr,
-      .to_float32 = nullptr,
-      .from_float32 = nullptr,
-      .uniform = nullptr,
+      .binary = {binary<T, Add>, binary<T, Sub>, binary<T, Mul>, binary<T, Div>,
+                 binary<T, Reversed<Sub>>, binary<T, Reversed<Div>>},
+      .fill = fill<T>,
+      .to_float32 = convert<float, T>,
+      .from_float32 = convert<T, float>,
+      .uniform = uniform<T>,
       .gemm_pack = nullptr,
       .gemm_packed = nullptr,
       .gemm_small = nullptr,
@@ -33,22 +35,22 @@ constexpr Kernels table(ActivationList<A...>) {
       .logsumexp_bwd = nullptr,
       .cross_entropy_fwd = nullptr,
       .cross_entropy_bwd = nullptr,
-      .sum_chunks = nullptr,
-      .sum_combine = nullptr,
+      .sum_chunks = sum_chunks<T>,
+      .sum_combine = sum_combine<T>,
       .count_correct = nullptr,
-      .accumulate = nullptr,
-      .rng_draw = nullptr,
-      .dropout = nullptr,
+      .accumulate = sizeof(T) == sizeof(float) ? accumulate : nullptr,
+      .rng_draw = rng_draw,
+      .dropout = dropout<T>,
       .shuffle_keys = nullptr,
       .gather = nullptr,
-      .advance = nullptr,
+      .advance = advance,
       .optim_begin = optim_begin,
       .optim_check = optim_check<T>,
-      .sgd = nullptr,
+      .sgd = sgd<T>,
       .adam = adam<T>,
-      .grad_norm_chunks = nullptr,
-      .grad_norm_combine = nullptr,
-      .grad_scale = nullptr,
+      .grad_norm_chunks = grad_norm_chunks<T>,
+      .grad_norm_combine = grad_norm_combine,
+      .grad_scale = grad_scale<T>,
   };
 }
 

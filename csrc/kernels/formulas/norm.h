@@ -5,8 +5,8 @@
 namespace fastnn {
 namespace {
 
-// A float64 mean as two floats: x - hi is exact where x is close to the mean, so that a large common
-// offset cancels without float64 arithmetic per element.
+// A float64 mean as two floats: x - hi is exact where x is close to the mean, so that a large
+// common offset cancels without float64 arithmetic per element.
 struct SplitMean {
   float hi, lo;
 };
@@ -16,7 +16,9 @@ FASTNN_FN SplitMean split(double mean) {
 }
 
 // y = xhat w + b with xhat = (x - mean) rstd, mean and rstd over the row.
-FASTNN_FN float normalize(float x, SplitMean mean, float rstd) { return ((x - mean.hi) - mean.lo) * rstd; }
+FASTNN_FN float normalize(float x, SplitMean mean, float rstd) {
+  return ((x - mean.hi) - mean.lo) * rstd;
+}
 FASTNN_FN float affine(float xhat, float w, float b) { return xhat * w + b; }
 
 // With g = dy w:  dx = rstd (g - mean(g) - xhat mean(g xhat)),  dw = sum dy xhat,  db = sum dy.

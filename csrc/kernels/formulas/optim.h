@@ -14,13 +14,16 @@ constexpr float kMaxSquareRoot = 0x1.fffffep63f;  // the largest float whose squ
 // FLT_MIN a moment no longer moves any weight (eps is 1e-8), so it is zero.
 FASTNN_FN float flush_subnormal(float x) { return abs(x) < 0x1p-126f ? 0.f : x; }
 
-// Sutskever et al. 2013, in torch's form: b = momentum b + (1 - dampening) g; p -= lr (b | g + momentum b).
+// Sutskever et al. 2013, in torch's form: b = momentum b + (1 - dampening) g; p -= lr (b | g +
+// momentum b).
 struct SgdStep {
   float lr, momentum, one_minus_dampening, weight_decay;
 };
 // torch starts the buffer with the first gradient itself, without dampening.
-FASTNN_FN SgdStep sgd_step(double lr, bool first, float momentum, float dampening, float weight_decay) {
-  return {static_cast<float>(lr), first ? 0.f : momentum, first ? 1.f : 1.f - dampening, weight_decay};
+FASTNN_FN SgdStep sgd_step(double lr, bool first, float momentum, float dampening,
+                           float weight_decay) {
+  return {static_cast<float>(lr), first ? 0.f : momentum, first ? 1.f : 1.f - dampening,
+          weight_decay};
 }
 FASTNN_FN float sgd_gradient(float p, float g, float weight_decay) { return g + weight_decay * p; }
 FASTNN_FN float sgd_buffer(float b, float g, const SgdStep& s) {
@@ -31,26 +34,15 @@ FASTNN_FN float sgd_buffer(float b, float g, const SgdStep& s) {
 //   m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr mhat / (sqrt(vhat) + eps)
 // with mhat = m / (1 - b1^t), vhat = v / (1 - b2^t).
 struct AdamStep {
-  float step_size;        // lr / (1 - b1^t)
+  float step_size;          // lr / (1 - b1^t)
   float rsqrt_correction2;  // 1 / sqrt(1 - b2^t)
   float one_minus_beta1, beta2, one_minus_beta2, eps;
   float l2;     // coupled decay: g += l2 p
   float decay;  // decoupled decay: p *= decay, 1 - lr weight_decay
 };
 // `lr` and the corrections 1 - b^t are those of OptimState.
-FASTNN_FN AdamStep adam_step(double lr, double correction1, double correction2, float beta1, float beta2, float eps,
-                             float weight_decay, bool decoupled) {
-  return {static_cast<float>(lr / correction1),
-          static_cast<float>(1.0 / __builtin_sqrt(correction2)),
-          1.f - beta1,
-          beta2,
-          1.f - beta2,
-          eps,
-          decoupled ? 0.f : weight_decay,
-          decoupled ? static_cast<float>(1.0 - lr * static_cast<double>(weight_decay)) : 1.f};
-}
-FASTNN_FN AdamStep adam_step(double lr, double correction1, double correction2, double beta1, double beta2,
-                             float eps, float weight_decay, bool decoupled) {
+FASTNN_FN AdamStep adam_step(double lr, double correction1, double correction2, double beta1,
+                             double beta2, float eps, float weight_decay, bool decoupled) {
   AdamStep s;
   s.step_size = float(lr / correction1);
   s.rsqrt_correction2 = float(1.0 / __builtin_sqrt(correction2));

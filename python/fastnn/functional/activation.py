@@ -10,6 +10,17 @@ from fastnn.tensor import Tensor, Vjp, apply
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+_RELU = _core.ACTIVATIONS["relu"]
+_LEAKY_RELU = _core.ACTIVATIONS["leaky_relu"]
+_ELU = _core.ACTIVATIONS["elu"]
+_SELU = _core.ACTIVATIONS["selu"]
+_SIGMOID = _core.ACTIVATIONS["sigmoid"]
+_TANH = _core.ACTIVATIONS["tanh"]
+_SOFTPLUS = _core.ACTIVATIONS["softplus"]
+_SILU = _core.ACTIVATIONS["silu"]
+_GELU = _core.ACTIVATIONS["gelu"]
+_GELU_TANH = _core.ACTIVATIONS["gelu_tanh"]
+
 
 def _activation(x: Any, *, kind: int, a: float, saves_output: bool) -> tuple[Any, Vjp]:
     y = _core.activation_fwd(x, kind, a)
@@ -17,10 +28,12 @@ def _activation(x: Any, *, kind: int, a: float, saves_output: bool) -> tuple[Any
     return y, lambda dy, needs: (_core.activation_bwd(dy, saved, kind, a),)
 
 
-def _call(name: str, x: Any, a: float = 0.0) -> Tensor:
-    kind, saves_output, _ = _core.ACTIVATIONS[name]
-    result: Tensor = apply(_activation, x, kind=kind, a=a, saves_output=saves_output)
-    return result
+def _call(info: tuple[int, bool, float], x: Any, a: float = 0.0) -> Tensor:
+    kind, saves_output, _ = info
+    if type(x) is Tensor and x.requires_grad:
+        result: Tensor = apply(_activation, x, kind=kind, a=a, saves_output=saves_output)
+        return result
+    return _core.activation_fwd(x, kind, a)  # nothing to record: one native call
 
 
 def relu(input: ArrayLike | Tensor) -> Tensor:
@@ -40,7 +53,7 @@ def relu(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Nair, Hinton 2010, "Rectified linear units improve restricted Boltzmann machines".
     """
-    return _call("relu", input)
+    return _call(_RELU, input)
 
 
 def leaky_relu(input: ArrayLike | Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -61,7 +74,7 @@ def leaky_relu(input: ArrayLike | Tensor, negative_slope: float = 0.01) -> Tenso
     Source:
         Maas, Hannun, Ng 2013, "Rectifier nonlinearities improve neural network acoustic models".
     """
-    return _call("leaky_relu", input, negative_slope)
+    return _call(_LEAKY_RELU, input, negative_slope)
 
 
 def elu(input: ArrayLike | Tensor, alpha: float = 1.0) -> Tensor:
@@ -82,7 +95,7 @@ def elu(input: ArrayLike | Tensor, alpha: float = 1.0) -> Tensor:
     Source:
         Clevert, Unterthiner, Hochreiter 2016, "Fast and accurate deep network learning by ELUs".
     """
-    return _call("elu", input, alpha)
+    return _call(_ELU, input, alpha)
 
 
 def selu(input: ArrayLike | Tensor) -> Tensor:
@@ -102,7 +115,7 @@ def selu(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Klambauer et al. 2017, "Self-normalizing neural networks".
     """
-    return _call("selu", input)
+    return _call(_SELU, input)
 
 
 def sigmoid(input: ArrayLike | Tensor) -> Tensor:
@@ -119,7 +132,7 @@ def sigmoid(input: ArrayLike | Tensor) -> Tensor:
         >>> fn.functional.sigmoid([0.0]).numpy()
         array([0.5], dtype=float32)
     """
-    return _call("sigmoid", input)
+    return _call(_SIGMOID, input)
 
 
 def tanh(input: ArrayLike | Tensor) -> Tensor:
@@ -136,7 +149,7 @@ def tanh(input: ArrayLike | Tensor) -> Tensor:
         >>> fn.functional.tanh([0.0, 100.0]).numpy()
         array([0., 1.], dtype=float32)
     """
-    return _call("tanh", input)
+    return _call(_TANH, input)
 
 
 def softplus(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
@@ -144,13 +157,13 @@ def softplus(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
 
     Args:
         input: Array of any shape.
-        beta: Sharpness, not zero.
+        beta: Sharpness, > 0.
 
     Returns:
         Tensor of the same shape and dtype.
 
     Raises:
-        ValueError: If beta is zero.
+        ValueError: If beta is not positive.
 
     Example:
         >>> import fastnn as fn
@@ -161,9 +174,9 @@ def softplus(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
         Dugas et al. 2001, "Incorporating second-order functional knowledge for better option
         pricing".
     """
-    if beta == 0:
-        raise ValueError(f"softplus: expected beta != 0, got {beta}")
-    return _call("softplus", input, beta)
+    if not beta > 0:
+        raise ValueError(f"softplus: expected beta > 0, got {beta}")
+    return _call(_SOFTPLUS, input, beta)
 
 
 def silu(input: ArrayLike | Tensor) -> Tensor:
@@ -184,7 +197,7 @@ def silu(input: ArrayLike | Tensor) -> Tensor:
         Elfwing, Uchibe, Doya 2018, "Sigmoid-weighted linear units for neural network function
         approximation in reinforcement learning".
     """
-    return _call("silu", input, 1.0)
+    return _call(_SILU, input, 1.0)
 
 
 def swish(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
@@ -205,7 +218,7 @@ def swish(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
     Source:
         Ramachandran, Zoph, Le 2017, "Searching for activation functions".
     """
-    return _call("silu", input, beta)
+    return _call(_SILU, input, beta)
 
 
 def gelu(input: ArrayLike | Tensor, approximate: str = "none") -> Tensor:
@@ -231,4 +244,4 @@ def gelu(input: ArrayLike | Tensor, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
-    return _call("gelu" if approximate == "none" else "gelu_tanh", input)
+    return _call(_GELU if approximate == "none" else _GELU_TANH, input)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core
+from fastnn import _core, capture
 from fastnn.tensor import Tensor
 
 __all__ = ["Optimizer"]
@@ -16,8 +16,8 @@ __all__ = ["Optimizer"]
 class Optimizer:
     """Base of the optimizers.
 
-    Step count and learning rate live in memory that the kernels read, so a captured step follows
-    changes of ``param_groups[i]["lr"]`` made with :meth:`sync` (called by :meth:`step`).
+    Step count and learning rate live in memory that the kernels read, so that a captured step
+    follows changes of ``param_groups[i]["lr"]``.
 
     Args:
         params: Tensors, or dictionaries with ``"params"`` and options of their own.
@@ -60,6 +60,12 @@ class Optimizer:
                 changed then, and the message says where.
         """
         self.sync()
+        if len(self.param_groups) > 1:  # a bad gradient in the last group must not spare the first
+            for group in self.param_groups:
+                params = [p for p in group["params"] if p.grad is not None]
+                limit = 0.0 if "exp_avg_sq" in self.slots else -1.0
+                grads = [p.grad for p in params]
+                _core.check_gradients(type(self).__name__.lower(), params, grads, limit)
         for group, state in zip(self.param_groups, self._states, strict=True):
             params = [p for p in group["params"] if p.grad is not None]
             if params:
@@ -93,10 +99,14 @@ class Optimizer:
                 self._slot(name, group["params"])
 
     def sync(self) -> None:
-        """Write the groups' learning rates to where the kernels read them."""
-        if not _core.is_recording():
-            for group, state in zip(self.param_groups, self._states, strict=True):
-                _core.set_optim_lr(state, float(group["lr"]))
+        """Write the groups' learning rates to where the kernels read them.
+
+        :meth:`step` and captured functions do it by themselves.
+        """
+        if _core.is_recording():
+            capture.note_optimizer(self)
+        for group, state in zip(self.param_groups, self._states, strict=True):
+            _core.set_optim_lr(state, float(group["lr"]))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients.

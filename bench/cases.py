@@ -1,0 +1,237 @@
+"""What is measured: the op table's bench shapes, and the workloads of docs/goals.md.
+
+A case is plain data, so that it can be sent to the process of any library; its inputs are drawn
+here once and shared through a file, so that all of them work on the same numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+STEPS = 50  # batches that a training step cycles through, and steps per lax.scan
+
+_MLP = ((64, 64, 64, 10), (32,)), ((784, 512, 256, 10), (32, 128, 512))
+_GOALS = {
+    "relu": "C8",
+    "linear": "C6",
+    "matmul": "C1",
+    "layer_norm": "C13",
+    "softmax": "C10",
+    "log_softmax": "C10",
+    "logsumexp": "C10",
+    "cross_entropy": "C11",
+    "dropout": "C14",
+}
+_TIMES_OF_FORWARD = {"linear": 3, "matmul": 3}  # arithmetic of forward and backward; else 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure.
+
+    Attributes:
+        goal: Id in docs/goals.md, or "".
+        op: Name of the op or workload.
+        kind: "fwd", "fwd+bwd", "gemm", "call", "step", "optimizer", "fit" or "import".
+        shape: Shapes of the array arguments; layer sizes for networks.
+        params: The other arguments.
+        flops: Arithmetic of one run.
+        bytes: Memory that has to be read and written at least.
+    """
+
+    goal: str
+    op: str
+    kind: str
+    shape: list[Any]
+    params: dict[str, Any] = field(default_factory=dict)
+    flops: float = 0.0
+    bytes: float = 0.0
+    dtype: str = "float32"
+
+    @property
+    def title(self) -> str:
+        """For tables: the op, what of it, and its shape."""
+        if self.kind == "step":
+            return f"{self.op} {'-'.join(map(str, self.shape))} b{self.params['batch']}"
+        shape = " ".join("x".join(map(str, s)) or "()" for s in self.shape if s is not None)
+        shown = self.kind in ("gemm", "call")
+        extra = " ".join(str(v) for v in self.params.values()) if shown else ""
+        kind = "" if self.kind in ("gemm", "fit", "import", "optimizer") else f" {self.kind}"
+        return f"{self.op}{kind} {shape} {extra}".strip()
+
+
+def all_cases(quick: bool) -> list[Case]:
+    """Every case, in the order of the report."""
+    cases = [*_calls(), *_steps(), _fit(), _import(), *_gemms(), *_optimizers(), *_ops()]
+    if quick:
+        cases = [c for c in cases if c.bytes < 3e7 and c.flops < 3e8]
+    return cases
+
+
+def _calls() -> Iterator[Case]:
+    for goal, kind in (("C27", "no grad"), ("C27", "tape")):
+        yield Case(goal, "relu", "call", [[64]], {"mode": kind}, flops=64, bytes=512)
+
+
+def _steps() -> Iterator[Case]:
+    for goal, (sizes, batches) in zip(("C20", "C21"), _MLP, strict=True):
+        for batch in batches:
+            weights = sum(i * o for i, o in itertools.pairwise(sizes))
+            first = sizes[0] * sizes[1]  # no gradient of the inputs
+            parameters = weights + sum(sizes[1:])
+            activations = batch * sum(sizes)
+            yield Case(
+                goal,
+                "train step",
+                "step",
+                list(sizes),
+                {"batch": batch},
+                flops=2.0 * batch * (3 * weights - first) + 12 * parameters,
+                bytes=4.0 * (7 * parameters + 4 * activations),
+            )
+
+
+def _fit() -> Case:
+    sizes, samples, epochs, batch = (64, 128, 64, 10), 1437, 20, 32
+    weights = sum(i * o for i, o in itertools.pairwise(sizes))
+    steps = epochs * math.ceil(samples / batch)
+    flops = epochs * samples * 2.0 * (3 * weights - 64 * 128) + steps * 12.0 * weights
+    return Case(
+        "C25",
+        "fit digits",
+        "fit",
+        [list(sizes)],
+        {"batch": batch, "epochs": epochs},
+        flops,
+        steps * 28.0 * weights,
+    )
+
+
+def _import() -> Case:
+    return Case("C26", "import", "import", [])
+
+
+def _gemms() -> Iterator[Case]:
+    for n in (256, 512, 1024, 2048):
+        for layout in ("NN", "NT", "TN"):
+            yield Case(
+                "C2" if n == 256 else "C1",
+                "gemm",
+                "gemm",
+                [[n, n], [n, n]],
+                {"layout": layout},
+                2.0 * n**3,
+                12.0 * n * n,
+            )
+
+
+def _optimizers() -> Iterator[Case]:
+    for op, streams in (("adam", 7), ("sgd", 5)):
+        for total, tensors in ((100_000, 6), (1_000_000, 50)):
+            n = total // tensors
+            yield Case(
+                "C15" if op == "adam" else "C16",
+                op,
+                "optimizer",
+                [[tensors, n]],
+                {"momentum": 0.9} if op == "sgd" else {},
+                (12.0 if op == "adam" else 5.0) * n * tensors,
+                4.0 * streams * n * tensors,
+            )
+
+
+def _ops() -> Iterator[Case]:
+    from fastnn.testing.ops import OPS
+
+    for op in OPS:
+        for shapes in op.bench.shapes:
+            moved, flops = op.bench.cost(shapes)
+            lists = [None if s is None else list(s) for s in shapes]
+            params = dict(op.params[0])
+            if op.short == "layer_norm":
+                params["normalized_shape"] = lists[0][-1:]
+            goal = _GOALS.get(op.short, "C7" if op.family == "activation" else "")
+            if op.family == "activation" and moved > 1 << 24:
+                goal = "C9"
+            if op.name.startswith("fastnn.Tensor") and op.short != "matmul":
+                goal = ""
+            yield Case(goal, op.short, "fwd", lists, params, float(flops), 4.0 * moved)
+            times = _TIMES_OF_FORWARD.get(op.short, 2)
+            # Backward reads the gradient and what was saved, and writes a gradient per input.
+            traffic = 4.0 * moved * (3 if times == 3 else 2.5)
+            yield Case(goal, op.short, "fwd+bwd", lists, params, times * float(flops), traffic)
+
+
+# ---- inputs --------------------------------------------------------------------------------------
+
+
+def inputs(case: Case) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of a case: x0, x1, ... for ops, and what else the workload needs."""
+    rng = np.random.default_rng(0)
+    if case.kind in ("fwd", "fwd+bwd"):
+        return _op_inputs(case, rng)
+    if case.kind in ("gemm", "call"):
+        return {f"x{i}": _normal(rng, shape) for i, shape in enumerate(case.shape)}
+    if case.kind == "step":
+        samples = STEPS * case.params["batch"]
+        return {
+            "x": _normal(rng, (samples, case.shape[0])),
+            "y": rng.integers(0, case.shape[-1], samples),
+        }
+    if case.kind == "optimizer":
+        tensors, n = case.shape[0]
+        return {"p": _normal(rng, (tensors, n)), "g": _normal(rng, (tensors, n))}
+    if case.kind == "fit":
+        return digits()
+    return {}
+
+
+def _normal(rng: np.random.Generator, shape: Any) -> np.ndarray[Any, Any]:
+    return rng.standard_normal(tuple(shape), dtype=np.float32)
+
+
+def _op_inputs(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    from fastnn.testing.ops import OPS
+
+    op = next(op for op in OPS if op.short == case.op)
+    shapes = tuple(None if s is None else tuple(s) for s in case.shape)
+    drawn = op.make(rng, shapes)
+    arrays = {
+        f"x{i}": x if x.dtype.kind in "iu" else x.astype(np.float32)
+        for i, x in enumerate(drawn)
+        if x is not None
+    }
+    if case.kind == "fwd+bwd":
+        arrays["dy"] = _normal(rng, _output_shape(case))
+    return arrays
+
+
+def _output_shape(case: Case) -> tuple[int, ...]:
+    x = case.shape[0]
+    if case.op in ("cross_entropy", "sum", "mean"):
+        return ()
+    if case.op == "logsumexp":
+        return tuple(x[:-1])
+    if case.op == "linear":
+        return (*x[:-1], case.shape[1][0])
+    if case.op == "matmul":
+        return (x[0], case.shape[1][1])
+    return tuple(x)
+
+
+def digits() -> dict[str, np.ndarray[Any, Any]]:
+    """scikit-learn's digits in [0, 1], split 80 : 20 with a fixed seed."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    data = load_digits()
+    x = (data.data / 16).astype(np.float32)
+    y = data.target.astype(np.int64)
+    x, x_test, y, y_test = train_test_split(x, y, test_size=0.2, stratify=y, random_state=0)
+    return {"x": x, "y": y, "x_test": x_test, "y_test": y_test}

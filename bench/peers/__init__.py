@@ -1,0 +1,1 @@
+"""One file per library; each is the program of its own process (see worker.py)."""

@@ -1,0 +1,207 @@
+"""fastnn itself."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from typing import Any
+
+import fastnn as fn
+import numpy as np
+from fastnn import F, _core, nn, optim
+from fastnn.system import info
+from fastnn.testing.ops import OPS
+from fastnn.train.epoch import Batches, Loop
+from worker import serve
+
+_OPS = {op.short: op for op in OPS}
+
+
+def describe() -> dict[str, Any]:
+    facts = info()
+    return {"version": facts["fastnn"], "isa": facts["cpu"], "threads": facts["threads"]}
+
+
+def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    kind = case["kind"]
+    if kind in ("fwd", "fwd+bwd"):
+        return {"eager": _op(case, arrays)}
+    if kind == "call":
+        x = fn.tensor(arrays["x0"], requires_grad=case["params"]["mode"] == "tape")
+        return {"eager": lambda: F.relu(x)}
+    if kind == "gemm":
+        return {"eager": _gemm(case, arrays)}
+    return {"step": _steps, "optimizer": _optimizer, "fit": _fit}[kind](case, arrays)
+
+
+def _tensors(arrays: dict[str, Any], grad: bool) -> list[Any]:
+    names = sorted(k for k in arrays if k[0] == "x")
+    return [
+        fn.tensor(arrays[k], requires_grad=grad and arrays[k].dtype == np.float32) for k in names
+    ]
+
+
+def _op(case: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    op, backward = _OPS[case["op"]], case["kind"] == "fwd+bwd"
+    tensors, params = _tensors(arrays, backward), case["params"]
+    if case["op"] == "cross_entropy" and backward:
+        tensors[1].requires_grad = False
+    if not backward:
+        return lambda: op.call(*tensors, **params)
+    dy = fn.tensor(arrays["dy"])
+
+    def run() -> list[Any]:
+        for t in tensors:
+            t.grad = None
+        y = op.call(*tensors, **params)
+        y.backward(dy)
+        return [y.detach(), *(t.grad for t in tensors if t.grad is not None)]
+
+    return run
+
+
+def _gemm(case: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    a, b = _tensors(arrays, False)
+    ta, tb = (letter == "T" for letter in case["params"]["layout"])
+    return lambda: _core.matmul(a, b, transpose_a=ta, transpose_b=tb)
+
+
+def _network(sizes: list[int]) -> nn.Sequential:
+    fn.manual_seed(0)
+    layers: list[Any] = []
+    for i, o in itertools.pairwise(sizes):
+        layers += [nn.Linear(i, o), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    batch = case["params"]["batch"]
+    steps = len(arrays["y"]) // batch
+    model = _network(case["shape"])
+    optimizer = optim.Adam(model.parameters(), lr=1e-5)
+    optimizer.prepare()
+
+    def body(x: Any, y: Any) -> tuple[Any, Any]:
+        optimizer.zero_grad()
+        outputs = model(x)
+        loss = F.cross_entropy(outputs, y)
+        loss.backward()
+        optimizer.step()
+        return outputs.detach(), loss.detach()
+
+    xs = [fn.tensor(x) for x in np.split(arrays["x"], steps)]
+    ys = [fn.tensor(y) for y in np.split(arrays["y"], steps)]
+    captured = fn.capture(body)
+    position = [0]
+
+    def call(function: Any) -> Any:
+        def run() -> None:
+            i = position[0] = (position[0] + 1) % steps
+            function(xs[i], ys[i])
+
+        return run
+
+    # As Trainer does it: batches are gathered, losses summed and answers counted inside the step.
+    batches = Batches(fn.tensor(arrays["x"]), fn.tensor(arrays["y"]), "cpu", True)
+    loop = Loop(batches, batch, body, optimizer.sync)
+
+    def epoch() -> None:
+        batches.start()
+        for _ in loop.run():
+            pass
+
+    return {
+        f"replayed as in Trainer, {steps} steps a call": (epoch, steps),
+        "captured, one step a call": call(captured),
+        "eager": call(body),
+    }
+
+
+def _optimizer(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    parameters = [nn.parameter(p) for p in arrays["p"]]
+    for p, g in zip(parameters, arrays["g"], strict=True):
+        p.grad = fn.tensor(g)
+    make = optim.Adam if case["op"] == "adam" else optim.SGD
+    optimizer = make(parameters, lr=1e-5, **case["params"])
+    return {"eager": optimizer.step}
+
+
+def _fit(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    def run() -> Any:
+        model = _network(case["shape"][0])
+        adam = optim.Adam(model.parameters(), lr=1e-3)
+        trainer = fn.Trainer(model, loss=nn.CrossEntropyLoss(), optimizer=adam)
+        trainer.fit(arrays["x"], arrays["y"], verbose=0, **_fit_arguments(case))
+        return model
+
+    return {"Trainer.fit": run}
+
+
+def _fit_arguments(case: dict[str, Any]) -> dict[str, int]:
+    return {"epochs": case["params"]["epochs"], "batch_size": case["params"]["batch"]}
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _outputs(case: dict[str, Any], arrays: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+    fn.manual_seed(0)
+    if case["kind"] == "optimizer":
+        parameters = [nn.parameter(p) for p in arrays["p"]]
+        for p, g in zip(parameters, arrays["g"], strict=True):
+            p.grad = fn.tensor(g)
+        make = optim.Adam if case["op"] == "adam" else optim.SGD
+        make(parameters, lr=1e-3, **case["params"]).step()
+        return [p.detach().numpy() for p in parameters]
+    if case["kind"] == "step":
+        return _trained_weights(case, arrays)
+    results = next(iter(variants(case, arrays).values()))()
+    results = results if isinstance(results, list) else [results]
+    return [np.array(r.detach()) for r in results]
+
+
+def _trained_weights(case: dict[str, Any], arrays: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+    model = _network(case["shape"])
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    for i in range(3):
+        rows = slice(i * case["params"]["batch"], (i + 1) * case["params"]["batch"])
+        optimizer.zero_grad()
+        F.cross_entropy(model(arrays["x"][rows]), arrays["y"][rows]).backward()
+        optimizer.step()
+    return [p.detach().numpy() for p in model.parameters()]
+
+
+def check(case: dict[str, Any], arrays: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    """Error against the oracle, and whether the bits are the same on rerun, on 1 and 2 threads."""
+    if case["kind"] == "fit":
+        model = variants(case, arrays)["Trainer.fit"]()
+        right = model.predict(arrays["x_test"]).argmax(1) == arrays["y_test"]
+        return {"error": float(1 - np.mean(right)), "bitwise": None}
+    before = fn.get_num_threads()
+    digests = set()
+    for threads in (1, 2, 2):
+        fn.set_num_threads(threads)
+        outputs = _outputs(case, arrays)
+        digests.add(hashlib.sha256(b"".join(o.tobytes() for o in outputs)).hexdigest())
+    fn.set_num_threads(before)
+    return {"error": _error(case, arrays, outputs), "bitwise": len(digests) == 1}
+
+
+def _error(case: dict[str, Any], arrays: dict[str, Any], outputs: list[Any]) -> float | None:
+    """Largest error of the forward result, as a part of what the numerical contract allows."""
+    if case["kind"] != "fwd" or case["op"] == "dropout" or arrays["x0"].size > 1 << 22:
+        return None
+    op = _OPS[case["op"]]
+    inputs = tuple(arrays.get(f"x{i}") for i in range(1 + len(op.arrays)))
+    wide = tuple(
+        x.astype(np.float64) if x is not None and x.dtype.kind == "f" else x for x in inputs
+    )
+    sample = op.sample_of(wide, case["params"], "float32", np.random.default_rng(0))
+    bound = op.bound(sample)
+    allowed = np.asarray(bound[0] if isinstance(bound, tuple) else bound)
+    difference = np.abs(np.asarray(outputs[0], np.float64) - sample.y)
+    return float(np.max(np.where(difference > 0, difference / allowed, 0.0)))
+
+
+if __name__ == "__main__":
+    serve(variants, describe, check=check)

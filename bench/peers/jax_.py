@@ -1,0 +1,242 @@
+"""JAX with optax: everything jitted; training steps also 50 at a time by lax.scan."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from worker import serve
+
+_wait = jax.block_until_ready
+
+
+def describe() -> dict[str, Any]:
+    return {"version": jax.__version__, "threads": os.environ.get("BENCH_THREADS")}
+
+
+def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    kind = case["kind"]
+    x = [jnp.asarray(arrays[k]) for k in sorted(arrays) if k[0] == "x"]
+    if kind == "call":
+        if case["params"]["mode"] == "tape":
+            return {}  # JAX has no tape
+        relu = jax.jit(jax.nn.relu)
+        return {"jit": lambda: _wait(relu(x[0]))}
+    if kind == "gemm":
+        ta, tb = (letter == "T" for letter in case["params"]["layout"])
+        product = jax.jit(lambda a, b: (a.T if ta else a) @ (b.T if tb else b))
+        return {"jit": lambda: _wait(product(*x))}
+    if kind in ("fwd", "fwd+bwd"):
+        return _op(case, x, arrays)
+    return {"step": _steps, "optimizer": _optimizer, "fit": _fit}[kind](case, arrays)
+
+
+def _cross_entropy(x: Any, y: Any) -> Any:
+    return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
+
+
+def _layer_norm(x: Any, w: Any, b: Any) -> Any:
+    mean = x.mean(-1, keepdims=True)
+    variance = jnp.square(x - mean).mean(-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * w + b
+
+
+_OPS: dict[str, Any] = {
+    "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "selu": jax.nn.selu,
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "softplus": jax.nn.softplus,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "linear": lambda x, w, b: x @ w.T + b,
+    "matmul": jnp.matmul,
+    "layer_norm": _layer_norm,
+    "softmax": jax.nn.softmax,
+    "log_softmax": jax.nn.log_softmax,
+    "logsumexp": partial(jax.nn.logsumexp, axis=-1),
+    "cross_entropy": _cross_entropy,
+    "add": jnp.add,
+    "sub": jnp.subtract,
+    "mul": jnp.multiply,
+    "truediv": jnp.divide,
+    "sum": jnp.sum,
+    "mean": jnp.mean,
+}
+
+
+def _op(case: dict[str, Any], x: list[Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    if case["op"] == "dropout":
+        return _dropout(case, x[0], arrays)
+    function = _OPS[case["op"]]
+    if case["kind"] == "fwd":
+        forward = jax.jit(function)
+        return {"jit": lambda: _wait(forward(*x))}
+    dy = jnp.asarray(arrays["dy"])
+    labels = x[1:] if case["op"] == "cross_entropy" else []
+    leaves = x[: len(x) - len(labels)]
+
+    @jax.jit
+    def both(leaves: Any, labels: Any, dy: Any) -> Any:
+        y, vjp = jax.vjp(lambda *a: function(*a, *labels), *leaves)
+        return y, vjp(dy)
+
+    return {"jit": lambda: _wait(both(leaves, labels, dy))}
+
+
+def _dropout(case: dict[str, Any], x: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+    def make(implementation: str) -> Any:
+        keys = [jax.random.key(0, impl=implementation)]
+        dy = jnp.asarray(arrays.get("dy", 0.0))
+
+        @jax.jit
+        def run(key: Any, x: Any, dy: Any) -> Any:
+            key, use = jax.random.split(key)
+            keep = jax.random.bernoulli(use, 0.5, x.shape)
+            y = jnp.where(keep, x * 2, 0)
+            return key, y, jnp.where(keep, dy * 2, 0) if case["kind"] == "fwd+bwd" else None
+
+        def call() -> Any:
+            keys[0], *rest = _wait(run(keys[0], x, dy))
+            return rest
+
+        return call
+
+    return {name: make(name) for name in ("threefry2x32", "rbg", "unsafe_rbg")}
+
+
+# ---- networks ------------------------------------------------------------------------------------
+
+
+def _network(sizes: list[int]) -> list[Any]:
+    rng = np.random.default_rng(0)
+    layers = []
+    for i, o in itertools.pairwise(sizes):
+        w = rng.uniform(-1, 1, (i, o)) / i**0.5
+        layers.append((jnp.asarray(w, jnp.float32), jnp.zeros(o, jnp.float32)))
+    return layers
+
+
+def _forward(layers: Any, x: Any) -> Any:
+    for w, b in layers[:-1]:
+        x = jax.nn.relu(x @ w + b)
+    w, b = layers[-1]
+    return x @ w + b
+
+
+def _stepper(adam: Any) -> Any:
+    def step(carry: Any, batch: Any) -> Any:
+        layers, state = carry
+        x, y = batch
+        loss, grads = jax.value_and_grad(lambda p: _cross_entropy(_forward(p, x), y))(layers)
+        updates, state = adam.update(grads, state)
+        return (optax.apply_updates(layers, updates), state), loss
+
+    return step
+
+
+def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    batch = case["params"]["batch"]
+    steps = len(arrays["y"]) // batch
+    xs = jnp.asarray(arrays["x"].reshape(steps, batch, -1))
+    ys = jnp.asarray(arrays["y"].reshape(steps, batch))
+    adam = optax.adam(1e-5)
+    step = _stepper(adam)
+
+    def start() -> list[Any]:
+        layers = _network(case["shape"])
+        return [(layers, adam.init(layers))]
+
+    one = jax.jit(step, donate_argnums=0)
+    scan = jax.jit(lambda carry, xs, ys: jax.lax.scan(step, carry, (xs, ys)), donate_argnums=0)
+    single, many, position = start(), start(), [0]
+    pairs = [(_wait(x), _wait(y)) for x, y in zip(xs, ys, strict=True)]
+
+    def run_one() -> None:
+        i = position[0] = (position[0] + 1) % steps
+        single[0], _ = _wait(one(single[0], pairs[i]))
+
+    def run_scan() -> None:
+        many[0], _ = _wait(scan(many[0], xs, ys))
+
+    return {f"lax.scan, {steps} steps a call": (run_scan, steps), "jit, one step a call": run_one}
+
+
+def _optimizer(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    adam = optax.adam(1e-5) if case["op"] == "adam" else optax.sgd(1e-5, **case["params"])
+    grads = [jnp.asarray(g) for g in arrays["g"]]
+    params = [jnp.asarray(p) for p in arrays["p"]]
+    carry = [(params, adam.init(params))]
+
+    def step(carry: Any, grads: Any) -> Any:
+        params, state = carry
+        updates, state = adam.update(grads, state)
+        return optax.apply_updates(params, updates), state
+
+    jitted = jax.jit(step, donate_argnums=0)
+
+    def run() -> None:
+        carry[0] = _wait(jitted(carry[0], grads))
+
+    return {"jit": run}
+
+
+def _fit(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    """Warm: the compiled epoch exists already. Fresh: what one fit in a new process costs."""
+    epochs, batch = case["params"]["epochs"], case["params"]["batch"]
+    x, y = jnp.asarray(arrays["x"]), jnp.asarray(arrays["y"])
+    steps, rest = divmod(len(x), batch)
+    adam = optax.adam(1e-3)
+    step = _stepper(adam)
+
+    def make_epoch() -> Any:
+        @partial(jax.jit, donate_argnums=0)
+        def epoch(carry: Any, x: Any, y: Any, order: Any) -> Any:
+            whole = order[: steps * batch].reshape(steps, batch)
+            carry, _ = jax.lax.scan(lambda c, rows: step(c, (x[rows], y[rows])), carry, whole)
+            if rest:
+                rows = order[steps * batch :]
+                carry, _ = step(carry, (x[rows], y[rows]))
+            return carry
+
+        return epoch
+
+    def fit(epoch: Any) -> Any:
+        layers = _network(case["shape"][0])
+        carry = (layers, adam.init(layers))
+        rng = np.random.default_rng(0)
+        for _ in range(epochs):
+            carry = epoch(carry, x, y, rng.permutation(len(x)))
+        return _wait(carry)[0]
+
+    warm = make_epoch()
+    start = time.perf_counter()
+    _fit.layers = fit(warm)  # type: ignore[attr-defined]
+    print(f"jax: first fit with compilation {time.perf_counter() - start:.3f} s", file=sys.stderr)
+
+    def fresh() -> Any:
+        jax.clear_caches()
+        return fit(make_epoch())
+
+    return {"scan per epoch, warm": lambda: fit(warm), "with compilation": fresh}
+
+
+def check(case: dict[str, Any], arrays: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    layers = _fit.layers  # type: ignore[attr-defined]
+    wrong = np.asarray(_forward(layers, arrays["x_test"])).argmax(1) != arrays["y_test"]
+    return {"error": float(wrong.mean())}
+
+
+if __name__ == "__main__":
+    serve(variants, describe, check=check)

@@ -1,0 +1,192 @@
+"""PyTorch. The driver starts it twice: as installed, and tuned (huge pages for large tensors)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from worker import serve
+
+torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
+_PRECISIONS = {"": "highest", ", medium": "medium"}
+
+
+def describe() -> dict[str, Any]:
+    return {"version": torch.__version__, "threads": torch.get_num_threads()}
+
+
+def _precisions(name: str, run: Any) -> dict[str, Any]:
+    """The same with both ways to multiply: 'medium' takes oneDNN's kernels, still float32."""
+
+    def with_precision(precision: str) -> Any:
+        def call() -> Any:
+            torch.set_float32_matmul_precision(precision)
+            return run()
+
+        return call
+
+    return {name + suffix: with_precision(p) for suffix, p in _PRECISIONS.items()}
+
+
+def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    kind = case["kind"]
+    t = {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
+    if kind == "call":
+        x = t["x0"].requires_grad_(case["params"]["mode"] == "tape")
+        return {"relu": lambda: torch.relu(x)}
+    if kind == "gemm":
+        a, b = (
+            m.T if letter == "T" else m
+            for m, letter in zip((t["x0"], t["x1"]), case["params"]["layout"], strict=True)
+        )
+        out = torch.empty(a.shape[0], b.shape[1])
+        return {
+            **_precisions("mm", lambda: a @ b),
+            **_precisions("mm out=", lambda: torch.mm(a, b, out=out)),
+        }
+    if kind in ("fwd", "fwd+bwd"):
+        return _op(case, t)
+    return {"step": _steps, "optimizer": _optimizer, "fit": _fit}[kind](case, t)
+
+
+_ACTIVATIONS = {
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "selu": F.selu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "softplus": F.softplus,
+    "silu": F.silu,
+    "swish": F.silu,
+    "gelu": F.gelu,
+}
+_OPS: dict[str, Any] = {
+    **_ACTIVATIONS,
+    "linear": F.linear,
+    "matmul": torch.matmul,
+    "layer_norm": lambda x, w, b, normalized_shape: F.layer_norm(x, normalized_shape, w, b),
+    "softmax": lambda x: F.softmax(x, -1),
+    "log_softmax": lambda x: F.log_softmax(x, -1),
+    "logsumexp": lambda x: torch.logsumexp(x, -1),
+    "cross_entropy": F.cross_entropy,
+    "dropout": F.dropout,
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "truediv": torch.div,
+    "sum": torch.sum,
+    "mean": torch.mean,
+}
+
+
+def _op(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
+    function, params = _OPS[case["op"]], case["params"]
+    xs = [t[k] for k in sorted(t) if k[0] == "x"]
+    if case["kind"] == "fwd":
+
+        def forward() -> Any:
+            with torch.inference_mode():
+                return function(*xs, **params)
+
+        if case["op"] in ("linear", "matmul"):
+            return _precisions("eager", forward)
+        return {"eager": forward}
+    leaves = [x.requires_grad_() for x in xs if x.is_floating_point()]
+    dy = t["dy"]
+
+    def both() -> Any:
+        y = function(*xs, **params)
+        return torch.autograd.grad(y, leaves, dy)
+
+    return _precisions("eager", both) if case["op"] in ("linear", "matmul") else {"eager": both}
+
+
+def _network(sizes: list[int]) -> torch.nn.Sequential:
+    torch.manual_seed(0)
+    layers: list[Any] = []
+    for i, o in itertools.pairwise(sizes):
+        layers += [torch.nn.Linear(i, o), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def _steps(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
+    batch = case["params"]["batch"]
+    xs, ys = t["x"].split(batch), t["y"].split(batch)
+
+    def make(fused: bool, compiled: bool) -> Any:
+        model = _network(case["shape"])
+        adam = torch.optim.Adam(model.parameters(), lr=1e-5, fused=fused or None)
+        position = [0]
+
+        def losses(x: Any, y: Any) -> Any:
+            return F.cross_entropy(model(x), y)
+
+        loss_of = torch.compile(losses) if compiled else losses
+
+        def run() -> None:
+            i = position[0] = (position[0] + 1) % len(xs)
+            adam.zero_grad(set_to_none=True)
+            loss_of(xs[i], ys[i]).backward()
+            adam.step()
+
+        return run
+
+    found = {
+        **_precisions("Adam", make(False, False)),
+        **_precisions("Adam fused", make(True, False)),
+    }
+    if os.environ.get("BENCH_COMPILE") == "1":
+        try:
+            run = make(True, True)
+            run()
+            found |= _precisions("Adam fused, compiled", run)
+        except Exception as error:
+            print("torch.compile:", error, file=sys.stderr)
+    return found
+
+
+def _optimizer(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
+    def make(**options: Any) -> Any:
+        parameters = [torch.nn.Parameter(p.clone()) for p in t["p"]]
+        for p, g in zip(parameters, t["g"], strict=True):
+            p.grad = g.clone()
+        kind = torch.optim.Adam if case["op"] == "adam" else torch.optim.SGD
+        return kind(parameters, lr=1e-5, **case["params"], **options).step
+
+    return {"default": make(), "fused": make(fused=True), "foreach": make(foreach=True)}
+
+
+def _fit(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
+    epochs, batch = case["params"]["epochs"], case["params"]["batch"]
+
+    def make(fused: bool) -> Any:
+        def run() -> Any:
+            model = _network(case["shape"][0])
+            adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=fused or None)
+            for _ in range(epochs):
+                order = torch.randperm(len(t["x"]))
+                x, y = t["x"][order], t["y"][order]
+                for xb, yb in zip(x.split(batch), y.split(batch), strict=True):
+                    adam.zero_grad(set_to_none=True)
+                    F.cross_entropy(model(xb), yb).backward()
+                    adam.step()
+            return model
+
+        return run
+
+    return {**_precisions("Adam", make(False)), **_precisions("Adam fused", make(True))}
+
+
+def check(case: dict[str, Any], arrays: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    t = {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
+    model = _fit(case, t)["Adam fused"]()
+    return {"error": float((model(t["x_test"]).argmax(1) != t["y_test"]).float().mean())}
+
+
+if __name__ == "__main__":
+    serve(variants, describe, check=check)

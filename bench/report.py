@@ -1,0 +1,213 @@
+"""Records to text: a line each while they come, and the tables of docs/results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+Record = dict[str, Any]
+_GROUPS = (
+    ("step", "Training steps"),
+    ("fit", "A whole fit"),
+    ("call", "Overhead of a call"),
+    ("gemm", "Products of square matrices"),
+    ("optimizer", "Optimizer steps"),
+    ("fwd", "Ops, forward"),
+    ("fwd+bwd", "Ops, forward and backward"),
+)
+
+
+def best_peer(record: Record) -> tuple[str, Record] | None:
+    """The fastest library, the hand-written step and compilation aside."""
+    peers = [
+        (name, peer)
+        for name, peer in record["peers"].items()
+        if name not in ("by hand", "jax with compilation")
+    ]
+    return min(peers, key=lambda item: item[1]["us"]) if peers else None
+
+
+def ratio(record: Record) -> float | None:
+    """How many times faster fastnn is than the fastest peer; median over rounds."""
+    peer = best_peer(record)
+    if peer is None:
+        return None
+    return float(peer[1].get("ratio") or peer[1]["us"] / record["fastnn_us"])
+
+
+def time_of(us: float) -> str:
+    if us < 10:
+        return f"{us:.2f} us"
+    if us < 1000:
+        return f"{us:.0f} us"
+    return f"{us / 1e3:.3g} ms" if us < 1e6 else f"{us / 1e6:.3g} s"
+
+
+def print_record(record: Record, out: TextIO) -> None:
+    """One line for a person."""
+    if "machine" in record:
+        m = record["machine"]
+        state = "busy" if m["busy"] else "idle"
+        print(f"{m['cpu']}, {m['cores']} cores, {state} (load {m['load']})", file=out)
+        versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
+        print(versions + (f"; absent: {', '.join(m['absent'])}" if m["absent"] else ""), file=out)
+        print(f"{'':44}{'T':>2}{'fastnn':>10}{'ratio':>7}{'limit':>7}{'noise':>7}  peers", file=out)
+    elif "limits" in record:
+        limits = ", ".join(f"{k} {v:.0f}" for k, v in record["limits"].items())
+        print(f"limits at {record['threads']} threads: {limits}; load {record['load']}", file=out)
+    else:
+        _print_case(record, out)
+    out.flush()
+
+
+def _share(record: Record) -> str:
+    limit = record.get("limit_us")
+    return f"{limit / record['fastnn_us']:.0%}" if limit else ""
+
+
+def _print_case(record: Record, out: TextIO) -> None:
+    times = ratio(record)
+    peers = "  ".join(
+        f"{name} {time_of(p['us'])} [{p['setting']}]" for name, p in record["peers"].items()
+    )
+    print(
+        f"{record['goal']:4}{record['title']:40.40}{record['threads']:>2}"
+        f"{time_of(record['fastnn_us']):>10}"
+        f"{'' if times is None else f'{times:.2f}x':>7}"
+        f"{_share(record):>7}"
+        f"{record.get('fastnn_noise', 0):>7.0%}  {peers}",
+        file=out,
+    )
+
+
+def table(lines: Iterable[Record], out: TextIO) -> None:
+    for line in lines:
+        print_record(line, out)
+
+
+# ---- Markdown ------------------------------------------------------------------------------------
+
+
+def markdown(lines: list[Record]) -> str:
+    """The report: machine, limits, one table per group, and where fastnn loses."""
+    records = [r for r in lines if "fastnn_us" in r]
+    text = ["# CPU benchmarks", "", *_preamble(lines), ""]
+    for kind, title in _GROUPS:
+        rows = [r for r in records if r["kind"] == kind]
+        if rows:
+            text += [f"## {title}", "", *_table(rows), ""]
+    for record in records:
+        if record["kind"] == "import":
+            text += ["## Import", "", *_imports(record), ""]
+    text += ["## Where fastnn is slower than the best peer", "", *_losses(records), ""]
+    return "\n".join(text)
+
+
+def _preamble(lines: list[Record]) -> list[str]:
+    machine = next((r["machine"] for r in lines if "machine" in r), None)
+    text = [
+        "Written by `bench/run.py --markdown`; what the columns mean is in `bench/README.md`.",
+        "Times are medians of interleaved rounds; only the ratios are claims.",
+    ]
+    if machine:
+        state = "busy" if machine["busy"] else "idle"
+        versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+        text += [
+            "",
+            f"{machine['cpu']}, {machine['cores']} cores, {state} at the start "
+            f"(load {machine['load']}), {machine['date']}. {versions}.",
+        ]
+        if machine["absent"]:
+            text.append(f"Absent: {', '.join(machine['absent'])}.")
+    for line in lines:
+        if "limits" in line:
+            rates = line["limits"]
+            copies = ", ".join(
+                f"{v:.0f} at {k[9:-1]} KiB" for k, v in rates.items() if k.startswith("copy_gbs_")
+            )
+            text.append(
+                f"\nLimits, {line['threads']} thread(s): {rates.get('fma_gflops', 0):.0f} GFLOP/s "
+                f"of FMA; copying, GB/s: {copies}. Load at the end: {line['load']}."
+            )
+    return text
+
+
+def _table(rows: list[Record]) -> list[str]:
+    libraries = list(dict.fromkeys(name for r in rows for name in r["peers"]))
+    text = [
+        "| goal | case | T | fastnn | "
+        + " | ".join(libraries)
+        + " | best peer / fastnn | of limit | noise | error | bitwise |",
+        "|-|-|-|-|" + "-|" * (len(libraries) + 5),
+    ]
+    for r in rows:
+        cells = [_peer_cell(r["peers"].get(name)) for name in libraries]
+        times = ratio(r)
+        text.append(
+            f"| {r['goal']} | {r['title']} | {r['threads']} | {time_of(r['fastnn_us'])} | "
+            + " | ".join(cells)
+            + f" | {'' if times is None else f'{times:.2f}x'}"
+            + f" | {_share(r)}"
+            + f" | {_noise(r):.0%} | {_error(r)} | {_yes(r.get('bitwise'))} |"
+        )
+    settings = _settings(rows)
+    return text + (["", *settings] if settings else [])
+
+
+def _peer_cell(peer: Record | None) -> str:
+    if peer is None:
+        return ""
+    text = time_of(peer["us"])
+    default = peer.get("default_us", peer["us"])
+    return text if default < 1.05 * peer["us"] else f"{text} ({time_of(default)})"
+
+
+def _noise(record: Record) -> float:
+    peer = best_peer(record)
+    return max(record.get("fastnn_noise", 0.0), peer[1].get("noise", 0.0) if peer else 0.0)
+
+
+def _error(record: Record) -> str:
+    error = record.get("error")
+    return "" if error is None else f"{error:.2g}"
+
+
+def _yes(value: bool | None) -> str:
+    return "" if value is None else "yes" if value else "NO"
+
+
+def _settings(rows: list[Record]) -> list[str]:
+    """Which settings won, counted."""
+    wins: dict[str, dict[str, int]] = {}
+    for r in rows:
+        for name, peer in (("fastnn", {"setting": r.get("fastnn_setting")}), *r["peers"].items()):
+            if peer["setting"]:
+                counts = wins.setdefault(name, {})
+                counts[peer["setting"]] = counts.get(peer["setting"], 0) + 1
+    lines = []
+    for name, counts in wins.items():
+        order = sorted(counts, key=lambda s: -counts[s])
+        lines.append(f"{name}: " + ", ".join(f"{s} ({counts[s]})" for s in order))
+    return ["Best settings (how often): " + "; ".join(lines) + "."]
+
+
+def _imports(record: Record) -> list[str]:
+    us = {"fastnn": record["fastnn_us"], **{n: p["us"] for n, p in record["peers"].items()}}
+    text = ["| | import | resident memory | installed |", "|-|-|-|-|"]
+    for name, value in us.items():
+        memory = record["memory"].get(name, 0) / 2**20
+        size = record["installed_bytes"].get(name, 0) / 2**20
+        text.append(f"| {name} | {value / 1e3:.0f} ms | {memory:.0f} MiB | {size:.0f} MiB |")
+    wheel = record.get("wheel_bytes")
+    text += ["", f"Threads started by `import fastnn`: {record['threads_started']:.0f}."]
+    text.append("" if not wheel else f"Wheel: {wheel / 2**20:.2f} MiB.")
+    return text
+
+
+def _losses(records: list[Record]) -> list[str]:
+    lost = []
+    for r in records:
+        times, peer = ratio(r), best_peer(r)
+        if times is not None and peer is not None and times < 1 and r["kind"] != "import":
+            lost.append((times, f"- {r['title']}, T{r['threads']}: {times:.2f}x of {peer[0]}"))
+    return [text for _, text in sorted(lost)] or ["Nowhere in this run."]

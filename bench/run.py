@@ -1,0 +1,296 @@
+"""The benchmark driver: fastnn and its peers on the same inputs, interleaved, each in its process.
+
+    python bench/run.py                            # everything, 1 and 2 threads
+    python bench/run.py --goal C20 C25 --threads 1
+    python bench/run.py --op gelu softmax --baseline torch --quick
+    python bench/run.py --json out.jsonl --markdown docs/results/bench_cpu.md
+
+Only ratios within one run are claims; see README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import report
+from cases import Case, all_cases, inputs
+from imports import import_records
+from processes import HERE, Native, Peer, Process, known_peers
+
+FASTNN = Peer("fastnn", "fastnn", "fastnn_.py")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--op", nargs="+", default=[], help="only these ops or workloads")
+    parser.add_argument("--goal", nargs="+", default=[], help="only these goals, such as C20")
+    parser.add_argument("--baseline", default="numpy,torch,jax,sklearn", help="peers, by comma")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (default 7; quick: 3)")
+    parser.add_argument("--seconds", type=float, default=0.05, help="per peer and round")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, no large shapes")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too (slow to start)")
+    parser.add_argument("--json", type=Path, help="append records to this file")
+    parser.add_argument("--markdown", type=Path, help="write the report to this file")
+    parser.add_argument("--from-json", type=Path, help="measure nothing: report on these records")
+    parser.add_argument("--wheel", type=Path, help="a built wheel, for its size (C26)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parse()
+    if options.from_json:
+        lines = [json.loads(line) for line in options.from_json.read_text().splitlines()]
+        if options.markdown:
+            options.markdown.write_text(report.markdown(lines))
+        report.table(lines, sys.stdout)
+        return 0
+    cases = [
+        c
+        for c in all_cases(options.quick)
+        if (not options.op or c.op in options.op) and (not options.goal or c.goal in options.goal)
+    ]
+    if not cases:
+        print("no such case", file=sys.stderr)
+        return 2
+    peers, absent = _find_peers(options.baseline.split(","))
+    lines: list[dict[str, Any]] = []
+
+    def emit(record: dict[str, Any]) -> None:
+        lines.append(record)
+        if options.json:
+            with options.json.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        report.print_record(record, sys.stdout)
+
+    emit({"machine": _machine(absent)})
+    for threads in options.threads:
+        if threads > len(os.sched_getaffinity(0)):
+            print(f"{threads} threads: not that many processors", file=sys.stderr)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(options, peers, threads, Path(folder))
+            try:
+                for case in cases:
+                    for record in bench.measure(case):
+                        emit(record)
+            finally:
+                emit({"limits": bench.native.limits(), "threads": threads, "load": _load()})
+                bench.close()
+    if options.markdown:
+        options.markdown.write_text(report.markdown(lines))
+    return 0
+
+
+def _find_peers(names: list[str]) -> tuple[list[Peer], list[str]]:
+    known = known_peers()
+    unknown = set(names) - known.keys() - {""}
+    if unknown:
+        sys.exit(f"--baseline: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    present = [n for n in names if n and importlib.util.find_spec(n) is not None]
+    absent = [n for n in names if n and n not in present]
+    for name in absent:
+        print(f"{name}: absent", file=sys.stderr)
+    return [peer for name in present for peer in known[name]], absent
+
+
+class Bench:
+    """All processes for one number of threads."""
+
+    def __init__(
+        self, options: argparse.Namespace, peers: list[Peer], threads: int, folder: Path
+    ) -> None:
+        self.options, self.threads, self.folder = options, threads, folder
+        self.rounds = options.rounds or (3 if options.quick else 7)
+        more = {"BENCH_COMPILE": "1" if options.compile else "0"}
+        log = folder / "log.txt"
+        self.native = Native(threads)
+        self.fastnn = Process(FASTNN, threads, log, more)
+        self.peers = [Process(peer, threads, log, more) for peer in peers]
+        self.facts = self.fastnn.ask(cmd="describe")
+        if "error" in self.facts:
+            sys.exit(f"fastnn: {self.facts['error']}\n{log.read_text()}")
+        self.commit = _commit()
+
+    def measure(self, case: Case) -> list[dict[str, Any]]:
+        """Records of one case; a failure is printed and gives none."""
+        if case.kind == "import":
+            if self.threads != 1:
+                return []
+            return import_records(case, self.options, [p.peer.library for p in self.peers])
+        path = self.folder / "inputs.npz"
+        np.savez(path, **inputs(case))
+        entries: list[tuple[Process, str]] = []
+        errors = {}
+        for process in [self.fastnn, *self.peers]:
+            answer = process.ask(cmd="load", case=case.__dict__, inputs=str(path))
+            if "error" in answer:
+                errors[process.peer.name] = answer["error"]
+            entries += [(process, v) for v in answer.get("variants", [])]
+        for name, error in errors.items():
+            print(f"{case.title}: {name}: {error}", file=sys.stderr)
+        if "fastnn" in errors:
+            return []
+        times = self._rounds(case, entries)
+        check = self.fastnn.ask(cmd="check")
+        if "error" in check and isinstance(check["error"], str):
+            print(f"{case.title}: check: {check['error']}", file=sys.stderr)
+            check = {}
+        return [self._record(case, times, check)]
+
+    def _rounds(
+        self, case: Case, entries: list[tuple[Process, str]]
+    ) -> dict[tuple[str, str], list[float]]:
+        """Medians per round, A B C A B C ..., so that a busy minute hits everybody."""
+        times: dict[tuple[str, str], list[float]] = {}
+        for turn in range(self.rounds):
+            self.native.refresh(case.bytes)
+            if case.goal == "C20":
+                us = self.native.ask(f"step {self.options.seconds}").get("us")
+                if us is not None and self.threads == 1:
+                    times.setdefault(("by hand", "C++ for these sizes"), []).append(us)
+            for process, variant in entries if turn % 2 == 0 else entries[::-1]:
+                time.sleep(0.002)  # whoever was before may still spin
+                answer = process.ask(cmd="time", variant=variant, seconds=self.options.seconds)
+                if "us" in answer:
+                    times.setdefault((process.peer.name, variant), []).append(answer["us"])
+                elif turn == 0:
+                    print(f"{case.title}: {variant}: {answer.get('error')}", file=sys.stderr)
+        return times
+
+    def _record(
+        self, case: Case, times: dict[tuple[str, str], list[float]], check: dict[str, Any]
+    ) -> dict[str, Any]:
+        medians = {key: statistics.median(values) for key, values in times.items()}
+        own = {key: us for key, us in medians.items() if key[0] == "fastnn"}
+        best = min(own, key=lambda key: own[key])
+        return {
+            "goal": case.goal,
+            "op": case.op,
+            "kind": case.kind,
+            "title": case.title,
+            "shape": case.shape,
+            "params": case.params,
+            "dtype": case.dtype,
+            "layout": case.params.get("layout", "contiguous"),
+            "device": "cpu",
+            "isa": self.facts["isa"],
+            "threads": self.threads,
+            "fastnn_us": own[best],
+            "fastnn_setting": best[1],
+            "fastnn_noise": _noise(times[best]),
+            "fastnn_settings": {key[1]: us for key, us in own.items()},
+            "peers": _best_of_libraries(medians, times, best),
+            "bytes": case.bytes,
+            "flops": case.flops,
+            "limit_us": self.native.limit_us(case.flops, case.bytes),
+            "error": check.get("error"),
+            "bitwise": check.get("bitwise"),
+            "load": _load(),
+            "commit": self.commit,
+        }
+
+    def close(self) -> None:
+        for process in [self.fastnn, *self.peers]:
+            process.close()
+        self.native.close()
+
+
+def _best_of_libraries(
+    medians: dict[tuple[str, str], float],
+    times: dict[tuple[str, str], list[float]],
+    own: tuple[str, str],
+) -> dict[str, Any]:
+    """For each library its best setting, and the one it has out of the box (the first)."""
+    found: dict[str, Any] = {}
+    for (name, setting), us in medians.items():
+        if name == "fastnn":
+            continue
+        library, _, tuned = name.partition(" tuned")
+        full = f"{setting}, tuned" if name.endswith(" tuned") else setting
+        # jax: a fit with compilation is another question than a warm one
+        key = "jax with compilation" if setting == "with compilation" else library
+        del tuned
+        ratios = sorted(p / f for p, f in zip(times[name, setting], times[own], strict=False))
+        entry = {
+            "us": us,
+            "setting": full,
+            "noise": _noise(times[name, setting]),
+            "ratio": statistics.median(ratios),
+        }
+        if key not in found:
+            found[key] = {**entry, "default_us": us, "default_setting": full}
+        elif us < found[key]["us"]:
+            found[key].update(entry)
+    return found
+
+
+def _noise(values: list[float]) -> float:
+    """Half the distance of the quartiles, as a part of the median."""
+    if len(values) < 3:
+        return 0.0
+    low, middle, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2 / middle
+
+
+def _commit() -> str:
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True
+        )
+        return run.stdout.strip()
+    except OSError:
+        return ""
+
+
+def _load() -> float:
+    return round(os.getloadavg()[0], 2)
+
+
+def _machine(absent: list[str]) -> dict[str, Any]:
+    model = ""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":")[1].strip()
+            break
+    load = _load()
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": load,
+        "busy": load > 0.5 * len(os.sched_getaffinity(0)),
+        "date": date.today().isoformat(),
+        "absent": absent,
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in ("numpy", "torch", "jax", "optax", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

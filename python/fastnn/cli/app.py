@@ -1,0 +1,103 @@
+"""The commands and their options. stdout is the result, stderr the progress.
+
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train neural networks on this machine.",
+)
+
+
+class RunFailed(Exception):
+    """The input was good, but the run did not succeed."""
+
+
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn errors into one line on stderr and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except RunFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str | None, typer.Argument(help="digits, a .csv, or a .npz with x and y")
+    ] = None,
+    config: Annotated[str | None, typer.Option("-c", "--config", help="a TOML file")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, e.g. optim.lr=1e-3")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="the run folder; default: runs/<name>-<time>"),
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="go on with the run in this folder")] = None,
+    label: Annotated[str | None, typer.Option(help="the label column of a CSV")] = None,
+    seed: Annotated[int | None, typer.Option(help="what all random choices depend on")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda")] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="print the whole configuration and stop")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="print the result as one JSON object")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="no progress")] = False,
+) -> None:
+    """Train a classifier and leave a run folder."""
+    with exit_codes():
+        from fastnn.cli.train import Options, run
+
+        options = Options(
+            data, config, tuple(settings or ()), output, resume, label, seed, device, json, quiet
+        )
+        run(options, print_config)
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="a run folder")],
+    data: Annotated[str, typer.Argument(help="digits, a .csv, or a .npz with x")],
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="a CSV to write; default: stdout")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object; needs -o")] = False,
+) -> None:
+    """Predict classes and probabilities with the best model of a run."""
+    with exit_codes():
+        from fastnn.cli.predict import run as run_predict
+
+        run_predict(run, data, output, json)
+
+
+@app.command()
+def info(
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Say what fastnn runs on, and why."""
+    with exit_codes():
+        from fastnn.cli.info import run as run_info
+
+        run_info(json)

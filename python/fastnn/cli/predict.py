@@ -1,0 +1,73 @@
+"""fastnn predict: classes and probabilities for new data."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+from fastnn import data
+from fastnn.train.checkpoint import read_model
+from fastnn.train.files import CheckpointError, write_atomically
+
+__all__ = ["run"]
+
+
+def run(folder: str, source: str, output: str | None, as_json: bool) -> None:
+    """Predict, write a CSV, and say how good the predictions are if there are labels."""
+    if as_json and output is None:
+        raise ValueError("predict: expected -o FILE with --json: both would go to stdout")
+    path = os.path.join(folder, "best.safetensors")
+    model, extra = read_model(path)
+    try:
+        classes, features = extra["classes"], tuple(extra["features"])
+        scaling, label = data.Scaling.from_dict(extra["scaling"]), extra["label"]
+        if not all(isinstance(name, str) for name in (*classes, *features, label)):
+            raise ValueError("expected names")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: expected the classes, features and scaling of a run, got {error!r:.80}"
+        ) from None
+    dataset = data.load(source, label, features)
+    if dataset.x.shape[1] != len(features):
+        raise ValueError(
+            f"{source}: expected {len(features)} features as in training, got {dataset.x.shape[1]}"
+        )
+    probabilities = model.predict_proba(scaling.apply(dataset.x))
+    if probabilities.shape[1] != len(classes):
+        raise CheckpointError(
+            f"{path}: expected {probabilities.shape[1]} classes, got {len(classes)}"
+        )
+    text = _table(probabilities, classes)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(output, text.encode())
+    result: dict[str, Any] = {"samples": len(probabilities), "output": output}
+    if dataset.y is not None:
+        truth = np.array(dataset.classes)[dataset.y]
+        result["accuracy"] = float((np.array(classes)[probabilities.argmax(1)] == truth).mean())
+    if output is not None:
+        print(json.dumps(result) if as_json else _describe(result))
+    elif "accuracy" in result:
+        print(_describe(result), file=sys.stderr)
+
+
+def _table(probabilities: np.ndarray[Any, Any], classes: list[str]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["prediction", *(f"p_{name}" for name in classes)])
+    for row in probabilities:
+        writer.writerow([classes[int(row.argmax())], *(f"{p:.6g}" for p in row)])
+    return buffer.getvalue()
+
+
+def _describe(result: dict[str, Any]) -> str:
+    accuracy = f", accuracy {100 * result['accuracy']:.2f} %" if "accuracy" in result else ""
+    where = f" in {result['output']}" if result["output"] else ""
+    return f"{result['samples']} predictions{where}{accuracy}"

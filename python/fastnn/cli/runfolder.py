@@ -1,0 +1,162 @@
+"""The run folder: configuration, metrics, best and last checkpoint, environment, plot.
+
+Checkpoints are written at most every two seconds, and at the end, after Ctrl-C and after an error;
+the best model is kept in memory in between. best is always written before last, so that last never
+speaks of a best that is not there.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from fastnn.system import info
+from fastnn.train.callbacks import Best, JSONLogger, Logs
+from fastnn.train.files import write_atomically, write_tensors
+from fastnn.train.spec import describe
+from fastnn.train.trainer import Trainer
+
+__all__ = ["RunFolder", "make_folder", "read_metrics"]
+
+_FLUSH_SECONDS = 2.0
+_PACKAGES = ("numpy", "safetensors", "scikit-learn", "pyarrow", "pydantic", "matplotlib")
+
+
+def make_folder(path: str | None, name: str) -> str:
+    """Make the run folder: the one given, which may be there if it is empty, or a new one.
+
+    Raises:
+        ValueError: If there is something in it.
+    """
+    if path is not None:
+        if os.path.exists(path) and (not os.path.isdir(path) or os.listdir(path)):
+            raise ValueError(
+                f"{path}: expected a new or empty folder for the run, found something there"
+            )
+        os.makedirs(path, exist_ok=True)
+        return path
+    base = os.path.join("runs", f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    for i in range(1, 1000):
+        path = base if i == 1 else f"{base}-{i}"
+        try:
+            os.makedirs(path)
+        except FileExistsError:
+            continue
+        return path
+    raise ValueError(f"{base}: expected a free name for the run folder, found none")
+
+
+def environment() -> dict[str, Any]:
+    """What the run ran on."""
+    versions: dict[str, str | None] = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {**info(), "packages": versions, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+
+
+def read_metrics(path: str) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; a last line that a crash cut off is left out."""
+    rows = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+    return rows
+
+
+class RunFolder(JSONLogger):
+    """Keeps the folder up to date during training.
+
+    Args:
+        path: The folder.
+        extra: What predict needs besides the model: classes, features, scaling.
+        monitor: What the best model is best in.
+    """
+
+    def __init__(self, path: str, extra: dict[str, Any], monitor: str) -> None:
+        super().__init__(os.path.join(path, "metrics.jsonl"))
+        self.folder, self.extra = path, extra
+        self.best = Best(monitor)
+        self.best_epoch = -1
+        self._best_state: dict[str, Any] | None = None
+        self._flushed = time.monotonic()
+
+    def file(self, name: str) -> str:
+        """The path of a file in the folder."""
+        return os.path.join(self.folder, name)
+
+    def begin(self, config: str) -> None:
+        """Write what is known before training."""
+        write_atomically(self.file("config.toml"), config.encode())
+        self.write_json("env.json", environment())
+
+    def resume(self, trainer: Trainer) -> None:
+        """Continue with the last checkpoint; metrics of later epochs are forgotten."""
+        kept = trainer.load(self.file("last.safetensors"))
+        self.best.value, self.best_epoch = kept.get("best"), int(kept.get("best_epoch", -1))
+        rows = [
+            r
+            for r in read_metrics(self.path)
+            if r["epoch"] < trainer.epoch and r["split"] != "test"
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(self.path, text.encode())
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Log, remember the best, and write it when it is time."""
+        super().on_epoch_end(epoch, logs)
+        if self.best.improves(logs[self.best.monitor]):
+            self.best_epoch = epoch
+            state = self.trainer.model.state_dict()
+            self._best_state = {name: value.clone() for name, value in state.items()}
+        if time.monotonic() - self._flushed >= _FLUSH_SECONDS:
+            self.flush(self.trainer)
+
+    def flush(self, trainer: Trainer) -> None:
+        """Write the checkpoints now."""
+        if self._best_state is not None:
+            texts = {
+                "model": json.dumps(describe(trainer.model)),
+                "extra": json.dumps({**self.extra, "epoch": self.best_epoch}),
+            }
+            write_tensors(self.file("best.safetensors"), self._best_state, texts)
+            self._best_state = None
+        best = {"best": self.best.value, "best_epoch": self.best_epoch}
+        trainer.save(self.file("last.safetensors"), {**self.extra, **best})
+        self._flushed = time.monotonic()
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Write a JSON file."""
+        write_atomically(self.file(name), (json.dumps(value, indent=2) + "\n").encode())
+
+    def log_test(self, epoch: int, step: int, result: dict[str, float]) -> None:
+        """Add the result on the test part to the metrics."""
+        row = {"epoch": epoch, "step": step, "split": "test", **result}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def fingerprint(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """What tells one data set from another.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastnn.cli.runfolder import fingerprint
+        >>> fingerprint(np.zeros((2, 3), np.float32), np.zeros(2, np.int64))["samples"]
+        2
+    """
+    import zlib
+
+    checksum = zlib.crc32(np.ascontiguousarray(x).data)
+    checksum = zlib.crc32(np.ascontiguousarray(y).data, checksum)
+    return {"samples": len(x), "features": int(x.shape[1]), "crc32": checksum}

@@ -1,0 +1,258 @@
+"""fastnn train: from data and configuration to a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import fastnn as fn
+from fastnn import data, nn, optim
+from fastnn.cli import config as configuration
+from fastnn.cli.app import RunFailed
+from fastnn.cli.config import Config
+from fastnn.cli.runfolder import RunFolder, fingerprint, make_folder, read_metrics
+from fastnn.train.checkpoint import read_model
+
+__all__ = ["Options", "build_model", "build_optimizer", "run"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The command line of ``fastnn train``."""
+
+    source: str | None = None
+    config: str | None = None
+    settings: tuple[str, ...] = ()
+    output: str | None = None
+    resume: str | None = None
+    label: str | None = None
+    seed: int | None = None
+    device: str | None = None
+    json: bool = False
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The data, split and scaled: pairs of x and y."""
+
+    train: tuple[Any, Any]
+    val: tuple[Any, Any] | None
+    test: tuple[Any, Any] | None
+    extra: dict[str, Any]  # what predict needs
+
+
+def run(options: Options, print_config: bool = False) -> None:
+    """Train, or print the configuration."""
+    config = resolve(options)
+    if print_config:
+        print(configuration.to_toml(config), end="")
+        return
+    if not config.data.source:
+        raise ValueError("train: expected DATA: digits, a .csv or a .npz; see fastnn train --help")
+    dataset = data.load(config.data.source, config.data.label)
+    parts = prepare(dataset, config)
+    fn.manual_seed(config.train.seed)
+    model = build_model(config, len(dataset.features), len(dataset.classes))
+    if config.train.device == "cuda":
+        model.to("cuda")
+    trainer = fn.Trainer(
+        model,
+        nn.CrossEntropyLoss(),
+        build_optimizer(config, model),
+        max_grad_norm=config.train.max_grad_norm,
+    )
+    path = options.resume or make_folder(options.output, dataset.name)
+    folder = RunFolder(path, parts.extra, "val_loss" if parts.val else "loss")
+    if options.resume:
+        _check_data(options.resume, parts.extra)
+        folder.resume(trainer)
+    folder.begin(configuration.to_toml(config))
+    started = time.perf_counter()
+    _fit(trainer, folder, parts, config, options.quiet)
+    result = _finish(trainer, folder, parts, config, time.perf_counter() - started)
+    print(json.dumps(result) if options.json else _describe(result))
+
+
+def resolve(options: Options) -> Config:
+    """The configuration: defaults, then the file, then the command line."""
+    if options.resume:
+        if options.config or options.output:
+            raise ValueError("train: expected --resume without -c and -o: the run has its own")
+        path: str | None = os.path.join(options.resume, "config.toml")
+    else:
+        path = options.config
+    config = configuration.load(path, options.settings)
+    changes: dict[str, dict[str, Any]] = {
+        "data": {"source": options.source, "label": options.label},
+        "train": {"seed": options.seed, "device": options.device},
+    }
+    tree = config.model_dump()
+    for section, values in changes.items():
+        tree[section].update({k: v for k, v in values.items() if v is not None})
+    return configuration.validate("command line", tree)
+
+
+def prepare(dataset: data.Dataset, config: Config) -> Parts:
+    """Split by class, fit the scaling on the training part, apply it to all."""
+    if dataset.y is None:
+        raise ValueError(f"{dataset.name}: expected labels to train on, got none")
+    if len(dataset.classes) < 2:
+        raise ValueError(f"{dataset.name}: expected at least 2 classes, got {len(dataset.classes)}")
+    seed, y = config.train.seed, dataset.y
+    rest, test = data.stratified_split(y, config.data.test_fraction, seed)
+    inner, chosen = data.stratified_split(y[rest], config.data.val_fraction, (1 << 63) + seed)
+    train, val = rest[inner], rest[chosen]
+    scaling = data.Scaling.fit(config.data.scaling, dataset.x[train])
+    x = scaling.apply(dataset.x)
+    extra = {
+        "classes": list(dataset.classes),
+        "features": list(dataset.features),
+        "label": dataset.label,
+        "scaling": scaling.to_dict(),
+        "data": fingerprint(x, y),
+    }
+    pairs = [(x[i], y[i]) if len(i) else None for i in (train, val, test)]
+    assert pairs[0] is not None
+    return Parts(pairs[0], pairs[1], pairs[2], extra)
+
+
+def build_model(config: Config, features: int, classes: int) -> nn.Sequential:
+    """The multilayer perceptron that the configuration describes.
+
+    Example:
+        >>> from fastnn.cli.config import Config
+        >>> from fastnn.cli.train import build_model
+        >>> len(build_model(Config(), 64, 10))
+        4
+    """
+    layers: list[nn.Module] = []
+    width = features
+    for size in config.model.hidden:
+        layers.append(nn.Linear(width, size))
+        if config.model.layer_norm:
+            layers.append(nn.LayerNorm(size))
+        layers.append(_ACTIVATIONS[config.model.activation]())
+        if config.model.dropout > 0:
+            layers.append(nn.Dropout(config.model.dropout))
+        width = size
+    return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+def build_optimizer(config: Config, model: nn.Module) -> optim.Optimizer:
+    """The optimizer that the configuration names."""
+    o = config.optim
+    if o.name == "sgd":
+        return optim.SGD(
+            model.parameters(),
+            o.lr,
+            momentum=o.momentum,
+            weight_decay=o.weight_decay,
+            nesterov=o.nesterov,
+        )
+    kind = optim.Adam if o.name == "adam" else optim.AdamW
+    return kind(model.parameters(), o.lr, o.betas, o.eps, o.weight_decay)
+
+
+def _check_data(path: str, extra: dict[str, Any]) -> None:
+    """Refuse to go on with other data than before."""
+    before = read_model(os.path.join(path, "last.safetensors"))[1].get("data")
+    if before != extra["data"]:
+        raise ValueError(f"{path}: expected the data of that run, {before}, got {extra['data']}")
+
+
+def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, quiet: bool) -> None:
+    if not quiet:
+        n = [len(part[0]) if part else 0 for part in (parts.train, parts.val, parts.test)]
+        print(
+            f"{n[0]} samples to train on, {n[1]} for validation, {n[2]} for the test; "
+            f"{trainer.model.num_parameters():,} parameters; run folder {folder.folder}",
+            file=sys.stderr,
+        )
+    try:
+        trainer.fit(
+            *parts.train,
+            batch_size=config.train.batch_size,
+            epochs=config.train.epochs,
+            validation_data=parts.val,
+            callbacks=[folder],
+            verbose=0 if quiet else 1,
+            seed=config.train.seed,
+            initial_epoch=None,
+        )
+    except KeyboardInterrupt:
+        folder.flush(trainer)
+        print(f"saved; go on with: fastnn train --resume {folder.folder}", file=sys.stderr)
+        raise
+    except ValueError as error:
+        folder.flush(trainer)
+        raise RunFailed(f"{error}; the state before that is in {folder.folder}") from error
+    folder.flush(trainer)
+
+
+def _finish(
+    trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, seconds: float
+) -> dict[str, Any]:
+    """Evaluate the best model on the test part, plot, and sum up."""
+    best = folder.file("best.safetensors")
+    if not os.path.exists(best):
+        raise RunFailed(f"no epoch had a finite {folder.best.monitor}; see {folder.path}")
+    step = trainer.optimizer.step_count
+    trainer.model.load_state_dict(read_model(best)[0].to(config.train.device).state_dict())
+    result: dict[str, Any] = {
+        "run": folder.folder,
+        "epochs": trainer.epoch,
+        "best_epoch": folder.best_epoch + 1,
+        folder.best.monitor: folder.best.value,
+        "seconds": round(seconds, 3),
+    }
+    if parts.test is not None:
+        test = trainer.evaluate(*parts.test)
+        folder.log_test(folder.best_epoch, step, test)
+        result.update({f"test_{name}": value for name, value in test.items()})
+        result["test_samples"] = len(parts.test[0])
+    result["plot"] = _plot(folder, result)
+    return result
+
+
+def _plot(folder: RunFolder, result: dict[str, Any]) -> bool:
+    try:
+        from fastnn.train.report import plot_metrics
+    except ModuleNotFoundError:
+        print("no loss.png: it needs matplotlib", file=sys.stderr)
+        return False
+    title = os.path.basename(os.path.normpath(folder.folder))
+    if "test_accuracy" in result:
+        title += f": test accuracy {100 * result['test_accuracy']:.2f} %"
+    plot_metrics(read_metrics(folder.path), folder.file("loss.png"), title, folder.best_epoch)
+    return True
+
+
+def _describe(result: dict[str, Any]) -> str:
+    lines = []
+    if "test_accuracy" in result:
+        lines.append(
+            f"test accuracy {100 * result['test_accuracy']:.2f} % on {result['test_samples']} "
+            f"samples (loss {result['test_loss']:.4f}), with the model of epoch "
+            f"{result['best_epoch']}"
+        )
+    lines.append(
+        f"{result['epochs']} epochs in {result['seconds']:.2f} s; run folder {result['run']}"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""Inputs that broke other libraries, by op family; the oracle and the bound are those of the row.
+
+The list follows the catalogue in the project's reliability notes: huge and tiny logits, equal rows,
+masks of -inf, rows far from zero, subnormals, and a sample of all float32 bit patterns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["HARD", "bit_patterns"]
+
+Array = np.ndarray[Any, Any]
+Cases = dict[str, tuple[tuple[Array | None, ...], dict[str, Any]]]
+
+FLT_MAX = float(np.finfo(np.float32).max)
+
+
+def bit_patterns(count: int = 1 << 15, seed: int = 0) -> Array:
+    """Finite float32 numbers from all over the bit patterns, and points where formulas turn."""
+    bits = np.linspace(0, 0xFFFFFFFF, count, dtype=np.uint64)
+    jitter = np.random.default_rng(seed).integers(0, 0x10000, count, dtype=np.uint64)
+    x = ((bits + jitter) & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
+    turns = [0.0, -0.0, 2**-149, 2**-126, 1e-30, 1e-8, 1e-4, 0.5, 1, 5.9, 8.99, 9.02, 13.2, 16.6]
+    turns += [22, 44, 87.3, 88.7, 88.73, 89, 103.9, 104, 127, 128, 150, 1e4, 1e30, FLT_MAX]
+    finite = x[np.isfinite(x)].astype(np.float64)
+    x = np.concatenate([finite, turns, np.negative(turns), np.linspace(-20, 20, 4001)])
+    return x.astype(np.float32).astype(np.float64)
+
+
+def _elementwise() -> Cases:
+    return {"bit patterns": ((bit_patterns(),), {})}
+
+
+def _rows() -> Cases:
+    rng = np.random.default_rng(5)
+    masked = rng.standard_normal((4, 40))
+    masked[:, ::3] = -np.inf
+    spike = np.zeros((3, 50))
+    spike[:, 7] = 1e30
+    rows = {
+        "logits of 1e4": 1e4 * rng.choice([-1.0, 1.0], (5, 33)),
+        "logits of 1e30": 1e30 * rng.choice([-1.0, 1.0], (5, 33)),
+        "largest floats": FLT_MAX * rng.choice([-1.0, 1.0], (5, 33)),
+        "equal logits of 1e30": np.full((2, 10), 1e30),
+        "all -1e4": np.full((2, 17), -1e4),
+        "one spike": spike,
+        "mask of -inf": masked,
+        "offset 1e8": 1e8 + 8 * rng.integers(-4, 5, (4, 100)),
+        "offset -88": rng.standard_normal((4, 100)) - 88,
+        "subnormals": 2.0**-140 * rng.standard_normal((3, 20)),
+        "uniform over 32,000": np.zeros((1, 32_000)),
+        "falling": -np.arange(200.0).reshape(1, 200),
+    }
+    return {k: ((v.astype(np.float32).astype(np.float64),), {}) for k, v in rows.items()}
+
+
+def _cross_entropy() -> Cases:
+    cases: Cases = {}
+    for name, ((x, *_), _params) in _rows().items():
+        assert x is not None
+        # The label is a finite logit: the loss is then finite, and so is the gradient.
+        labels = np.argmax(np.isfinite(x), axis=-1)
+        cases[name] = ((x, labels), {"reduction": "none"})
+        cases[f"{name}, best"] = ((x, np.argmax(x, axis=-1)), {"reduction": "mean"})
+    return cases
+
+
+def _layer_norm() -> Cases:
+    rng = np.random.default_rng(6)
+    noise = rng.standard_normal((4, 257))
+    rows = {
+        "offset 2e3": 2e3 + noise,
+        "offset 100, spread 0.01": 100 + 0.01 * noise,
+        "offset 4e4": 4e4 + noise,
+        "offset 1e6": 1e6 + noise,
+        "offset 1e8, spread 100": 1e8 + 100 * noise,
+        "scale 1e30": 1e30 * (1 + noise),
+        "scale 1e-20": 1e-20 * noise,
+        "constant": np.full((2, 256), 1234.0),
+        "constant 1e10": np.full((2, 31), 1e10),
+        "one spike": np.eye(3, 300) * 1e30,
+        "subnormals": 2.0**-140 * noise,
+    }
+    return {
+        k: (
+            (v.astype(np.float32).astype(np.float64), None, None),
+            {"normalized_shape": v.shape[1:]},
+        )
+        for k, v in rows.items()
+    }
+
+
+def _sums() -> Cases:
+    rng = np.random.default_rng(7)
+    signs = rng.choice([-1.0, 1.0], 50_001)
+    return {
+        "cancelling": ((np.float32(1e6 * signs + rng.standard_normal(50_001)).astype(float),), {}),
+        "log-normal": ((np.float32(np.exp(6 * rng.standard_normal(50_001))).astype(float),), {}),
+        "of 1e38": ((np.float32(3e38 * np.tile([1.0, -1.0], 500)).astype(float),), {}),
+    }
+
+
+HARD: Mapping[str, Callable[[], Cases]] = {
+    "activation": _elementwise,
+    "softmax": _rows,
+    "loss": _cross_entropy,
+    "norm": _layer_norm,
+    "reduce": _sums,
+}

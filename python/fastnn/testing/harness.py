@@ -1,0 +1,61 @@
+"""Running a row of the op table: inputs to Tensors, forward, backward, results to NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn import random
+from fastnn.tensor import Tensor, tensor
+from fastnn.testing.bounds import Sample, with_storage
+from fastnn.testing.compare import assert_within
+from fastnn.testing.op import Op
+
+__all__ = ["Results", "check", "run", "to_tensors"]
+
+Array = np.ndarray[Any, Any]
+Results = tuple[Array, tuple[Array | None, ...]]
+
+SEED = 0
+
+
+def to_tensors(op: Op, s: Sample) -> list[Tensor | None]:
+    """The inputs of a sample as Tensors; those of floating dtype require a gradient."""
+    tensors: list[Tensor | None] = []
+    for i, x in enumerate(s.inputs):
+        if x is None or x.dtype.kind in "iu":
+            tensors.append(None if x is None else tensor(x))
+            continue
+        # The targets of a loss are float32 labels: they have no gradient.
+        target = op.family == "loss" and i > 0
+        dtype = "float32" if target else s.dtype
+        tensors.append(tensor(x.astype(np.float32), dtype, requires_grad=not target))
+    return tensors
+
+
+def run(op: Op, s: Sample) -> Results:
+    """(output, gradients) of a sample, as float32 arrays (bfloat16 widened)."""
+    random.manual_seed(SEED)
+    inputs = to_tensors(op, s)
+    y = op.call(*inputs, **s.params)
+    y.backward(tensor(s.dy.astype(np.float32), y.dtype))
+    grads = tuple(None if x is None or x.grad is None else np.array(x.grad) for x in inputs)
+    return np.array(y.detach()), grads
+
+
+def check(op: Op, s: Sample, results: Results | None = None) -> None:
+    """Raise AssertionError unless output and gradients of a sample are within the row's bounds."""
+    y, grads = run(op, s) if results is None else results
+    y_bound, bounds = op.bound(s)
+    where = f"{op.short} {s.dtype} {s.params} {[None if x is None else x.shape for x in s.inputs]}"
+    # A loss, and its gradient with respect to nothing else, is float32.
+    y_dtype = "float32" if op.family == "loss" else s.dtype
+    assert_within(y, s.y, with_storage(y_bound, s.y, y_dtype), f"{where}: output")
+    for i, (got, oracle, bound) in enumerate(zip(grads, s.grads, bounds, strict=True)):
+        if oracle is None or bound is None:
+            if got is not None:
+                raise AssertionError(f"{where}: expected no gradient of input {i}, got one")
+            continue
+        assert got is not None, f"{where}: expected a gradient of input {i}, got none"
+        assert_within(got, oracle, with_storage(bound, oracle, s.dtype), f"{where}: gradient {i}")

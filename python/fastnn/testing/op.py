@@ -1,0 +1,175 @@
+"""What a row of the op table is, and what rows share: how inputs are drawn, shapes and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fastnn
+from fastnn.testing.bounds import Bound, Grads, Sample
+from fastnn.testing.compare import round_to
+
+Array = np.ndarray[Any, Any]
+Shapes = tuple[tuple[int, ...] | None, ...]
+Case = tuple[Shapes, dict[str, Any]]
+Make = Callable[[np.random.Generator, Shapes], tuple[Array | None, ...]]
+
+__all__ = ["Bad", "Bench", "Op", "Sample"]
+
+
+class Bad(NamedTuple):
+    """A wrong call, the exception it has to raise, and the exact message."""
+
+    call: Callable[[], Any]
+    error: type[Exception]
+    message: str
+
+
+class Bench(NamedTuple):
+    """Shapes worth timing, and (elements moved, floating-point operations) of a forward call."""
+
+    shapes: tuple[Shapes, ...]
+    cost: Callable[[Shapes], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One differentiable op.
+
+    Attributes:
+        name: Path of the function; its first argument is given by position.
+        family: The stem that its files share in every layer.
+        arrays: Names of the array arguments after the first.
+        reference: Oracle and its vjp.
+        covers: Entries of ``struct Kernels`` and classes of ``fastnn.nn`` that the row tests.
+        params: Sets of the other arguments.
+        shapes: Shapes of the array arguments (None: the argument is None), a case each.
+        tail: (shapes, params) of the case with rows of n elements, n = 0, 1, ...; or None.
+        pairs: More cases, as (shapes, params), for params that depend on the shapes.
+        dtypes: Storage dtypes.
+        make: Draws inputs of these shapes in the op's domain.
+        bound: Largest allowed error, from the oracle's values (``bounds.py``).
+        bench: What to time.
+        bad: Wrong calls.
+        cuda: None where the CUDA library has it, else "pending: why".
+        xfail: Reason per test template that the op is known to fail.
+    """
+
+    name: str
+    family: str
+    arrays: tuple[str, ...]
+    reference: tuple[Callable[..., Array], Callable[..., Grads]]
+    covers: tuple[str, ...]
+    params: tuple[dict[str, Any], ...]
+    shapes: tuple[Shapes, ...]
+    tail: Callable[[int], Case] | None
+    make: Make
+    bound: Bound
+    bench: Bench
+    bad: tuple[Bad, ...] = ()
+    pairs: tuple[Case, ...] = ()
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    cuda: str | None = "pending: the row, GEMM and reduction engines come after the elementwise one"
+    xfail: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def short(self) -> str:
+        """The name without its module."""
+        return self.name.rpartition(".")[2].strip("_")
+
+    @property
+    def cases(self) -> list[Case]:
+        """All (shapes, params) to test."""
+        return [(s, p) for p in self.params for s in self.shapes] + list(self.pairs)
+
+    def call(self, *inputs: Any, **params: Any) -> Any:
+        """Call the op with Tensors or arrays."""
+        function = reduce(getattr, self.name.split(".")[1:], fastnn)
+        named = {k: v for k, v in zip(self.arrays, inputs[1:], strict=True) if v is not None}
+        return function(inputs[0], **named, **params)  # type: ignore[operator]
+
+    def sample(self, shapes: Shapes, params: dict[str, Any], dtype: str, seed: int = 0) -> Sample:
+        """Draw inputs and ask the oracle."""
+        rng = np.random.default_rng([seed, len(self.name), *map(ord, self.name)])
+        inputs = tuple(
+            None if x is None else x if x.dtype.kind in "iu" else round_to(x, dtype)
+            for x in self.make(rng, shapes)
+        )
+        return self.sample_of(inputs, params, dtype, rng)
+
+    def sample_of(
+        self, inputs: tuple[Array | None, ...], params: dict[str, Any], dtype: str, rng: Any
+    ) -> Sample:
+        """Ask the oracle about given inputs; dy is drawn and never 0."""
+        forward, vjp = self.reference
+        with np.errstate(invalid="ignore"):  # infinities in the inputs
+            y = np.asarray(forward(*inputs, **params), np.float64)
+            dy = rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape)
+            # A loss is float32 whatever its input is, and so is its gradient.
+            dy = np.asarray(round_to(dy, "float32" if self.family == "loss" else dtype))
+            return Sample(inputs, params, dtype, dy, y, vjp(dy, *inputs, **params))
+
+
+# ---- inputs --------------------------------------------------------------------------------------
+
+
+def normal(scale: float = 1.0) -> Make:
+    def make(rng: np.random.Generator, shapes: Shapes) -> tuple[Array | None, ...]:
+        return tuple(None if s is None else scale * rng.standard_normal(s) for s in shapes)
+
+    return make
+
+
+def denominator(rng: np.random.Generator, shapes: Shapes) -> tuple[Array | None, ...]:
+    x, z = normal()(rng, shapes)
+    assert z is not None
+    return x, np.where(z < 0, z - 0.5, z + 0.5)
+
+
+def labels(rng: np.random.Generator, shapes: Shapes) -> tuple[Array | None, ...]:
+    """Logits; labels for a target with an axis less, else a distribution per row."""
+    (logits, target) = shapes
+    assert logits is not None
+    assert target is not None
+    x = 3 * rng.standard_normal(logits)
+    if len(target) < len(logits):
+        return x, rng.integers(0, max(logits[-1], 1), target)
+    t = rng.random(target)
+    return x, (t / t.sum(axis=-1, keepdims=True)).astype(np.float32).astype(np.float64)
+
+
+# ---- shapes --------------------------------------------------------------------------------------
+
+UNARY: tuple[Shapes, ...] = (((),), ((0,),), ((1,),), ((3, 0, 2),), ((5, 7),), ((40_001,),))
+BINARY: tuple[Shapes, ...] = tuple((s[0], s[0]) for s in UNARY)
+ROWS: tuple[Shapes, ...] = (
+    ((0, 3),),
+    ((1,),),
+    ((4, 1),),
+    ((2, 3, 10),),
+    ((33, 1000),),
+    ((2, 20_000),),
+)
+
+
+def size(shape: tuple[int, ...] | None) -> int:
+    return 0 if shape is None else int(np.prod(shape, dtype=np.int64))
+
+
+def map_cost(flops: int) -> Callable[[Shapes], tuple[int, int]]:
+    """Every input is read and an output of the first one's size written."""
+    return lambda s: (sum(map(size, s)) + size(s[0]), flops * size(s[0]))
+
+
+def linear_cost(s: Shapes) -> tuple[int, int]:
+    rows, out, wide = size(s[0]) // s[1][1], s[1][0], s[1][1]  # type: ignore[index]
+    return sum(map(size, s)) + rows * out, 2 * rows * out * wide
+
+
+def matmul_cost(s: Shapes) -> tuple[int, int]:
+    (m, k), n = s[0], s[1][1]  # type: ignore[misc,index]
+    return m * k + k * n + m * n, 2 * m * n * k

@@ -1,0 +1,67 @@
+"""linear and matmul: the definition, with the activation after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.testing.reference import activation as act
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Activation = str | tuple[str, float] | None
+
+# The activation's name in F.linear, and the oracle with the keyword that its parameter has.
+ACTIVATIONS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "relu": ("relu", None, {}),
+    "leaky_relu": ("leaky_relu", "negative_slope", {}),
+    "elu": ("elu", "alpha", {}),
+    "selu": ("selu", None, {}),
+    "sigmoid": ("sigmoid", None, {}),
+    "tanh": ("tanh", None, {}),
+    "softplus": ("softplus", "beta", {}),
+    "silu": ("swish", "beta", {}),
+    "gelu": ("gelu", None, {}),
+    "gelu_tanh": ("gelu", None, {"approximate": "tanh"}),
+}
+
+
+def activate(z: Array, activation: Activation) -> tuple[Array, Array]:
+    """act(z) and act'(z)."""
+    if activation is None:
+        return z, np.ones_like(z)
+    name, a = activation if isinstance(activation, tuple) else (activation, None)
+    function, keyword, params = ACTIVATIONS[name]
+    if a is not None and keyword is not None:
+        params = {keyword: a}
+    y: Array = getattr(act, function)(z, **params)
+    (slope,) = getattr(act, f"{function}_vjp")(np.ones_like(z), z, **params)
+    return y, slope
+
+
+def linear(x: Array, w: Array, b: Array | None = None, *, activation: Activation = None) -> Array:
+    """act(x w^T + b)."""
+    z = x @ w.T
+    return activate(z if b is None else z + b, activation)[0]
+
+
+def linear_vjp(
+    dy: Array, x: Array, w: Array, b: Array | None = None, *, activation: Activation = None
+) -> tuple[Array, Array, Array | None]:
+    """With dz = dy act'(z):  dx = dz w,  dw = dz^T x,  db = sum dz."""
+    z = x @ w.T
+    dz = dy * activate(z if b is None else z + b, activation)[1]
+    count = int(np.prod(x.shape[:-1], dtype=np.int64))
+    rows = dz.reshape(count, w.shape[0])
+    dw = rows.T @ x.reshape(count, w.shape[1])
+    return dz @ w, dw, None if b is None else rows.sum(axis=0)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """a b."""
+    return a @ b
+
+
+def matmul_vjp(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """da = dy b^T,  db = a^T dy."""
+    return dy @ b.T, a.T @ dy

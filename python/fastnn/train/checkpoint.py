@@ -1,0 +1,272 @@
+"""Checkpoints of models and of training, to continue it with the same bits.
+
+A file holds the model's tensors under their own names (so torch can read them), the optimizer's
+state as ``optimizer:<parameter>:<slot>``, and JSON texts. All of it is validated before anything is
+written to a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastnn import nn, random
+from fastnn.optim import Optimizer
+from fastnn.tensor import Tensor
+from fastnn.train import spec
+from fastnn.train.files import CheckpointError, read_tensors, write_tensors
+
+__all__ = ["Position", "load_model", "load_training", "read_model", "save_model", "save_training"]
+
+_PREFIX = "optimizer:"
+
+
+@dataclasses.dataclass
+class Position:
+    """Where training is.
+
+    Attributes:
+        epoch: Whole epochs done.
+        done: Samples done in the next one.
+        skipped: How many of those are not in the sums.
+        loss_sum: Sum of the losses.
+        correct: Number of correct answers.
+        seed: What the order of the samples depends on.
+        samples: Size of the data.
+        batch_size: Samples per step.
+    """
+
+    epoch: int = 0
+    done: int = 0
+    skipped: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seed: int = 0
+    samples: int = 0
+    batch_size: int = 0
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch += 1
+        self.done = self.skipped = self.correct = 0
+        self.loss_sum = 0.0
+
+
+def save_model(path: str, model: nn.Module, extra: Mapping[str, Any] | None = None) -> None:
+    """Write a model: its layers as data, and its tensors with a checksum each.
+
+    Args:
+        path: The file; replaced as a whole.
+        model: Custom layers are saved as tensors only: :func:`load_model` cannot build them.
+        extra: JSON-like data to keep with it.
+
+    Example:
+        >>> import os, tempfile, fastnn as fn
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> fn.train.save_model(path, fn.nn.Sequential(fn.nn.Linear(2, 1), fn.nn.ReLU()))
+        >>> fn.train.load_model(path)
+        Sequential(
+          (0): Linear(in_features=2, out_features=1)
+          (1): ReLU()
+        )
+    """
+    write_tensors(path, model.state_dict(), _texts(model, extra))
+
+
+def load_model(path: str) -> nn.Module:
+    """The model in a file that :func:`save_model` or ``Trainer.save`` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is damaged, or its layers are not fastnn's own.
+
+    Example:
+        See :func:`save_model`.
+    """
+    return read_model(path)[0]
+
+
+def read_model(path: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The model, and what was kept with it."""
+    tensors, texts = read_tensors(path)
+    state = {k: v for k, v in tensors.items() if not k.startswith(_PREFIX)}
+    description = _parse(path, texts, "model")
+    if description is None:
+        raise CheckpointError(
+            f"{path}: expected layers of fastnn.nn only, got a model of custom layers"
+        )
+    try:
+        spec.check(description)
+        sizes = spec.num_parameters(description), sum(math.prod(v.shape) for v in state.values())
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"model: expected {sizes[0]} parameters, got {sizes[1]} in the tensors"
+            )
+        model = spec.build(description)
+        model.load_state_dict(state)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return model, _parse(path, texts, "extra")
+
+
+def save_training(
+    path: str,
+    model: nn.Module,
+    optimizer: Optimizer,
+    position: Position,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write all that the next step depends on."""
+    state = optimizer.state_dict()
+    slots = {
+        f"{_PREFIX}{i}:{name}": value
+        for i, values in state["state"].items()
+        for name, value in values.items()
+    }
+    training = {
+        "position": dataclasses.asdict(position),
+        "generators": random.get_state(),
+        "optimizer": type(optimizer).__name__,
+        "param_groups": state["param_groups"],
+        "steps": state["steps"],
+    }
+    texts = {**_texts(model, extra), "training": json.dumps(training)}
+    write_tensors(path, {**model.state_dict(), **slots}, texts)
+
+
+def load_training(
+    path: str, model: nn.Module, optimizer: Optimizer
+) -> tuple[Position, dict[str, Any]]:
+    """Continue from what :func:`save_training` wrote; nothing is changed if it raises.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is damaged, or of another model or optimizer.
+    """
+    tensors, texts = read_tensors(path)
+    if "training" not in texts:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of a training, got one of a model alone"
+        )
+    training = _parse(path, texts, "training")
+    extra = _parse(path, texts, "extra")
+    state = {k: v for k, v in tensors.items() if not k.startswith(_PREFIX)}
+    slots = {k: v for k, v in tensors.items() if k.startswith(_PREFIX)}
+    try:
+        _check_model(model, state)
+        position = _position(training["position"])
+        generators = _generators(training["generators"])
+        optimizer_state = _optimizer_state(optimizer, training, slots)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: expected the state of a training, got {error!r:.80}"
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    model.load_state_dict(state)
+    optimizer.load_state_dict(optimizer_state)
+    random.set_state(generators)
+    return position, extra
+
+
+def _texts(model: nn.Module, extra: Mapping[str, Any] | None) -> dict[str, str]:
+    return {"model": json.dumps(spec.describe(model)), "extra": json.dumps(dict(extra or {}))}
+
+
+def _parse(path: str, texts: Mapping[str, str], name: str) -> Any:
+    try:
+        return json.loads(texts[name])
+    except (KeyError, ValueError, RecursionError):
+        raise CheckpointError(f"{path}: expected JSON in the metadata {name!r}") from None
+
+
+def _check_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"model: expected the tensors of {type(model).__name__}, got missing {missing[:5]} and "
+            f"unknown {[k[:80] for k in unknown[:5]]}"
+        )
+    for name, value in state.items():
+        if (value.shape, value.dtype) != (own[name].shape, own[name].dtype):
+            raise ValueError(
+                f"model: expected {name!r} of shape {own[name].shape} and dtype {own[name].dtype}, "
+                f"got {value.shape} and {value.dtype}"
+            )
+
+
+def _position(state: dict[str, Any]) -> Position:
+    position = Position(**{f.name: state[f.name] for f in dataclasses.fields(Position)})
+    for field in dataclasses.fields(Position):
+        value = getattr(position, field.name)
+        if field.name == "loss_sum":
+            if type(value) is not float:
+                raise ValueError(f"position: expected a float loss_sum, got {str(value)[:80]!r}")
+        elif type(value) is not int or not 0 <= value < 1 << 64:
+            raise ValueError(f"position: expected {field.name} >= 0, got {str(value)[:80]!r}")
+    return position
+
+
+def _generators(state: dict[str, Any]) -> dict[str, list[int]]:
+    result = {}
+    for name in random.get_state():
+        seed, offset = state[name]
+        if type(seed) is not int or type(offset) is not int:
+            raise ValueError(f"generators: expected whole numbers for {name}")
+        if not (0 <= seed < 1 << 64 and 0 <= offset < 1 << 56):
+            raise ValueError(
+                f"generators: expected {name} within 64 and 56 bits, got {[seed, offset]}"
+            )
+        result[name] = [seed, offset]
+    return result
+
+
+def _optimizer_state(
+    optimizer: Optimizer, training: dict[str, Any], slots: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """What Optimizer.load_state_dict takes, each value checked against the optimizer there is."""
+    name = type(optimizer).__name__
+    if training["optimizer"] != name:
+        raise ValueError(f"optimizer: expected {name}, got {str(training['optimizer'])[:80]!r}")
+    own = optimizer.state_dict()
+    groups = []
+    if len(training["param_groups"]) != len(own["param_groups"]):
+        raise ValueError(f"optimizer: expected {len(own['param_groups'])} parameter groups")
+    for have, saved in zip(own["param_groups"], training["param_groups"], strict=True):
+        if saved.keys() != have.keys() or saved["params"] != have["params"]:
+            raise ValueError("optimizer: expected groups with the same options and parameters")
+        group = {
+            k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in saved.items()
+        }
+        if any(not _same_kind(have[k], group[k]) for k in have):
+            raise ValueError("optimizer: expected options of the same kinds")
+        optimizer._check(group)
+        groups.append(group)
+    steps = training["steps"]
+    if len(steps) != len(groups) or any(type(s) is not int or not 0 <= s < 1 << 62 for s in steps):
+        raise ValueError("optimizer: expected a step count >= 0 for each group")
+    params = [p for g in optimizer.param_groups for p in g["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in slots.items():
+        _, index, slot = key.split(":")
+        i = int(index)
+        if not 0 <= i < len(params) or slot not in optimizer.slots:
+            raise ValueError(f"optimizer: expected state of its parameters, got {key[:80]!r}")
+        if value.shape != params[i].shape or value.dtype != "float32":
+            raise ValueError(
+                f"optimizer: expected {key!r} of shape {params[i].shape}, got {value.shape}"
+            )
+        state.setdefault(i, {})[slot] = value
+    return {"param_groups": groups, "steps": steps, "state": state}
+
+
+def _same_kind(have: Any, got: Any) -> bool:
+    if isinstance(have, tuple):
+        return isinstance(got, tuple) and len(have) == len(got) and all(map(_same_kind, have, got))
+    if isinstance(have, (int, float)) and not isinstance(have, bool):
+        return isinstance(got, (int, float)) and not isinstance(got, bool)
+    return type(have) is type(got)

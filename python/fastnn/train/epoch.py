@@ -1,0 +1,191 @@
+"""The inner loop: batches of a data set in memory, one recorded step replayed many times.
+
+The data, the order of the epoch and the position in it live in memory that the step reads, so every
+step is the same list of launches. The first full batch runs and is recorded; the others replay it,
+many in one native call. A last batch that is smaller runs as it is, through the same text.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fastnn import CaptureError, _core, random
+from fastnn.tensor import Tensor
+
+__all__ = ["Batches", "Body", "Loop"]
+
+CHUNK_SECONDS = 0.05  # how long a native call may last: progress and Ctrl-C wait for it
+
+
+Body = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Batches:
+    """Samples, the order to take them in, how far we are, and the sums over what was done."""
+
+    def __init__(self, x: Tensor, y: Tensor, device: str, counts_correct: bool) -> None:
+        self.x, self.y = x.to(device), y.to(device)
+        self.samples = x.shape[0]
+        self.rows_per_sample = max(1, int(np.prod(y.shape[1:]))) if counts_correct else 1
+        self.counts_correct = counts_correct
+        self._index = _integers(np.arange(self.samples), device)
+        self._cursor = _integers(np.zeros(1), device)
+        self._loss_sum = _integers(np.zeros(1), device)  # the bits of a float64
+        self._correct = _integers(np.zeros(1), device)
+        self.done = 0
+        self.skipped = 0  # how many of those are not in the sums
+
+    def start(
+        self,
+        order: Any = None,
+        done: int = 0,
+        skipped: int = 0,
+        sums: tuple[float, int] = (0.0, 0),
+    ) -> None:
+        """Begin an epoch, or continue it after ``done`` samples."""
+        if order is not None:
+            self._index.copy_(order)
+        self.done, self.skipped = done, skipped
+        self._cursor.copy_(np.array([done], np.int64))
+        self._loss_sum.copy_(np.array([sums[0]], np.float64).view(np.int64))
+        self._correct.copy_(np.array([sums[1]], np.int64))
+
+    def sums(self) -> tuple[float, int]:
+        """(sum of losses, number of correct answers) over the samples done."""
+        loss = float(_core.read_float64(self._loss_sum.to("cpu")))
+        return loss, int(self._correct.to("cpu").item())
+
+    def logs(self) -> dict[str, float]:
+        """Means over the samples done."""
+        loss, correct = self.sums()
+        done = max(1, self.done - self.skipped)
+        logs = {"loss": loss / done}
+        if self.counts_correct:
+            logs["accuracy"] = correct / (done * self.rows_per_sample)
+        return logs
+
+    def skip(self) -> None:
+        """Forget the sums: the step that failed is in them."""
+        self.start(done=self.done, skipped=self.done)
+
+    def take(self, rows: int) -> tuple[Tensor, Tensor]:
+        """The next rows of x and y."""
+        x = _core.gather(self.x, self._index, self._cursor, rows)
+        y = _core.gather(self.y, self._index, self._cursor, rows)
+        return x, y
+
+    def count(self, outputs: Tensor, y: Tensor, loss: Tensor, rows: int, weight: float) -> None:
+        """Add a step to the sums and move on."""
+        _core.accumulate(loss, self._loss_sum, weight)
+        if self.counts_correct:
+            _core.count_correct(outputs, y, self._correct)
+        _core.advance(self._cursor, rows)
+
+
+class Loop:
+    """Runs a step over all batches.
+
+    Args:
+        batches: The data.
+        batch_size: Samples per step.
+        body: The step: takes x and y, returns (outputs, loss).
+        prepare: Called before each native call; writes what recorded steps read, and returns what a
+            recording depends on besides memory: another value means to record anew.
+        sums_loss: Whether the loss is a sum over the batch, not a mean.
+        capture: Whether to record at all.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        batch_size: int,
+        body: Body,
+        prepare: Callable[[], object],
+        *,
+        sums_loss: bool = False,
+        capture: bool = True,
+    ) -> None:
+        self.batches, self.batch_size = batches, batch_size
+        self._body, self._prepare = body, prepare
+        self._sums_loss = sums_loss
+        self.captures = capture
+        self._plan: Any = None
+        self._recorded_for: object = None
+        self._seconds_per_step = CHUNK_SECONDS
+
+    def run(self, max_steps: int | None = None) -> Iterator[int]:
+        """Run to the end of the epoch; yields the number of samples done after each native call.
+
+        Args:
+            max_steps: At most this many steps per call; default: as many as fit in 50 ms.
+        """
+        batches = self.batches
+        while batches.done < batches.samples:
+            left = batches.samples - batches.done
+            signature = self._prepare()
+            if left < self.batch_size or not self.captures:
+                self._step(min(left, self.batch_size))
+                batches.done += min(left, self.batch_size)
+            elif self._is_current(signature):
+                fitting = max(1, int(CHUNK_SECONDS / self._seconds_per_step))
+                self._replay(min(left // self.batch_size, fitting, max_steps or fitting))
+            elif self._record(signature):
+                batches.done += self.batch_size
+            else:
+                continue
+            yield batches.done
+
+    def _step(self, rows: int) -> None:
+        x, y = self.batches.take(rows)
+        outputs, loss = self._body(x, y)
+        self.batches.count(outputs, y, loss, rows, 1.0 if self._sums_loss else float(rows))
+
+    def _is_current(self, signature: object) -> bool:
+        return (
+            self._plan is not None
+            and signature == self._recorded_for
+            and bool(self._plan.is_current())
+        )
+
+    def _replay(self, steps: int) -> None:
+        start = time.perf_counter()
+        whole = self._plan.replay(steps)
+        self.batches.done += whole * self.batch_size
+        self._plan.raise_data_error()
+        self._seconds_per_step = max(1e-7, (time.perf_counter() - start) / steps)
+
+    def _record(self, signature: object) -> bool:
+        """Run one step and record it. False if it cannot be recorded: then nothing has happened."""
+        self._plan = None
+        plan = _core.Plan()
+        generators = random.get_state()
+        start = time.perf_counter()
+        plan.begin()
+        try:
+            self._step(self.batch_size)
+        except CaptureError as error:
+            plan.end()
+            random.set_state(generators)
+            warnings.warn(
+                f"fit: the step is not captured and runs slower: {error}",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            self.captures = False
+            return False
+        finally:
+            plan.end()
+        plan.raise_data_error()
+        self._plan, self._recorded_for = plan, signature
+        self._seconds_per_step = time.perf_counter() - start
+        return True
+
+
+def _integers(values: Any, device: str) -> Tensor:
+    result: Tensor = _core.to_device(_core.clone(np.asarray(values, np.int64)), device)
+    return result

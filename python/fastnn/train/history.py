@@ -1,0 +1,36 @@
+"""What training leaves behind: a list per logged quantity."""
+
+from __future__ import annotations
+
+__all__ = ["History"]
+
+
+class History:
+    """The logs of every epoch, as in Keras.
+
+    Attributes:
+        epoch: Indices of the epochs, from 0.
+        history: A list with one value per epoch for each of ``loss``, ``accuracy``, ``val_loss``,
+            ``val_accuracy``, ``lr``, ``seconds`` and ``samples_per_s`` (those that apply).
+
+    Example:
+        >>> from fastnn.train import History
+        >>> history = History()
+        >>> history.append(0, {"loss": 2.0})
+        >>> history.history
+        {'loss': [2.0]}
+    """
+
+    def __init__(self) -> None:
+        self.epoch: list[int] = []
+        self.history: dict[str, list[float]] = {}
+
+    def append(self, epoch: int, logs: dict[str, float]) -> None:
+        """Add the logs of one epoch."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{k}={v[-1]:.4g}" for k, v in self.history.items() if v)
+        return f"History({len(self.epoch)} epochs{': ' + last if last else ''})"

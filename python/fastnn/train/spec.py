@@ -1,0 +1,146 @@
+"""A model as data, and back. Layers come from a closed list: a file names no class, no module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from fastnn import nn, random
+
+__all__ = ["build", "describe", "num_parameters"]
+
+_MAX_LAYERS = 10_000
+_MAX_SIZE = 1 << 40
+
+
+def _size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MAX_SIZE
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _sizes(value: Any) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= 8 and all(_size(v) for v in value)
+
+
+# layer -> the constructor's arguments and what each has to be; the attributes have the same names
+# but for activations, which keep their one number as `a`.
+_Fields = dict[str, Callable[[Any], bool]]
+_LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
+    "Linear": (nn.Linear, {"in_features": _size, "out_features": _size, "bias": _flag}),
+    "LayerNorm": (
+        nn.LayerNorm,
+        {"normalized_shape": _sizes, "eps": _number, "elementwise_affine": _flag, "bias": _flag},
+    ),
+    "Dropout": (nn.Dropout, {"p": _number}),
+    "LeakyReLU": (nn.LeakyReLU, {"negative_slope": _number}),
+    "ELU": (nn.ELU, {"alpha": _number}),
+    "Softplus": (nn.Softplus, {"beta": _number}),
+    "Swish": (nn.Swish, {"beta": _number}),
+    "GELU": (nn.GELU, {"approximate": lambda v: v in ("none", "tanh")}),
+    "ReLU": (nn.ReLU, {}),
+    "SELU": (nn.SELU, {}),
+    "Sigmoid": (nn.Sigmoid, {}),
+    "Tanh": (nn.Tanh, {}),
+    "SiLU": (nn.SiLU, {}),
+    "Softmax": (nn.Softmax, {}),
+    "LogSoftmax": (nn.LogSoftmax, {}),
+}
+_NAMES = {kind: name for name, (kind, _) in _LAYERS.items()}
+
+
+def describe(model: nn.Module) -> dict[str, Any] | None:
+    """The model as JSON-like data; None if it has a layer that is not in the list.
+
+    Example:
+        >>> import fastnn as fn
+        >>> from fastnn.train.spec import describe
+        >>> describe(fn.nn.Sequential(fn.nn.Linear(2, 1), fn.nn.Tanh()))["layers"][1]
+        {'type': 'Tanh'}
+    """
+    if type(model) is nn.Sequential:
+        layers = [describe(layer) for layer in model]
+        return None if None in layers else {"type": "Sequential", "layers": layers}
+    name = _NAMES.get(type(model))
+    if name is None or model._forward_hooks:
+        return None
+    return {"type": name, **{field: _value(model, field) for field in _LAYERS[name][1]}}
+
+
+def _value(layer: Any, field: str) -> Any:
+    if field == "bias":
+        return layer.bias is not None
+    if field == "elementwise_affine":
+        return layer.weight is not None
+    if field in ("negative_slope", "alpha", "beta"):
+        return layer.a
+    value = getattr(layer, field)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def build(spec: Any) -> nn.Module:
+    """The model that :func:`describe` described, with fresh parameters.
+
+    The generators are left as they were.
+
+    Raises:
+        ValueError: If the description has an unknown layer or argument, or a value out of range.
+    """
+    check(spec)
+    before = random.get_state()
+    try:
+        return _build(spec)
+    finally:
+        random.set_state(before)
+
+
+def _build(spec: dict[str, Any]) -> nn.Module:
+    if spec["type"] == "Sequential":
+        return nn.Sequential(*(_build(layer) for layer in spec["layers"]))
+    kind, fields = _LAYERS[spec["type"]]
+    return kind(**{field: spec[field] for field in fields})
+
+
+def num_parameters(spec: Any) -> int:
+    """Number of parameters that the described model has; nothing is allocated for it."""
+    if spec["type"] == "Sequential":
+        return sum(num_parameters(layer) for layer in spec["layers"])
+    if spec["type"] == "Linear":
+        return int(spec["out_features"] * (spec["in_features"] + spec["bias"]))
+    if spec["type"] == "LayerNorm" and spec["elementwise_affine"]:
+        return int(math.prod(spec["normalized_shape"]) * (1 + spec["bias"]))
+    return 0
+
+
+def check(spec: Any, depth: int = 0) -> int:
+    """Raise ValueError unless the description is one; returns its number of layers."""
+    if not isinstance(spec, dict) or depth > 16:
+        raise ValueError("model: expected nested layers, at most 16 deep")
+    name = spec.get("type")
+    if (
+        name == "Sequential"
+        and spec.keys() == {"type", "layers"}
+        and isinstance(spec["layers"], list)
+    ):
+        count = sum(check(layer, depth + 1) for layer in spec["layers"])
+        if count > _MAX_LAYERS:
+            raise ValueError(f"model: expected at most {_MAX_LAYERS} layers, got {count}")
+        return count
+    if not isinstance(name, str) or name not in _LAYERS:
+        raise ValueError(f"model: expected a layer of {', '.join(_LAYERS)}, got {str(name)[:80]!r}")
+    fields = _LAYERS[name][1]
+    if spec.keys() != {"type", *fields}:
+        raise ValueError(f"model: expected {name} with the arguments {list(fields)}")
+    for field, is_valid in fields.items():
+        if not is_valid(spec[field]):
+            raise ValueError(
+                f"model: expected a valid {field} of {name}, got {str(spec[field])[:80]!r}"
+            )
+    return 1

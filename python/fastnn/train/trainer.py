@@ -1,0 +1,378 @@
+"""Trainer: fits a model on arrays. A step is recorded once and replayed (see epoch.py)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastnn import F, _core, nn, random
+from fastnn.optim import Optimizer
+from fastnn.tensor import Tensor, no_grad
+from fastnn.train import checkpoint
+from fastnn.train.callbacks import Callback, wants_batches
+from fastnn.train.checkpoint import Position
+from fastnn.train.checks import Data, check_arguments, check_data, evaluation_mode, split
+from fastnn.train.epoch import Batches, Body, Loop
+from fastnn.train.history import History
+from fastnn.train.interrupt import between_steps
+from fastnn.train.progress import Progress, make_progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
+
+__all__ = ["History", "Trainer"]
+
+Pair = tuple["ArrayLike | Tensor", "ArrayLike | Tensor"]
+_EVALUATION_BATCH = 1024
+
+
+class Trainer:
+    """Fits a model, with Keras' arguments.
+
+    Args:
+        model: The model; the optimizer holds its parameters.
+        loss: Function of (outputs, y) that returns a scalar Tensor: a mean over the batch, or a sum
+            if it has ``reduction == "sum"``.
+        optimizer: Updates the model.
+        metrics: ``("accuracy",)`` or ``()``; default: the accuracy where y holds class indices.
+        max_grad_norm: Clip the gradients' common norm to this.
+        capture: Record the step and replay it. The bits are the same without, the speed is not.
+
+    Attributes:
+        stop_training: Set it in a callback to stop after the epoch.
+        epoch: Whole epochs done.
+
+    Raises:
+        ValueError: If the optimizer has other parameters than the model.
+
+    Example:
+        >>> import numpy as np, fastnn as fn
+        >>> model = fn.nn.Sequential(fn.nn.Linear(2, 8), fn.nn.ReLU(), fn.nn.Linear(8, 2))
+        >>> trainer = fn.Trainer(model, fn.nn.CrossEntropyLoss(), fn.optim.Adam(model.parameters()))
+        >>> x = np.random.default_rng(0).normal(size=(64, 2))
+        >>> history = trainer.fit(x, (x[:, 0] > 0).astype(int), epochs=2, verbose=0)
+        >>> len(history.history["loss"])
+        2
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Any, Any], Any],
+        optimizer: Optimizer,
+        metrics: Sequence[str] | None = None,
+        max_grad_norm: float | None = None,
+        *,
+        capture: bool = True,
+    ) -> None:
+        own = {id(p) for p in model.parameters()}
+        self._trained = [p for g in optimizer.param_groups for p in g["params"]]
+        if not all(id(p) in own for p in self._trained):
+            raise ValueError(
+                "Trainer: expected an optimizer of the model's parameters, got one of others; "
+                "make it after model.to()"
+            )
+        if metrics is not None and not set(metrics) <= {"accuracy"}:
+            raise ValueError(f"Trainer: expected metrics ('accuracy',) or (), got {tuple(metrics)}")
+        if max_grad_norm is not None and not max_grad_norm > 0:
+            raise ValueError(f"Trainer: expected max_grad_norm > 0, got {max_grad_norm}")
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.metrics = None if metrics is None else tuple(metrics)
+        self.max_grad_norm, self.capture = max_grad_norm, capture
+        self.stop_training = False
+        self._position = Position()
+        self._checks_itself = isinstance(loss, nn.CrossEntropyLoss) or loss is F.cross_entropy
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs done by the last fit, or by the checkpoint loaded."""
+        return self._position.epoch
+
+    # ---- fit -----------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: ArrayLike | Tensor,
+        y: ArrayLike | Tensor,
+        batch_size: int = 32,
+        epochs: int = 1,
+        validation_data: Pair | None = None,
+        validation_split: float = 0.0,
+        callbacks: Sequence[Callback] = (),
+        verbose: int = 1,
+        shuffle: bool = True,
+        seed: int | None = None,
+        initial_epoch: int | None = 0,
+    ) -> History:
+        """Train until ``epochs`` epochs are done.
+
+        Args:
+            x: Samples, shape (n, ...).
+            y: Class indices, shape (n,), or floats for other losses.
+            batch_size: Samples per step; the last step of an epoch may have fewer.
+            epochs: Number of the last epoch, counted from 1.
+            validation_data: (x, y) to evaluate after each epoch.
+            validation_split: Share of the data, taken from its end, to use for that instead.
+            callbacks: Called at the hooks of :class:`fastnn.train.Callback`.
+            verbose: 0 silent, 1 a bar and a line per epoch, 2 the lines; on stderr.
+            shuffle: Whether each epoch has an order of its own.
+            seed: What that order depends on, besides the epoch; default: ``fn.manual_seed``'s.
+            initial_epoch: Epochs done already; None goes on where the last fit, or the checkpoint
+                loaded, stopped, in the middle of an epoch too.
+
+        Returns:
+            The logs of every epoch.
+
+        Raises:
+            ValueError: For bad arguments and data, before anything is changed; for a loss or a
+                gradient that is not finite, with the model as the last good step left it.
+            KeyboardInterrupt: After Ctrl-C, between two steps.
+
+        Example:
+            See :class:`Trainer`.
+        """
+        check_arguments(
+            batch_size, epochs, validation_data, validation_split, verbose, initial_epoch
+        )
+        data = self._check("fit", (x, y))
+        validation = None
+        if validation_data is not None:
+            validation = self._check("fit: validation_data", validation_data)
+        elif validation_split:
+            data, validation = split(data, validation_split)
+        position = self._start(len(data.x), batch_size, seed, initial_epoch)
+        self.optimizer.prepare()
+        train = self._train_loop(data, batch_size)
+        evaluation = None if validation is None else self._evaluation_loop(validation)
+        for callback in callbacks:
+            callback.set_trainer(self)
+        self._position, self.stop_training = position, False
+        progress = make_progress(verbose)
+        with evaluation_mode(self.model, training=True), between_steps() as check_interrupt:
+            progress.begin(position.epoch, epochs, position.samples)
+            try:
+                return self._run(
+                    train, evaluation, epochs, callbacks, progress, shuffle, check_interrupt
+                )
+            finally:
+                progress.close()
+                self.optimizer.zero_grad()
+
+    def _run(
+        self,
+        train: Loop,
+        evaluation: Loop | None,
+        epochs: int,
+        callbacks: Sequence[Callback],
+        progress: Progress,
+        shuffle: bool,
+        check_interrupt: Callable[[], None],
+    ) -> History:
+        history = History()
+        position = self._position
+        for callback in callbacks:
+            callback.on_train_begin()
+        while position.epoch < epochs and not self.stop_training:
+            epoch = position.epoch
+            for callback in callbacks:
+                callback.on_epoch_begin(epoch)
+            order = random.permutation(position.samples, position.seed, epoch) if shuffle else None
+            logs = self._run_epoch(train, order, callbacks, progress, check_interrupt)
+            if evaluation is not None:
+                try:
+                    values = self._run_evaluation(evaluation)
+                except ValueError as error:
+                    raise ValueError(f"fit: epoch {epoch + 1}, validation: {error}") from error
+                logs = {**logs, **{f"val_{name}": value for name, value in values.items()}}
+            position.next_epoch()
+            history.append(epoch, logs)
+            progress.epoch_end(epoch, logs)
+            for callback in callbacks:
+                callback.on_epoch_end(epoch, logs)
+            check_interrupt()
+        for callback in callbacks:
+            callback.on_train_end()
+        return history
+
+    def _run_epoch(
+        self,
+        loop: Loop,
+        order: Any,
+        callbacks: Sequence[Callback],
+        progress: Progress,
+        check_interrupt: Callable[[], None],
+    ) -> dict[str, float]:
+        """Run the training steps of an epoch, from where the position is; returns the logs."""
+        position, batches = self._position, loop.batches
+        first = position.done
+        batches.start(order, first, position.skipped, (position.loss_sum, position.correct))
+        each = wants_batches(callbacks)
+        steps = loop.run(max_steps=1 if each else None)
+        start = time.perf_counter()
+        try:
+            while (done := self._advance(steps, loop)) is not None:
+                progress.batch(position.epoch, done)
+                if each:
+                    logs = batches.logs()
+                    for callback in callbacks:
+                        callback.on_train_batch_end((done - 1) // loop.batch_size, logs)
+                check_interrupt()
+        finally:  # a checkpoint may follow, whatever happened
+            position.done, position.skipped = batches.done, batches.skipped
+            position.loss_sum, position.correct = batches.sums()
+        seconds = max(time.perf_counter() - start, 1e-9)
+        return {
+            **batches.logs(),
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "seconds": seconds,
+            "samples_per_s": (batches.done - first) / seconds,
+        }
+
+    def _advance(self, steps: Iterator[int], loop: Loop) -> int | None:
+        """Make the next native call; says where in the data an error was."""
+        try:
+            return next(steps, None)
+        except ValueError as error:
+            loop.batches.skip()
+            step = loop.batches.done // loop.batch_size + 1
+            raise ValueError(f"fit: epoch {self.epoch + 1}, step {step}: {error}") from error
+
+    def _start(
+        self, samples: int, batch_size: int, seed: int | None, initial_epoch: int | None
+    ) -> Position:
+        seed_now = random.get_state()["shuffle"][0] if seed is None else int(seed)
+        if not 0 <= seed_now < 1 << 64:
+            raise ValueError(f"fit: expected 0 <= seed < 2**64, got {seed}")
+        if initial_epoch is not None:
+            return Position(initial_epoch, seed=seed_now, samples=samples, batch_size=batch_size)
+        before = self._position
+        if before.samples and (before.samples, before.batch_size) != (samples, batch_size):
+            raise ValueError(
+                f"fit: expected {before.samples} samples in batches of {before.batch_size} to go "
+                f"on, got {samples} in batches of {batch_size}"
+            )
+        if before.samples and seed is None:
+            seed_now = before.seed
+        return dataclasses.replace(before, seed=seed_now, samples=samples, batch_size=batch_size)
+
+    # ---- the steps -----------------------------------------------------------------------------
+
+    def _check(self, op: str, pair: Pair) -> Data:
+        return check_data(op, self.model, self.loss, pair, self._trained[0].device, self.metrics)
+
+    def _loss(self, outputs: Any, y: Any) -> Any:
+        """The loss, which has to be finite: while recording, the kernels see to that."""
+        if self._checks_itself:
+            return self.loss(outputs, y, check_finite=True)  # type: ignore[call-arg]
+        loss = self.loss(outputs, y)
+        _core.sum(loss, 1.0, True)
+        return loss
+
+    def _train_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.model(x)
+        loss = self._loss(outputs, y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self._trained, self.max_grad_norm)
+        self.optimizer.step()
+        return outputs, loss
+
+    def _evaluation_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.model(x)
+        return outputs, self._loss(outputs, y)
+
+    def _train_loop(self, data: Data, batch_size: int) -> Loop:
+        def prepare() -> object:
+            self.optimizer.sync()
+            groups = self.optimizer.param_groups
+            options = [[v for k, v in g.items() if k not in ("lr", "params")] for g in groups]
+            return options, [p.requires_grad for p in self._trained], self._structure()
+
+        return self._loop(data, batch_size, self._train_step, prepare)
+
+    def _evaluation_loop(self, data: Data) -> Loop:
+        rows = min(len(data.x), _EVALUATION_BATCH)
+        return self._loop(data, rows, self._evaluation_step, self._structure)
+
+    def _loop(self, data: Data, rows: int, body: Body, prepare: Callable[[], object]) -> Loop:
+        batches = Batches(data.x, data.y, self._trained[0].device, data.has_classes)
+        sums = getattr(self.loss, "reduction", "mean") == "sum"
+        return Loop(batches, rows, body, prepare, sums_loss=sums, capture=self.capture)
+
+    def _structure(self) -> object:
+        """What a recording depends on besides memory: modes and hooks."""
+        return [(m.training, len(m._forward_hooks)) for _, m in self.model.named_modules()]
+
+    # ---- evaluation ------------------------------------------------------------------------------
+
+    def evaluate(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> dict[str, float]:
+        """Loss, and accuracy where y holds class indices, in evaluation mode.
+
+        Raises:
+            ValueError: For data that does not fit, as in :meth:`fit`.
+
+        Example:
+            >>> import numpy as np, fastnn as fn
+            >>> model = fn.nn.Linear(2, 2)
+            >>> optimizer = fn.optim.SGD(model.parameters())
+            >>> trainer = fn.Trainer(model, fn.nn.CrossEntropyLoss(), optimizer)
+            >>> sorted(trainer.evaluate(np.zeros((4, 2)), [0, 1, 0, 1]))
+            ['accuracy', 'loss']
+        """
+        return self._run_evaluation(self._evaluation_loop(self._check("evaluate", (x, y))))
+
+    def _run_evaluation(self, loop: Loop) -> dict[str, float]:
+        loop.batches.start()
+        with evaluation_mode(self.model), no_grad():
+            for _ in loop.run():
+                pass
+        return loop.batches.logs()
+
+    def predict(self, x: ArrayLike | Tensor, batch_size: int = 1024) -> np.ndarray[Any, Any]:
+        """The model's outputs in evaluation mode, as a NumPy array.
+
+        Example:
+            See :meth:`fastnn.nn.Module.predict`.
+        """
+        return self.model.predict(x, batch_size)
+
+    # ---- checkpoints -----------------------------------------------------------------------------
+
+    def save(self, path: str, extra: Mapping[str, Any] | None = None) -> None:
+        """Write model, optimizer, generators and position, to go on with the same bits.
+
+        Args:
+            path: The file; replaced as a whole.
+            extra: JSON-like data to keep with it.
+
+        Example:
+            >>> import os, tempfile, fastnn as fn
+            >>> path = os.path.join(tempfile.mkdtemp(), "last.safetensors")
+            >>> model = fn.nn.Linear(2, 2)
+            >>> optimizer = fn.optim.SGD(model.parameters())
+            >>> trainer = fn.Trainer(model, fn.nn.CrossEntropyLoss(), optimizer)
+            >>> trainer.save(path, {"note": "first"})
+            >>> trainer.load(path)
+            {'note': 'first'}
+        """
+        checkpoint.save_training(path, self.model, self.optimizer, self._position, extra)
+
+    def load(self, path: str) -> dict[str, Any]:
+        """Continue from :meth:`save`; ``fit(..., initial_epoch=None)`` then goes on.
+
+        Returns:
+            What was given to save as ``extra``.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            CheckpointError: If it is damaged or of another model; nothing is changed then.
+
+        Example:
+            See :meth:`save`.
+        """
+        self._position, extra = checkpoint.load_training(path, self.model, self.optimizer)
+        return extra

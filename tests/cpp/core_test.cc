@@ -1,0 +1,147 @@
+// The pool, plans and the allocator: every task once, from several threads at once, and no memory
+// per replay. Run under ThreadSanitizer and AddressSanitizer.
+#include <atomic>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "core/dispatch.h"
+#include "test.h"
+
+namespace fastnn {
+namespace {
+
+struct Counts {
+  std::vector<std::atomic<int>> counts;
+  explicit Counts(size_t n) : counts(n) {}
+};
+
+void count_range(const void* context, int64_t begin, int64_t end) {
+  auto& counts = const_cast<Counts*>(static_cast<const Counts*>(context))->counts;
+  for (int64_t i = begin; i < end; ++i) counts[static_cast<size_t>(i)].fetch_add(1);
+}
+
+void test_every_task_runs_once() {
+  for (const int threads : {1, 2, 3, 4, 7}) {
+    set_num_threads(threads);
+    for (const int64_t tasks : {0, 1, 2, 3, 5, 16, 97, 1000}) {
+      for (int repeat = 0; repeat < 20; ++repeat) {
+        Counts counts(static_cast<size_t>(tasks));
+        parallel_for(tasks, count_range, &counts);
+        int wrong = 0;
+        for (auto& count : counts.counts) wrong += count != 1;
+        EXPECT(wrong == 0, "threads %d tasks %ld", threads, long(tasks));
+      }
+    }
+  }
+}
+
+void test_callers_at_once() {
+  set_num_threads(4);
+  std::vector<std::thread> callers;
+  std::atomic<int> wrong{0};
+  for (int caller = 0; caller < 4; ++caller)
+    callers.emplace_back([&wrong] {
+      for (int repeat = 0; repeat < 200; ++repeat) {
+        Counts counts(37);
+        parallel_for(37, count_range, &counts);
+        for (auto& count : counts.counts) wrong += count != 1;
+      }
+    });
+  for (auto& caller : callers) caller.join();
+  EXPECT(wrong == 0, "%d tasks ran other than once", wrong.load());
+}
+
+Launch over(const Array& x) {
+  return {"test", Device::kCpu, x.dtype, ceil_div(x.numel(), kElementwiseChunk), 1e9};
+}
+
+// y = x + x + 1, through a temporary that the plan's pool provides.
+Array compute(const Array& x) {
+  Array t = empty_like(x), y = empty_like(x);
+  launch(over(x), &Kernels::binary, static_cast<int>(Binary::kAdd),
+         BinaryArgs{read(x), read(x), write(t), x.numel(), 0});
+  launch(over(x), &Kernels::binary, static_cast<int>(Binary::kAdd),
+         BinaryArgs{read(t), nullptr, write(y), x.numel(), 1});
+  return y;
+}
+
+void test_replay() {
+  set_num_threads(2);
+  Array x = empty({50000}, DType::kFloat32);
+  auto* values = static_cast<float*>(x.storage->data);
+  std::iota(values, values + x.numel(), 0.f);
+  Plan plan;
+  plan.begin();
+  const Array y = compute(x);
+  plan.end();
+  EXPECT(plan.num_nodes() == 2, "%zu launches", plan.num_nodes());
+  const size_t process_blocks = process_pool()->live_blocks(),
+               plan_allocations = plan.pool()->system_allocations();
+  for (int step = 0; step < 50; ++step) {
+    for (int64_t i = 0; i < x.numel(); ++i) values[i] = static_cast<float>(i + step);
+    EXPECT(plan.replay(1) == 1, "replay stopped");
+    int wrong = 0;
+    for (int64_t i = 0; i < x.numel(); ++i)
+      wrong +=
+          static_cast<const float*>(y.storage->data)[i] != 2.f * static_cast<float>(i + step) + 1.f;
+    EXPECT(wrong == 0, "step %d: %d wrong", step, wrong);
+  }
+  EXPECT(process_pool()->live_blocks() == process_blocks, "replay allocated");
+  EXPECT(plan.pool()->system_allocations() == plan_allocations,
+         "replay allocated from the plan's pool");
+  EXPECT(plan.is_current(), "x is alive");
+  x = Array();
+  EXPECT(!plan.is_current(), "x is gone");
+}
+
+void test_recording_is_refused_inside_a_recording() {
+  Plan outer, inner;
+  outer.begin();
+  bool threw = false;
+  try {
+    inner.begin();
+  } catch (const CaptureError&) {
+    threw = true;
+  }
+  outer.end();
+  EXPECT(threw, "a capture inside a capture");
+}
+
+void test_allocator() {
+  Pool pool;
+  std::vector<std::pair<void*, size_t>> blocks;
+  for (size_t bytes = 0; bytes < 5'000'000; bytes = bytes * 3 / 2 + 7) {
+    void* block = pool.allocate(bytes);
+    EXPECT(reinterpret_cast<uintptr_t>(block) % kAlignment == 0, "%zu bytes", bytes);
+    std::memset(block, 1, bytes);
+    blocks.emplace_back(block, bytes);
+  }
+  const size_t allocations = pool.system_allocations();
+  for (auto [block, bytes] : blocks) pool.release(block, bytes);
+  EXPECT(pool.live_blocks() == 0 && pool.live_bytes() == 0, "%zu live", pool.live_blocks());
+  for (auto& [block, bytes] : blocks) block = pool.allocate(bytes);
+  EXPECT(pool.system_allocations() == allocations, "freed blocks were not reused");
+  for (auto [block, bytes] : blocks) pool.release(block, bytes);
+  pool.trim();
+  EXPECT(pool.cached_bytes() == 0, "trim left %zu bytes", pool.cached_bytes());
+  bool threw = false;
+  try {
+    pool.allocate(size_t{1} << 60);
+  } catch (const OutOfMemory&) {
+    threw = true;
+  }
+  EXPECT(threw, "2^60 bytes");
+}
+
+}  // namespace
+}  // namespace fastnn
+
+int main() {
+  fastnn::test_every_task_runs_once();
+  fastnn::test_callers_at_once();
+  fastnn::test_replay();
+  fastnn::test_recording_is_refused_inside_a_recording();
+  fastnn::test_allocator();
+  return report_tests();
+}

@@ -1,0 +1,310 @@
+// Every CPU kernel, from every compiled table, at sizes around its blocks, in memory of exactly the
+// size it may touch: a read or write outside is AddressSanitizer's to report. Values are compared
+// across tables (v3 == v4 bitwise); the oracles are in the Python tests.
+#include "kernels/kernels.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "test.h"
+
+namespace fastnn {
+namespace {
+
+struct Table {
+  const char* name;
+  const KernelTable* kernels;
+};
+
+std::vector<Table> supported_tables() {
+#if defined(__x86_64__)
+  std::vector<Table> tables{{"v2", &kernels_v2}};
+  if (__builtin_cpu_supports("x86-64-v3")) tables.push_back({"v3", &kernels_v3});
+  if (__builtin_cpu_supports("x86-64-v4")) tables.push_back({"v4", &kernels_v4});
+  return tables;
+#else
+  return {{"arm", &kernels_arm}};
+#endif
+}
+
+// Exactly n values on the heap, from a fixed sequence in [-3, 3).
+template <class T>
+struct Buffer {
+  std::vector<T> values;
+  explicit Buffer(int64_t n, bool poison = false) : values(static_cast<size_t>(n)) {
+    uint32_t state = 12345;
+    for (T& v : values) {
+      state = state * 1664525 + 1013904223;
+      const float x = poison ? NAN : static_cast<float>(state >> 8) * 0x1p-24f * 6 - 3;
+      if constexpr (sizeof(T) == 2) {
+        uint32_t bits;
+        std::memcpy(&bits, &x, 4);
+        v = static_cast<T>(bits >> 16);
+      } else {
+        v = static_cast<T>(x);
+      }
+    }
+    values.shrink_to_fit();
+  }
+  T* get() { return values.data(); }
+};
+
+using Bytes = std::vector<char>;
+template <class T>
+void append(Bytes& bytes, const Buffer<T>& buffer) {
+  const char* begin = reinterpret_cast<const char*>(buffer.values.data());
+  bytes.insert(bytes.end(), begin, begin + buffer.values.size() * sizeof(T));
+}
+
+template <class T>
+Bytes elementwise(const Kernels& k, int64_t n) {
+  Bytes out;
+  const Slice all{0, ceil_div(n, kElementwiseChunk), nullptr};
+  Buffer<T> x(n), z(n);
+  for (int i = 0; i < kNumActivations; ++i) {
+    Buffer<T> y(n, true), dx(n, true);
+    k.activation_fwd[i]({x.get(), y.get(), n, 0.7f}, all);
+    k.activation_bwd[i]({x.get(), z.get(), dx.get(), n, 0.7f}, all);
+    append(out, y);
+    append(out, dx);
+  }
+  for (const auto binary : k.binary) {
+    Buffer<T> y(n, true), s(n, true);
+    binary({x.get(), z.get(), y.get(), n, 0}, all);
+    binary({x.get(), nullptr, s.get(), n, 2}, all);
+    append(out, y);
+    append(out, s);
+  }
+  Buffer<T> y(n, true), u(n, true), d(n, true);
+  const RngDraw draw{7, 9};
+  k.fill({nullptr, y.get(), n, 1.5f}, all);
+  k.uniform({u.get(), n, &draw, -1, 1}, all);
+  k.dropout({x.get(), d.get(), n, &draw, 20000, 1.4f}, all);
+  for (const auto* b : {&y, &u, &d}) append(out, *b);
+  return out;
+}
+
+template <class T>
+Bytes layer_norm(const Kernels& k, int64_t rows, int64_t cols) {
+  Buffer<T> x(rows * cols), w(cols), b(cols), y(rows * cols, true), dy(rows * cols),
+      dx(rows * cols, true);
+  Buffer<T> dw(cols, true), db(cols, true);
+  Buffer<double> mean(rows, true);
+  Buffer<float> rstd(rows, true);
+  const int64_t tasks = ceil_div(rows, rows_per_task(cols));
+  Buffer<double> partials(tasks * 2 * cols, true);
+  k.layer_norm_fwd({x.get(), w.get(), b.get(), y.get(), mean.get(), rstd.get(), rows, cols, 1e-5f},
+                   {0, tasks, nullptr});
+  const LayerNormBwdArgs bwd{dy.get(),       x.get(),  w.get(),  mean.get(), rstd.get(), dx.get(),
+                             partials.get(), dw.get(), db.get(), rows,       cols};
+  k.layer_norm_bwd(bwd, {0, tasks, nullptr});
+  k.layer_norm_bwd_params(bwd, {0, ceil_div(cols, kColumnChunk), nullptr});
+  Bytes out;
+  for (const auto* buffer : {&y, &dx, &dw, &db}) append(out, *buffer);
+  return out;
+}
+
+template <class T>
+Bytes softmax(const Kernels& k, int64_t rows, int64_t cols) {
+  const Slice all{0, ceil_div(rows, rows_per_task(cols)), nullptr};
+  Buffer<T> x(rows * cols), dy(rows * cols), row_dy(rows);
+  Bytes out;
+  for (const bool log : {false, true}) {
+    Buffer<T> y(rows * cols, true), dx(rows * cols, true);
+    (log ? k.log_softmax_fwd : k.softmax_fwd)({x.get(), y.get(), rows, cols}, all);
+    (log ? k.log_softmax_bwd : k.softmax_bwd)({dy.get(), y.get(), dx.get(), rows, cols}, all);
+    append(out, y);
+    append(out, dx);
+  }
+  Buffer<T> lse(rows, true), dx(rows * cols, true);
+  k.logsumexp_fwd({x.get(), lse.get(), rows, cols}, all);
+  k.logsumexp_bwd({row_dy.get(), x.get(), lse.get(), dx.get(), rows, cols}, all);
+  append(out, lse);
+  append(out, dx);
+  Status status{kStatusOk};
+  std::vector<int64_t> labels(static_cast<size_t>(rows));
+  for (size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<int64_t>(i) % cols;
+  Buffer<float> targets(rows * cols), loss(rows, true), max(rows, true), log_sum(rows, true),
+      dloss(rows);
+  for (const bool hard : {false, true}) {
+    Buffer<T> dlogits(rows * cols, true);
+    const auto* l = hard ? labels.data() : nullptr;
+    const auto* t = hard ? nullptr : targets.get();
+    k.cross_entropy_fwd(
+        {x.get(), l, t, loss.get(), max.get(), log_sum.get(), rows, cols, &status, 0}, all);
+    k.cross_entropy_bwd({x.get(), l, t, max.get(), log_sum.get(), dloss.get(), dlogits.get(), rows,
+                         cols, 0.5f, false},
+                        all);
+    append(out, loss);
+    append(out, dlogits);
+  }
+  EXPECT(status.word == kStatusOk, "labels are in range");
+  if (rows > 0) {
+    labels[0] = cols;
+    k.cross_entropy_fwd({x.get(), labels.data(), nullptr, loss.get(), max.get(), log_sum.get(),
+                         rows, cols, &status, 3},
+                        all);
+    EXPECT(status_code(status.word) == DataError::kLabelOutOfRange &&
+               status_index(status.word) == 0 && status_site(status.word) == 3,
+           "word %lx", static_cast<unsigned long>(status.word));
+  }
+  return out;
+}
+
+template <class T>
+Bytes optimizers(const Kernels& k, int64_t n) {
+  Buffer<T> p(n), g(n);
+  Buffer<float> m(n), v(n);
+  for (float& x : v.values) x = std::abs(x);
+  std::vector<TensorChunk> chunks;
+  for (int64_t at = 0; at < n; at += kOptimChunk)
+    chunks.push_back({p.get() + at, g.get() + at, m.get() + at, v.get() + at,
+                      std::min(kOptimChunk, n - at), at});
+  OptimState state{1e-2, 0, 1, 1};
+  Status status{kStatusOk};
+  const auto count = static_cast<int64_t>(chunks.size());
+  std::vector<double> partials(chunks.size());
+  float norm[2];
+  OptimArgs args{};
+  args.chunks = chunks.data();
+  args.state = &state;
+  args.status = &status;
+  args.partials = partials.data();
+  args.norm = norm;
+  args.num_chunks = static_cast<int32_t>(count);
+  args.beta1 = 0.9;
+  args.beta2 = 0.999;
+  args.eps = 1e-8f;
+  args.weight_decay = 0.01f;
+  args.momentum = 0.9f;
+  args.max_norm = 1;
+  args.nesterov = true;
+  const Slice all{0, count, nullptr};
+  k.optim_check(args, all);
+  k.optim_begin({&state, args.beta1, args.beta2, &status}, {0, 1, nullptr});
+  k.grad_norm_chunks(args, all);
+  k.grad_norm_combine(args, {0, 1, nullptr});
+  k.grad_scale(args, all);
+  k.adam(args, all);
+  k.sgd(args, all);
+  EXPECT(state.step == 1 && status.word == kStatusOk, "one step");
+  Bytes out;
+  append(out, p);
+  append(out, g);
+  append(out, m);
+  append(out, v);
+  return out;
+}
+
+Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed) {
+  const GemmPlan plan = gemm_plan_as(packed, m, n, depth);
+  Buffer<float> a(m * depth), b(depth * n), c(m * n, true), z(m * n, true), bias(n);
+  auto* scratch = static_cast<float*>(
+      std::aligned_alloc(64, static_cast<size_t>(plan.scratch() * 4 + 64) / 64 * 64));
+  GemmArgs args{};
+  args.a = a.get();
+  args.b = b.get();
+  args.c = c.get();
+  args.z = z.get();
+  args.bias = bias.get();
+  args.m = m;
+  args.n = n;
+  args.k = depth;
+  args.a_row = depth;
+  args.a_col = 1;
+  args.b_row = 1;
+  args.b_col = depth;
+  args.ldc = n;
+  args.activation = 1;
+  args.scratch = scratch;
+  if (packed) {
+    k.gemm_pack(args, {0, plan.pack_tasks(), nullptr});
+    k.gemm_packed(args, {0, plan.tasks(), nullptr});
+  } else {
+    k.gemm_small(args, {0, plan.tasks(), nullptr});
+  }
+  std::free(scratch);
+  Bytes out;
+  append(out, c);
+  append(out, z);
+  return out;
+}
+
+Bytes linear_bwd(const Kernels& k, int64_t rows, int64_t cols) {
+  Buffer<float> dy(rows * cols), saved(rows * cols), dz(rows * cols, true), db(cols, true);
+  k.linear_bwd({dy.get(), saved.get(), dz.get(), db.get(), rows, cols, 1, 0},
+               {0, ceil_div(cols, kColumnChunk), nullptr});
+  Bytes out;
+  append(out, dz);
+  append(out, db);
+  return out;
+}
+
+template <class T>
+Bytes reductions(const Kernels& k, int64_t n) {
+  Buffer<T> x(n), y(1, true);
+  const int64_t tasks = ceil_div(n, kReduceChunk);
+  Buffer<double> partials(tasks, true);
+  const SumArgs args{x.get(), y.get(), partials.get(), n, 0.5f, nullptr, 0};
+  k.sum_chunks(args, {0, tasks, nullptr});
+  k.sum_combine(args, {0, 1, nullptr});
+  Bytes out;
+  append(out, y);
+  return out;
+}
+
+// Runs on every table; v3 and v4 must agree to the bit.
+void compare(const std::string& what, const std::function<Bytes(const Kernels&)>& run,
+             DType dtype) {
+  Bytes v3;
+  for (const Table& table : supported_tables()) {
+    const Bytes bytes = run((*table.kernels)[static_cast<int>(dtype)]);
+    if (std::string(table.name) == "v3") v3 = bytes;
+    if (std::string(table.name) == "v4") EXPECT(bytes == v3, "v3 != v4: %s", what.c_str());
+  }
+}
+
+template <class T>
+void compare_dtype(DType dtype) {
+  std::vector<int64_t> sizes;
+  for (int64_t n = 0; n <= 66; ++n) sizes.push_back(n);
+  for (const int64_t n : {127, 128, 129, 16383, 16384, 16385, 40000}) sizes.push_back(n);
+  for (const int64_t n : sizes) {
+    const std::string at = " n=" + std::to_string(n);
+    compare("elementwise" + at, [n](const Kernels& k) { return elementwise<T>(k, n); }, dtype);
+    compare("optimizers" + at, [n](const Kernels& k) { return optimizers<T>(k, n); }, dtype);
+    compare("sum" + at, [n](const Kernels& k) { return reductions<T>(k, n); }, dtype);
+    if (n == 0) continue;
+    compare("softmax" + at, [n](const Kernels& k) { return softmax<T>(k, 3, n); }, dtype);
+    compare("layer_norm" + at, [n](const Kernels& k) { return layer_norm<T>(k, 3, n); }, dtype);
+  }
+  compare("layer_norm tall", [](const Kernels& k) { return layer_norm<T>(k, 4000, 9); }, dtype);
+  compare("softmax tall", [](const Kernels& k) { return softmax<T>(k, 4000, 10); }, dtype);
+}
+
+void compare_gemm() {
+  for (const int64_t m : {1, 2, 7, 8, 13, 32, 97})
+    for (const int64_t n : {1, 5, 10, 31, 32, 33, 64, 100})
+      for (const int64_t k : {0, 1, 3, 64, 255, 256, 257, 600})
+        for (const bool packed : {false, true})
+          compare(
+              "gemm", [=](const Kernels& t) { return gemm(t, m, n, k, packed); }, DType::kFloat32);
+  for (const int64_t cols : {1, 10, 63, 64, 65, 200})
+    compare(
+        "linear_bwd", [cols](const Kernels& k) { return linear_bwd(k, 33, cols); },
+        DType::kFloat32);
+}
+
+}  // namespace
+}  // namespace fastnn
+
+int main() {
+  fastnn::compare_dtype<float>(fastnn::DType::kFloat32);
+  fastnn::compare_dtype<uint16_t>(fastnn::DType::kBFloat16);
+  fastnn::compare_gemm();
+  return report_tests();
+}

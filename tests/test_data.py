@@ -1,0 +1,300 @@
+"""Sources, splits and scaling; every bad file has its message, with the place in it."""
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from fastnn import data
+from fastnn.data.sources import encode
+
+
+def write(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn import datasets
+
+    x, y = datasets.load_digits(return_X_y=True)
+    digits = data.load("digits")
+    np.testing.assert_array_equal(digits.x, x)
+    np.testing.assert_array_equal(digits.y, y)
+    assert digits.features[:2] == ("pixel_0_0", "pixel_0_1")
+
+
+def test_digits_do_not_import_scikit_learn():
+    code = "import sys, fastnn as fn; fn.data.load('digits'); print('sklearn' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert output.stdout == "False\n"
+
+
+# ---- CSV --------------------------------------------------------------------------------------------
+
+
+def test_csv_reads_numbers_and_labels(tmp_path):
+    path = write(tmp_path / "d.csv", "\ufeffa,kind,b\r\n1,cat,2.5\r\n-3e2,dog,.5\r\n4, cat,1.\r\n")
+    loaded = data.load(path, "kind")
+    np.testing.assert_array_equal(loaded.x, [[1, 2.5], [-300, 0.5], [4, 1]])
+    assert loaded.classes == (" cat", "cat", "dog")
+    assert loaded.y.tolist() == [1, 2, 0]
+    assert (loaded.features, loaded.label, loaded.name) == (("a", "b"), "kind", "d")
+
+
+def test_csv_takes_the_columns_of_training_in_their_order(tmp_path):
+    path = write(tmp_path / "d.csv", "b,a\n1,2\n")
+    loaded = data.load_csv(path, "kind", ("a", "b"))
+    np.testing.assert_array_equal(loaded.x, [[2, 1]])
+    assert loaded.y is None
+
+
+CSV_ERRORS = {
+    "bad cell": ("a,b,y\n1,2,x\n3,four,y\n", "expected a number, got 'four' in line 3, column 'b'"),
+    "after a blank line": (
+        "a,b,y\n1,2,x\n\n3,four,y\n",
+        "expected a number, got 'four' in line 4, column 'b'",
+    ),
+    "empty cell": ("a,b,y\n1,,x\n", "expected a number, got an empty cell in line 2, column 'b'"),
+    "underscore": ("a,b,y\n1_0,2,x\n", "expected a number, got '1_0' in line 2, column 'a'"),
+    "hexadecimal": ("a,b,y\n0x1,2,x\n", "expected a number, got '0x1' in line 2, column 'a'"),
+    "other digits": ("a,b,y\n٣,2,x\n", "expected a number, got '٣' in line 2, column 'a'"),
+    "long cell": (
+        f"a,b,y\n{'z' * 500},2,x\n",
+        f"expected a number, got '{'z' * 77}...' in line 2, column 'a'",
+    ),
+    "NaN": ("a,b,y\n1,2,x\n1,nan,x\n", "expected finite numbers, got nan in line 3, column 'b'"),
+    "infinity": ("a,b,y\n-inf,2,x\n", "expected finite numbers, got -inf in line 2, column 'a'"),
+    "beyond float64": (
+        "a,b,y\n1e999,2,x\n",
+        "expected finite numbers, got inf in line 2, column 'a'",
+    ),
+    "too many cells": ("a,b,y\n1,2,x\n1,2,x,4\n", "expected 3 columns, got 4 in line 3"),
+    "too few cells": ("a,b,y\n1,2\n", "expected 3 columns, got 2 in line 2"),
+    "no rows": ("a,b,y\n", "expected rows below the header, got none"),
+    "empty": ("", "expected a header line, got an empty file"),
+    "label only": ("y\nx\n", "expected columns beside the label 'y', got none"),
+    "column twice": ("a,a,y\n1,2,x\n", "expected each column once, got 'a' twice in line 1"),
+    "no label": (
+        "a,b,Y\n1,2,x\n",
+        "expected a label column 'y', got the columns ['a', 'b', 'Y']",
+    ),
+    "not UTF-8": (b"a,b\xff,y\n1,2,x\n", "expected UTF-8, got byte 0xff"),
+}
+
+
+@pytest.mark.parametrize("case", CSV_ERRORS)
+def test_csv_errors_name_the_place(tmp_path, case):
+    text, message = CSV_ERRORS[case]
+    path = write(tmp_path / "d.csv", text)
+    with pytest.raises(ValueError, match=".") as error:
+        data.load(path, "y")
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_csv_suggests_the_label(tmp_path):
+    path = write(tmp_path / "d.csv", "a,labels\n1,x\n")
+    with pytest.raises(ValueError, match=r"\['a', 'labels'\]; did you mean 'labels'\?$"):
+        data.load(path, "label")
+
+
+def test_csv_refuses_other_columns_than_those_of_training(tmp_path):
+    path = write(tmp_path / "d.csv", "a,c,y\n1,2,x\n")
+    with pytest.raises(ValueError, match=".") as error:
+        data.load_csv(path, "y", ("a", "b"))
+    assert str(error.value) == (
+        f"{path}: expected the 2 columns of the training data, got missing ['b'] and unknown ['c']"
+    )
+
+
+# ---- NPZ ---------------------------------------------------------------------------------------------
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_npz_reads_x_and_y(tmp_path):
+    x = np.arange(6.0, dtype=">f8").reshape(3, 2, order="F")
+    loaded = data.load(npz(tmp_path / "d.npz", x=x, y=np.array([7, 5, 7])))
+    np.testing.assert_array_equal(loaded.x, x)
+    assert loaded.y.tolist() == [1, 0, 1]
+    assert (loaded.classes, loaded.features) == (("5", "7"), ("x0", "x1"))
+
+
+def test_npz_reads_texts_as_classes(tmp_path):
+    loaded = data.load(npz(tmp_path / "d.npz", x=np.ones((2, 1)), y=np.array(["b", "a"])))
+    assert (loaded.y.tolist(), loaded.classes) == ([1, 0], ("a", "b"))
+
+
+NPZ_ERRORS = {
+    "no x": ({"z": np.ones(2)}, "expected an array x, found 'z.npy'"),
+    "shape": ({"x": np.ones(2)}, "expected x of shape (n, features), not empty, got (2,)"),
+    "empty": ({"x": np.ones((0, 2))}, "expected x of shape (n, features), not empty, got (0, 2)"),
+    "length": (
+        {"x": np.ones((3, 2)), "y": np.ones(2, int)},
+        "expected y of shape (3,), one label per row of x, got (2,)",
+    ),
+    "NaN": (
+        {"x": np.array([[1, 2], [3, np.nan]])},
+        "expected finite numbers, got nan in x at row 1, column 1",
+    ),
+    "complex": (
+        {"x": np.ones((2, 2), complex)},
+        "expected x to hold numbers, got dtype complex128",
+    ),
+    "float labels": (
+        {"x": np.ones((2, 2)), "y": np.ones(2)},
+        "expected y to hold integers or texts, got dtype float64",
+    ),
+    "objects": (
+        {"x": np.array([[print]], object)},
+        "expected x to hold numbers, got dtype object",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NPZ_ERRORS)
+def test_npz_errors_say_what_is_wrong(tmp_path, case):
+    arrays, message = NPZ_ERRORS[case]
+    path = npz(tmp_path / "d.npz", **arrays)
+    with pytest.raises(ValueError, match=".") as error:
+        data.load(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def npz_with_header(path, header, body=b""):
+    member = io.BytesIO()
+    text = header.encode().ljust(118 - 10) + b"\n"
+    member.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + body)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", member.getvalue())
+    return str(path)
+
+
+def test_npz_does_not_allocate_what_a_header_claims(tmp_path):
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000), }"
+    path = npz_with_header(tmp_path / "d.npz", header, b"\0" * 8)
+    with pytest.raises(ValueError, match=r"and 8000000000000000 bytes, got 8 bytes$"):
+        data.load(path)
+
+
+@pytest.mark.parametrize("shape", ["(-1, 2)", "(2.0, 2)", "(True, 2)", "__import__('os')"])
+def test_npz_refuses_strange_shapes(tmp_path, shape):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"
+    with pytest.raises(ValueError, match="expected"):
+        data.load(npz_with_header(tmp_path / "d.npz", header))
+
+
+def test_npz_refuses_bombs(tmp_path):
+    path = str(tmp_path / "d.npz")
+    np.savez_compressed(path, x=np.zeros((1 << 20, 2), np.float32))
+    with pytest.raises(
+        ValueError, match=r"compressed at most 200:1, got .*; save it with np.savez$"
+    ):
+        data.load(path)
+
+
+def test_npz_truncated_anywhere_is_an_error(tmp_path):
+    path = npz(tmp_path / "d.npz", x=np.ones((2, 3)), y=np.arange(2))
+    whole = (tmp_path / "d.npz").read_bytes()
+    for size in range(len(whole)):
+        (tmp_path / "d.npz").write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="expected an NPZ file"):
+            data.load(path)
+
+
+# ---- what is no data file ------------------------------------------------------------------------------
+
+
+def test_missing_file(tmp_path):
+    path = str(tmp_path / "none.csv")
+    with pytest.raises(FileNotFoundError) as error:
+        data.load(path, "y")
+    assert str(error.value) == f"{path}: expected a file, found nothing there"
+
+
+def test_not_a_regular_file(tmp_path):
+    path = str(tmp_path / "pipe.csv")
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="expected a regular file, found another kind of entry$"):
+        data.load(path, "y")
+
+
+def test_unknown_kind():
+    with pytest.raises(
+        ValueError, match=r"^data: expected 'digits', a .csv or a .npz, got 'digts'$"
+    ):
+        data.load("digts")
+
+
+# ---- labels, splits, scaling ---------------------------------------------------------------------------
+
+
+def test_integer_labels_sort_as_numbers():
+    y, classes = encode(np.array(["10", "-2", "9", "10"]))
+    assert (y.tolist(), classes) == ([2, 0, 1, 2], ("-2", "9", "10"))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_split_keeps_the_shares_of_classes(fraction):
+    y = np.repeat([0, 1, 2], [100, 37, 11])
+    first, second = data.stratified_split(y, fraction, seed=3)
+    assert sorted([*first, *second]) == list(range(148))
+    assert len(second) == round(148 * fraction)
+    for label in range(3):
+        assert abs((y[second] == label).sum() - fraction * (y == label).sum()) < 1
+
+
+def test_split_depends_on_the_seed_alone():
+    y = np.arange(100) % 2
+    a, b, c = (data.stratified_split(y, 0.3, seed)[1].tolist() for seed in (1, 1, 2))
+    assert a == b != c
+
+
+@pytest.mark.parametrize(
+    ("n", "fraction", "message"),
+    [
+        (10, 1.0, r"expected 0 <= fraction < 1, got 1.0$"),
+        (2, 0.1, r"expected samples in both parts, got 2 and 0 of 2 samples with fraction 0.1$"),
+    ],
+)
+def test_split_refuses(n, fraction, message):
+    with pytest.raises(ValueError, match=message):
+        data.stratified_split(np.zeros(n), fraction)
+
+
+@pytest.mark.parametrize("kind", ["standard", "minmax"])
+def test_scaling_is_that_of_scikit_learn(kind):
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+    x = np.random.default_rng(0).normal(5, 3, (50, 4))
+    x[:, 2] = 7.1  # does not vary
+    theirs = (StandardScaler() if kind == "standard" else MinMaxScaler()).fit(x[:40])
+    np.testing.assert_allclose(
+        data.Scaling.fit(kind, x[:40]).apply(x), theirs.transform(x), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_scaling_survives_json():
+    import json
+
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    scaling = data.Scaling.fit("standard", x)
+    again = data.Scaling.from_dict(json.loads(json.dumps(scaling.to_dict())))
+    np.testing.assert_array_equal(scaling.apply(x), again.apply(x))
+
+
+@pytest.mark.parametrize(
+    "state", [{}, [], {"kind": "minmax", "offset": [0], "factor": [np.nan]},
+              {"kind": "pca", "offset": [0], "factor": [1]},
+              {"kind": "minmax", "offset": [0], "factor": [1, 2]},
+              {"kind": "minmax", "offset": [0], "factor": [{}]}],
+)  # fmt: skip
+def test_scaling_refuses_what_is_none(state):
+    with pytest.raises(ValueError, match="^Scaling: expected"):
+        data.Scaling.from_dict(state)

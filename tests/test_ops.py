@@ -1,0 +1,215 @@
+"""Templates over the op table: every op against its oracle, every tail, NaN at every lane."""
+
+import re
+from pathlib import Path
+
+import fastnn as fn
+import numpy as np
+import pytest
+from fastnn.testing import harness
+from fastnn.testing.compare import assert_bitwise_equal, assert_within, round_to
+from fastnn.testing.hard import HARD
+from fastnn.testing.ops import INTERNALS, OPS, OPTIMIZERS
+
+ROOT = Path(__file__).parent.parent
+LANES = 33
+
+
+def rows(template, dtypes=True):
+    """The table as pytest parameters; a row's xfail reason for this template becomes a mark."""
+    cases = []
+    for op in OPS:
+        marks = [pytest.mark.xfail(reason=op.xfail[template])] if template in op.xfail else []
+        for dtype in op.dtypes if dtypes else op.dtypes[:1]:
+            name = f"{op.short}-{dtype}" if dtypes else op.short
+            values = (op, dtype) if dtypes else (op,)
+            cases.append(pytest.param(*values, id=name, marks=marks))
+    return cases
+
+
+def hard_cases():
+    cases = []
+    for op in OPS:
+        for name, (inputs, params) in HARD.get(op.family, dict)().items():
+            if len(inputs) == 1 + len(op.arrays):
+                for dtype in op.dtypes:
+                    case = f"{op.short}-{dtype}-{name}"
+                    cases.append(pytest.param(op, inputs, params, dtype, id=case))
+    return cases
+
+
+@pytest.mark.parametrize(("op", "dtype"), rows("oracle"))
+def test_forward_and_gradients_are_within_bounds(op, dtype):
+    for shapes, params in op.cases:
+        harness.check(op, op.sample(shapes, params, dtype))
+
+
+@pytest.mark.parametrize(("op", "inputs", "params", "dtype"), hard_cases())
+def test_hard_inputs_are_within_bounds(op, inputs, params, dtype):
+    rounded = tuple(x if x is None or x.dtype.kind in "iu" else round_to(x, dtype) for x in inputs)
+    harness.check(op, op.sample_of(rounded, params, dtype, np.random.default_rng(1)))
+
+
+@pytest.mark.parametrize(("op", "dtype"), rows("tails"))
+def test_tails(op, dtype):
+    for n in range(130) if op.tail else []:
+        shapes, params = op.tail(n)
+        harness.check(op, op.sample(shapes, {**op.params[0], **params}, dtype, seed=n))
+
+
+@pytest.mark.parametrize("op", rows("oracle vjp", dtypes=False))
+def test_vjp_of_the_oracle_is_its_derivative(op):
+    """Central differences in float64 along a random direction, for each input."""
+    forward = op.reference[0]
+    for shapes, params in op.cases:
+        s = op.sample(shapes, params, "float32")
+        rng = np.random.default_rng(1)
+        for i, (x, grad) in enumerate(zip(s.inputs, s.grads, strict=True)):
+            if grad is None or x.size > 3000:
+                continue
+            step = 1e-6 * rng.standard_normal(x.shape)
+            moved = [
+                (
+                    s.dy
+                    * forward(
+                        *(v if j != i else x + sign * step for j, v in enumerate(s.inputs)),
+                        **s.params,
+                    )
+                ).sum()
+                for sign in (1, -1)
+            ]
+            # Rounding of two sums of |dy y| in float64, and the curvature of the third order.
+            terms = np.abs(s.dy * s.y).sum() + np.abs(grad * x).sum()
+            limit = 1e-14 * terms + 1e-9 * np.abs(grad * step).sum() + 1e-15
+            assert_within((moved[0] - moved[1]) / 2, (grad * step).sum(), limit, f"{params} d{i}")
+
+
+@pytest.mark.parametrize(("op", "dtype"), rows("rerun"))
+def test_rerun_gives_the_same_bits_and_leaves_inputs_alone(op, dtype):
+    shapes, params = op.cases[-1]
+    s = op.sample(shapes, params, dtype)
+    inputs = harness.to_tensors(op, s)
+    before = [None if x is None else np.array(x.detach()) for x in inputs]
+    results = []
+    for _ in range(2):
+        fn.manual_seed(0)
+        for x in inputs:
+            if x is not None:
+                x.grad = None
+        y = op.call(*inputs, **s.params)
+        y.backward(fn.tensor(s.dy.astype(np.float32), y.dtype))
+        results.append(
+            [
+                np.array(y.detach()),
+                *(np.array(x.grad) for x in inputs if x is not None and x.grad is not None),
+            ]
+        )
+    for first, second in zip(*results, strict=True):
+        assert_bitwise_equal(second, first)
+    for x, old in zip(inputs, before, strict=True):
+        if x is not None:
+            assert_bitwise_equal(np.array(x.detach()), old)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize(("op", "dtype"), rows("special values"))
+def test_special_values_at_every_lane(op, dtype, value):
+    """NaN in, NaN out, wherever it stands; infinities as the oracle says; other rows untouched."""
+    for n in range(1, LANES + 1) if op.tail else []:
+        shapes, params = op.tail(n)
+        rng = np.random.default_rng(n)
+        clean = [
+            round_to(x, dtype) if x is not None and x.dtype.kind == "f" else x
+            for x in op.make(rng, (special_shape(shapes[0], n), *shapes[1:]))
+        ]
+        if op.family == "loss":
+            clean[1] = rng.integers(0, clean[0].shape[-1], clean[0].shape[:-1])
+        elif len(shapes) > 1 and shapes[1] == shapes[0]:
+            clean[1] = np.resize(clean[1], clean[0].shape)
+        x = clean[0].copy()
+        x[np.arange(n), np.arange(n)] = value
+        params = {**op.params[0], **params}
+        s = op.sample_of((x, *clean[1:]), params, dtype, rng)
+        fn.manual_seed(0)
+        y = op.call(*harness.to_tensors(op, s), **params)
+        fn.manual_seed(0)
+        without = op.sample_of(tuple(clean), params, dtype, rng)
+        untouched = op.call(*harness.to_tensors(op, without), **params)
+        got, expected = np.array(y.detach()), np.array(untouched.detach())
+        # What is not finite is where the oracle has it; everything else keeps its bits.
+        assert_within(got, s.y, np.inf)
+        same = x == clean[0] if len(shapes[0]) == 1 else np.arange(n + 1) == n
+        assert_bitwise_equal(got[same], expected[same])
+
+
+def special_shape(shape, n):
+    """n rows, each with the value at another lane, and one without it."""
+    return (n + 1, shape[-1])
+
+
+BAD = [pytest.param(b, id=f"{op.short}-{i}") for op in OPS for i, b in enumerate(op.bad)]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_wrong_calls_say_what_is_wrong(bad):
+    with pytest.raises(bad.error) as caught:
+        bad.call()
+    assert str(caught.value) == bad.message
+
+
+# ---- completeness ------------------------------------------------------------------------------
+
+
+def kernel_entries():
+    text = (ROOT / "csrc/kernels/kernels.h").read_text()
+    body = re.search(r"struct Kernels \{(.*?)\n\};", text, re.S).group(1)
+    body = re.sub(r"//.*", "", body)
+    for names in re.findall(r"Kernel<\w+>\s+([^;]+);", body):
+        yield from (name.split("[")[0].strip() for name in names.split(","))
+
+
+def covered():
+    tables = (*OPS, *OPTIMIZERS)
+    return {entry for row in tables for entry in row.covers} | set(INTERNALS)
+
+
+def test_every_kernel_has_a_row():
+    known = {entry.split("[")[0] for entry in covered()}
+    assert sorted(set(kernel_entries()) - known) == []
+
+
+def test_every_activation_functor_has_a_row():
+    names = {f"activation_{d}[{k}]" for k in fn._core.ACTIVATIONS for d in ("fwd", "bwd")}
+    assert sorted(names - covered()) == []
+
+
+def test_every_row_covers_something_that_exists():
+    kernels = set(kernel_entries())
+    for entry in covered():
+        if entry.startswith("nn."):
+            assert hasattr(fn.nn, entry[3:]), entry
+        else:
+            assert entry.split("[")[0] in kernels, entry
+
+
+def test_every_function_has_a_row():
+    names = {op.name for op in OPS}
+    missing = [n for n in fn.functional.__all__ if f"fastnn.functional.{n}" not in names]
+    assert missing == []
+
+
+def test_every_optimizer_has_a_row():
+    names = {row.name for row in OPTIMIZERS} | {"Optimizer"}
+    assert sorted(set(fn.optim.__all__) - names) == []
+
+
+def test_every_layer_has_a_row():
+    containers = {"Module", "Sequential"}  # test_nn.py
+    layers = {n for n in fn.nn.__all__ if n[0].isupper()} - containers
+    assert sorted(f"nn.{n}" for n in layers if f"nn.{n}" not in covered()) == []
+
+
+def test_internal_kernels_name_a_test_that_exists():
+    for kernel, name in INTERNALS.items():
+        text = (Path(__file__).parent / name).read_text()
+        assert kernel in text, f"{name} does not mention {kernel}"

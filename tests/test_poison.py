@@ -1,0 +1,88 @@
+"""Poisoned memory: every element of an output is written, none behind its end, and scratch memory
+is not read before it is written."""
+
+import fastnn as fn
+import numpy as np
+import pytest
+from fastnn import _core
+from fastnn.testing import harness
+from fastnn.testing.compare import assert_bitwise_equal, free_blocks_poisoned, guard_bytes
+from fastnn.testing.ops import OPS, OPTIMIZERS
+
+CASES = [pytest.param(op, d, id=f"{op.short}-{d}") for op in OPS for d in op.dtypes]
+
+
+def results_of(op, s):
+    y, grads = harness.run(op, s)
+    return [y, *(g for g in grads if g is not None)]
+
+
+@pytest.mark.parametrize(("op", "dtype"), CASES)
+def test_results_do_not_depend_on_what_was_in_memory(op, dtype):
+    for shapes, params in op.cases:
+        s = op.sample(shapes, params, dtype)
+        expected = results_of(op, s)
+        with free_blocks_poisoned(lambda s=s: results_of(op, s)):
+            got = results_of(op, s)
+        for i, (a, b) in enumerate(zip(got, expected, strict=True)):
+            assert_bitwise_equal(a, b, f"{op.short} {shapes} {params}: result {i}")
+
+
+def check_guard(t, where):
+    guard = guard_bytes(t)
+    assert guard == b"\xff" * len(guard), f"{where}: behind {t.shape}"
+
+
+@pytest.mark.parametrize(("op", "dtype"), CASES)
+def test_nothing_is_written_behind_an_output(op, dtype):
+    """Forward and backward on their own: within one, no block is used twice by different sizes."""
+    for n in range(1, 70) if op.tail else []:
+        shapes, params = op.tail(n)
+        s = op.sample(shapes, {**op.params[0], **params}, dtype)
+        inputs = harness.to_tensors(op, s)
+        with free_blocks_poisoned(lambda s=s: results_of(op, s), largest=8192):
+            y = op.call(*inputs, **s.params)
+        check_guard(y, f"output {shapes}")
+        dy = fn.tensor(s.dy.astype(np.float32), y.dtype)
+        with free_blocks_poisoned(lambda s=s: results_of(op, s), largest=8192):
+            y.backward(dy)
+        for x in inputs:
+            if x is not None and x.grad is not None:
+                check_guard(x.grad, f"gradient {shapes}")
+
+
+def train(row, options, seed=0):
+    rng = np.random.default_rng(seed)
+    params = [fn.tensor(rng.standard_normal(n), requires_grad=True) for n in (3, 17, 20_000)]
+    optimizer = getattr(fn.optim, row.name)(params, **options)
+    for _ in range(3):
+        for p in params:
+            p.grad = fn.tensor(rng.standard_normal(p.shape))
+        fn.nn.utils.clip_grad_norm_(params, 1.0)
+        optimizer.step()
+    return [np.array(p.detach()) for p in params]
+
+
+@pytest.mark.parametrize(("row", "options"), [
+    pytest.param(r, o, id=f"{r.name}-{i}") for r in OPTIMIZERS for i, o in enumerate(r.options)
+])  # fmt: skip
+def test_optimizers_do_not_depend_on_what_was_in_memory(row, options):
+    expected = train(row, options)
+    with free_blocks_poisoned(lambda: train(row, options)):
+        got = train(row, options)
+    for a, b in zip(got, expected, strict=True):
+        assert_bitwise_equal(a, b)
+
+
+def test_clipping_nothing_does_not_read_memory():
+    with free_blocks_poisoned(lambda: fn.zeros(1)):
+        assert fn.nn.utils.clip_grad_norm_([], 1.0).item() == 0.0
+
+
+def test_the_poison_works():
+    """Fresh memory is NaN: without this the tests above would prove nothing."""
+    with free_blocks_poisoned(lambda: fn.zeros(100)):
+        fresh = np.asarray(_core.make_optim_state(0.0, 0))  # 32 of its 64 bytes are written
+        guard = guard_bytes(fn.zeros(3))
+    assert fresh.size == 32
+    assert guard == b"\xff" * 52

@@ -1,0 +1,71 @@
+"""Write python/fastnn/_core.pyi from the built module, or check that it is up to date (--check)."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TARGET = Path(__file__).resolve().parents[1] / "python/fastnn/_core.pyi"
+# TensorBase is written against the C API: its members and what pybind11 cannot know.
+TENSOR_BASE = '''\
+class TensorBase:
+    """Storage and tape slots of fastnn.Tensor."""
+
+    grad: typing.Any
+    requires_grad: bool
+    _node: typing.Any
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def layout(self) -> str: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def _version(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+'''
+
+
+def generate() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "pybind11_stubgen", "fastnn._core", "-o", folder, "--ignore-all-errors"],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+        text = (Path(folder) / "fastnn/_core.pyi").read_text()
+    return clean(text)
+
+
+def clean(text: str) -> str:
+    """Replace the class that stubgen cannot read."""
+    lines, skipping = [], False
+    for line in text.splitlines():
+        if line.startswith("class TensorBase"):
+            lines.extend(TENSOR_BASE.splitlines())
+            skipping = True
+        elif skipping and line and not line.startswith(" "):
+            skipping = False
+        if not skipping:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    text = generate()
+    if "--check" in sys.argv[1:]:
+        if TARGET.exists() and TARGET.read_text() == text:
+            return 0
+        print(f"{TARGET.name} is not what the module gives; run python tools/stubs.py", file=sys.stderr)
+        return 1
+    TARGET.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
