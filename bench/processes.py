@@ -171,9 +171,9 @@ class Native:
         for key, rate in ((("fma", 0), gflops), (("copy", size), gbs)):
             self._best[key] = max(self._best.get(key, 0.0), rate)
 
-    def limit_us(self, flops: float, moved: float) -> float | None:
+    def limit_us(self, flops: float, moved: float, footprint: float) -> float | None:
         """The time that arithmetic, or copying the same bytes, takes at least."""
-        rates = self._best.get(("fma", 0)), self._best.get(("copy", self._size(moved)))
+        rates = self._best.get(("fma", 0)), self._best.get(("copy", self._size(footprint)))
         if not all(rates):
             return None
         return max(flops / rates[0], moved / rates[1]) / 1e3  # type: ignore[operator]

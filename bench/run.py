@@ -32,6 +32,8 @@ from cases import Case, all_cases, inputs
 from imports import import_records
 from processes import HERE, Native, Peer, Process, known_peers
 
+# (process, setting) to (median, minimum) of each round, in us.
+Times = dict[tuple[str, str], list[tuple[float, float]]]
 FASTNN = Peer("fastnn", "fastnn", "fastnn_.py")
 
 
@@ -153,30 +155,28 @@ class Bench:
             check = {}
         return [self._record(case, times, check)]
 
-    def _rounds(
-        self, case: Case, entries: list[tuple[Process, str]]
-    ) -> dict[tuple[str, str], list[float]]:
-        """Medians per round, A B C A B C ..., so that a busy minute hits everybody."""
-        times: dict[tuple[str, str], list[float]] = {}
+    def _rounds(self, case: Case, entries: list[tuple[Process, str]]) -> Times:
+        """Medians and minima per round, A B C C B A ..., so that a busy minute hits everybody."""
+        times: Times = {}
         for turn in range(self.rounds):
-            self.native.refresh(case.bytes)
+            self.native.refresh(case.footprint or case.bytes)
             if case.goal == "C20":
-                us = self.native.ask(f"step {self.options.seconds}").get("us")
-                if us is not None and self.threads == 1:
-                    times.setdefault(("by hand", "C++ for these sizes"), []).append(us)
+                answer: dict[str, Any] = self.native.ask(f"step {self.options.seconds}")
+                if "us" in answer:
+                    key = ("by hand", "C++ for these sizes, one thread")
+                    times.setdefault(key, []).append((answer["us"], answer["min"]))
             for process, variant in entries if turn % 2 == 0 else entries[::-1]:
                 time.sleep(0.002)  # whoever was before may still spin
                 answer = process.ask(cmd="time", variant=variant, seconds=self.options.seconds)
                 if "us" in answer:
-                    times.setdefault((process.peer.name, variant), []).append(answer["us"])
+                    key = (process.peer.name, variant)
+                    times.setdefault(key, []).append((answer["us"], answer["min"]))
                 elif turn == 0:
                     print(f"{case.title}: {variant}: {answer.get('error')}", file=sys.stderr)
         return times
 
-    def _record(
-        self, case: Case, times: dict[tuple[str, str], list[float]], check: dict[str, Any]
-    ) -> dict[str, Any]:
-        medians = {key: statistics.median(values) for key, values in times.items()}
+    def _record(self, case: Case, times: Times, check: dict[str, Any]) -> dict[str, Any]:
+        medians = {key: statistics.median(m for m, _ in rounds) for key, rounds in times.items()}
         own = {key: us for key, us in medians.items() if key[0] == "fastnn"}
         best = min(own, key=lambda key: own[key])
         return {
@@ -193,12 +193,13 @@ class Bench:
             "threads": self.threads,
             "fastnn_us": own[best],
             "fastnn_setting": best[1],
+            "fastnn_min_us": min(m for _, m in times[best]),
             "fastnn_noise": _noise(times[best]),
             "fastnn_settings": {key[1]: us for key, us in own.items()},
             "peers": _best_of_libraries(medians, times, best),
             "bytes": case.bytes,
             "flops": case.flops,
-            "limit_us": self.native.limit_us(case.flops, case.bytes),
+            "limit_us": self.native.limit_us(case.flops, case.bytes, case.footprint or case.bytes),
             "error": check.get("error"),
             "bitwise": check.get("bitwise"),
             "load": _load(),
@@ -212,23 +213,22 @@ class Bench:
 
 
 def _best_of_libraries(
-    medians: dict[tuple[str, str], float],
-    times: dict[tuple[str, str], list[float]],
-    own: tuple[str, str],
+    medians: dict[tuple[str, str], float], times: Times, own: tuple[str, str]
 ) -> dict[str, Any]:
     """For each library its best setting, and the one it has out of the box (the first)."""
     found: dict[str, Any] = {}
     for (name, setting), us in medians.items():
         if name == "fastnn":
             continue
-        library, _, tuned = name.partition(" tuned")
+        library, _, _ = name.partition(" tuned")
         full = f"{setting}, tuned" if name.endswith(" tuned") else setting
         # jax: a fit with compilation is another question than a warm one
         key = "jax with compilation" if setting == "with compilation" else library
-        del tuned
-        ratios = sorted(p / f for p, f in zip(times[name, setting], times[own], strict=False))
+        pairs = zip(times[name, setting], times[own], strict=False)
+        ratios = [theirs / ours for (theirs, _), (ours, _) in pairs]
         entry = {
             "us": us,
+            "min_us": min(m for _, m in times[name, setting]),
             "setting": full,
             "noise": _noise(times[name, setting]),
             "ratio": statistics.median(ratios),
@@ -240,8 +240,9 @@ def _best_of_libraries(
     return found
 
 
-def _noise(values: list[float]) -> float:
-    """Half the distance of the quartiles, as a part of the median."""
+def _noise(rounds: list[tuple[float, float]]) -> float:
+    """Half the distance of the quartiles of the rounds, as a part of their median."""
+    values = [median for median, _ in rounds]
     if len(values) < 3:
         return 0.0
     low, middle, high = statistics.quantiles(values, n=4)

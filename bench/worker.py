@@ -57,10 +57,8 @@ def serve(variants: Variants, describe: Callable[[], dict[str, Any]], **more: An
         out.write(json.dumps(answer) + "\n")
 
 
-def _time(
-    name: str, variant: Variant, seconds: float, counts: dict[str, int]
-) -> dict[str, float | int]:
-    """The median of samples, each of as many calls as take about a millisecond."""
+def _time(name: str, variant: Variant, seconds: float, counts: dict[str, int]) -> dict[str, float]:
+    """Median and minimum of samples, each of as many calls as take about a millisecond."""
     call, times = variant if isinstance(variant, tuple) else (variant, 1)
     if name not in counts:
         counts[name] = _calibrate(call)
@@ -70,7 +68,8 @@ def _time(
     while not samples or _clock() < end:
         samples.append(_sample(call, n))
     samples.sort()
-    return {"us": samples[len(samples) // 2] / n / times * 1e6, "samples": len(samples)}
+    scale = 1e6 / n / times
+    return {"us": samples[len(samples) // 2] * scale, "min": samples[0] * scale}
 
 
 def _sample(call: Callable[[], Any], n: int) -> float:
@@ -82,8 +81,9 @@ def _sample(call: Callable[[], Any], n: int) -> float:
 
 
 def _calibrate(call: Callable[[], Any]) -> int:
-    call()
-    call()
+    call()  # warm up: memory, caches, compilation
+    if _sample(call, 1) > 0.02:
+        return 1
     n = 1
     while n < 100_000 and _sample(call, n) < 1e-3:
         n *= 2

@@ -28,7 +28,8 @@ ERRORS = {
     ),
     "nothing near": (
         "model.qqq=1",
-        "config: unknown key 'model.qqq'; known keys of [model]: hidden, activation, dropout, layer_norm",
+        "config: unknown key 'model.qqq'; known keys of [model]: hidden, activation, dropout, "
+        "layer_norm",
     ),
     "section": (
         "zzz.a=1",
@@ -66,7 +67,7 @@ ERRORS = {
 @pytest.mark.parametrize("case", ERRORS)
 def test_mistakes_are_told_in_one_line(case):
     setting, message = ERRORS[case]
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r".") as error:
         config.load(None, [setting])
     assert str(error.value) == message
 

@@ -142,6 +142,32 @@ def test_special_values_at_every_lane(op, dtype, value):
         assert_bitwise_equal(got[same], expected[same])
 
 
+ROW_WISE = [op for op in OPS if op.family in ("softmax", "norm", "loss")]
+
+
+@pytest.mark.parametrize("op", ROW_WISE, ids=lambda op: op.short)
+@pytest.mark.parametrize("n", [1, 5, 10, 16, 17, 100, 1000])
+def test_a_row_does_not_depend_on_its_batch(op, n):
+    shapes, params = op.tail(n)
+    shapes = ((41, *shapes[0][1:]), *(((41,),) if op.family == "loss" else shapes[1:]))
+    params = {**op.params[0], **params}
+    for dtype in op.dtypes:
+        s = op.sample(shapes, params, dtype)
+        x, *others = [
+            None if t is None else np.array(t.detach()) for t in harness.to_tensors(op, s)
+        ]
+
+        def rows(select, s=s, x=x, others=others, dtype=dtype):
+            rest = [v[select] if op.family == "loss" else fn.tensor(v, dtype) for v in others]
+            return np.array(op.call(fn.tensor(x[select], dtype), *rest, **s.params))
+
+        whole = rows(slice(None))
+        order = np.random.default_rng(n).permutation(41)
+        assert_bitwise_equal(rows(order), whole[order])
+        for start, stop in ((0, 1), (40, 41), (3, 18), (7, 24)):
+            assert_bitwise_equal(rows(slice(start, stop)), whole[start:stop])
+
+
 def special_shape(shape, n):
     """n rows, each with the value at another lane, and one without it."""
     return (n + 1, shape[-1])

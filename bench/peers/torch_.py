@@ -179,7 +179,7 @@ def _fit(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
 
         return run
 
-    return {**_precisions("Adam", make(False)), **_precisions("Adam fused", make(True))}
+    return {"Adam": make(False), **_precisions("Adam fused", make(True))}
 
 
 def check(case: dict[str, Any], arrays: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:

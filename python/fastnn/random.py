@@ -90,7 +90,11 @@ def permutation(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.in
         [0, 1, 2, 3]
     """
     keys = np.asarray(_core.shuffle_keys(n, seed, epoch)).view(np.uint64)
-    return np.argsort(keys, kind="stable").astype(np.int64)
+    order = np.argsort(keys)  # vectorised, so not stable: equal keys would need the slower way
+    ascending = keys[order]
+    if (ascending[1:] == ascending[:-1]).any():
+        order = np.argsort(keys, kind="stable")
+    return order.astype(np.int64, copy=False)
 
 
 def _set(name: str, seed: int, offset: int) -> None:

@@ -1,59 +1,31 @@
-"""Tensor and the tape.
-
-A differentiable op is a rule: a function of arrays that returns ``(outputs, vjp)``. ``apply`` calls
-it and, when an input requires a gradient, leaves a node behind; ``Tensor.backward`` walks the nodes
-in reverse with an explicit stack, so depth is not limited. C++ knows nothing of this.
-"""
+"""Tensor, and the functions that make one. What ops record is in tape.py."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _convert, _core
+from fastnn import _convert, _core, _rules
+from fastnn.tape import Rule, Vjp, apply, is_grad_enabled, no_grad, run_backward
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Tensor", "apply", "from_numpy", "is_grad_enabled", "no_grad", "ones", "tensor", "zeros"]
-
-Vjp = Callable[[Any, tuple[bool, ...]], tuple[Any, ...]]
-Rule = Callable[..., tuple[Any, Vjp]]
-
-_ADD = _core.BINARIES["add"]
-_grad_enabled = True
-
-
-class Node:
-    """One recorded op: its inputs, the rule for their gradients, and what that rule has saved."""
-
-    __slots__ = ("inputs", "name", "num_outputs", "versions", "vjp")
-
-    def __init__(self, name: str, inputs: tuple[Any, ...], vjp: Vjp, num_outputs: int) -> None:
-        self.name = name
-        self.inputs = inputs
-        self.vjp: Vjp | None = vjp
-        self.num_outputs = num_outputs
-        self.versions = _core.saved_versions(vjp)
-
-    def gradients(self, dys: Sequence[Any]) -> tuple[Any, ...]:
-        """The gradients of the inputs that need one, given those of the outputs."""
-        if self.vjp is None:
-            raise RuntimeError(
-                f"backward: the graph of {self.name} was freed by an earlier backward(); "
-                "run the forward pass again"
-            )
-        if _core.saved_versions(self.vjp) != self.versions:
-            raise RuntimeError(
-                f"backward: a Tensor that {self.name} needs was changed in place after the forward "
-                "pass; clone() it before the change"
-            )
-        needs = tuple(isinstance(x, Tensor) and x.requires_grad for x in self.inputs)
-        return self.vjp(dys[0] if self.num_outputs == 1 else tuple(dys), needs)
+__all__ = [
+    "Rule",
+    "Tensor",
+    "Vjp",
+    "apply",
+    "from_numpy",
+    "is_grad_enabled",
+    "no_grad",
+    "ones",
+    "tensor",
+    "zeros",
+]
 
 
 class Tensor(_core.TensorBase):
@@ -94,7 +66,9 @@ class Tensor(_core.TensorBase):
             array([2., 4.], dtype=float32)
         """
         if not self.requires_grad:
-            raise RuntimeError("backward: expected a Tensor that requires a gradient, got one that does not")
+            raise RuntimeError(
+                "backward: expected a Tensor that requires a gradient, got one that does not"
+            )
         if gradient is None:
             if math.prod(self.shape) != 1:
                 raise ValueError(
@@ -107,7 +81,8 @@ class Tensor(_core.TensorBase):
             raise ValueError(
                 f"backward: expected a gradient of shape {self.shape}, got {seed.shape}"
             )
-        _run_backward(self, seed)
+        with no_grad():
+            run_backward(self, seed)
 
     def detach(self) -> Tensor:
         """A Tensor with the same memory that the tape does not know.
@@ -134,13 +109,17 @@ class Tensor(_core.TensorBase):
             array([0., 0., 0.], dtype=float32)
         """
         if self.requires_grad:
-            raise RuntimeError("numpy: expected a Tensor without gradient, got one that requires it; call detach() first")
+            raise RuntimeError(
+                "numpy: expected a Tensor without gradient, got one that requires it; call detach() first"
+            )
         return np.asarray(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         _core.refuse_while_recording("a read of a Tensor on the host (numpy(), item(), np.asarray)")
         if self.device != "cpu":
-            raise RuntimeError(f"numpy: expected a Tensor on cpu, got one on {self.device}; call .to('cpu') first")
+            raise RuntimeError(
+                f"numpy: expected a Tensor on cpu, got one on {self.device}; call .to('cpu') first"
+            )
         source = self if self.dtype != "bfloat16" else _core.to_dtype(self, "float32")
         array = np.asarray(memoryview(source))
         return array if dtype is None else array.astype(dtype)
@@ -173,8 +152,8 @@ class Tensor(_core.TensorBase):
             'bfloat16'
         """
         if target in ("cpu", "cuda"):
-            return self if self.device == target else apply(_to_device, self, target=target)
-        return self if self.dtype == target else apply(_to_dtype, self, target=target)
+            return self if self.device == target else apply(_rules.to_device, self, target=target)
+        return self if self.dtype == target else apply(_rules.to_dtype, self, target=target)
 
     def __dlpack__(
         self,
@@ -200,7 +179,7 @@ class Tensor(_core.TensorBase):
             >>> fn.ones(2).clone().shape
             (2,)
         """
-        return apply(_clone, self)
+        return apply(_rules.clone, self)
 
     def copy_(self, source: ArrayLike | Tensor) -> Tensor:
         """Write the values of ``source`` into this Tensor's memory.
@@ -225,7 +204,7 @@ class Tensor(_core.TensorBase):
             (6,)
         """
         sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        return apply(_reshape, self, shape=list(sizes))  # type: ignore[arg-type]
+        return apply(_rules.reshape, self, shape=list(sizes))  # type: ignore[arg-type]
 
     def sum(self) -> Tensor:
         """The sum of all elements, a scalar; accumulated in float64.
@@ -235,7 +214,7 @@ class Tensor(_core.TensorBase):
             >>> fn.ones(3).sum().item()
             3.0
         """
-        return apply(_sum, self, scale=1.0)
+        return apply(_rules.sum, self, scale=1.0)
 
     def mean(self) -> Tensor:
         """The mean of all elements, a scalar; accumulated in float64.
@@ -251,34 +230,34 @@ class Tensor(_core.TensorBase):
         n = math.prod(self.shape)
         if n == 0:
             raise ValueError(f"mean: expected at least one element, got shape {self.shape}")
-        return apply(_sum, self, scale=1.0 / n)
+        return apply(_rules.sum, self, scale=1.0 / n)
 
     def __add__(self, other: Any) -> Tensor:
-        return _arithmetic("add", self, other)
+        return _rules.arithmetic("add", self, other)
 
     def __sub__(self, other: Any) -> Tensor:
-        return _arithmetic("sub", self, other)
+        return _rules.arithmetic("sub", self, other)
 
     def __mul__(self, other: Any) -> Tensor:
-        return _arithmetic("mul", self, other)
+        return _rules.arithmetic("mul", self, other)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return _arithmetic("div", self, other)
+        return _rules.arithmetic("div", self, other)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
     def __rsub__(self, other: Any) -> Tensor:
-        return _arithmetic("rsub", self, other)
+        return _rules.arithmetic("rsub", self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return _arithmetic("rdiv", self, other)
+        return _rules.arithmetic("rdiv", self, other)
 
     def __neg__(self) -> Tensor:
-        return _arithmetic("mul", self, -1.0)
+        return _rules.arithmetic("mul", self, -1.0)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return apply(_matmul, self, other)
+        return apply(_rules.matmul, self, other)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -293,7 +272,9 @@ class Tensor(_core.TensorBase):
         grad = ", requires_grad=True" if self.requires_grad else ""
         if _core.is_recording():
             return f"Tensor(shape={self.shape}, dtype={self.dtype}{place}{grad})"
-        text = np.array2string(np.asarray(self.detach().to("cpu")), separator=", ", prefix="Tensor(")
+        text = np.array2string(
+            np.asarray(self.detach().to("cpu")), separator=", ", prefix="Tensor("
+        )
         return f"Tensor({text}, dtype={self.dtype}{place}{grad})"
 
 
@@ -389,224 +370,11 @@ def ones(*shape: int, dtype: str = "float32", device: str = "cpu") -> Tensor:
     return _core.full(list(shape), 1.0, dtype, device)
 
 
-# ---- recording -----------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def no_grad() -> Iterator[None]:
-    """Inside, ops record nothing.
-
-    Example:
-        >>> import fastnn as fn
-        >>> x = fn.tensor([1.0], requires_grad=True)
-        >>> with fn.no_grad():
-        ...     (x * 2).requires_grad
-        False
-    """
-    global _grad_enabled
-    before, _grad_enabled = _grad_enabled, False
-    try:
-        yield
-    finally:
-        _grad_enabled = before
-
-
-def is_grad_enabled() -> bool:
-    """Whether ops record at the moment.
-
-    Example:
-        >>> import fastnn as fn
-        >>> fn.is_grad_enabled()
-        True
-    """
-    return _grad_enabled
-
-
-def apply(rule: Rule, *inputs: Any, **params: Any) -> Any:
-    """Call a rule; record it when one of its inputs requires a gradient.
-
-    Args:
-        rule: Function of the inputs and params that returns ``(outputs, vjp)``; ``outputs`` is a
-            Tensor or a tuple of them, and ``vjp(dys, needs)`` returns one gradient, or None, per
-            input.
-        *inputs: Tensors or arrays, or None.
-        **params: What is not differentiated.
-
-    Example:
-        >>> import fastnn as fn
-        >>> from fastnn.tensor import apply
-        >>> def double(x):
-        ...     return x + x, lambda dy, needs: (dy + dy,)
-        >>> x = fn.tensor([1.0], requires_grad=True)
-        >>> apply(double, x).backward()
-        >>> x.grad.item()
-        2.0
-    """
-    if _grad_enabled:
-        for x in inputs:
-            if isinstance(x, Tensor) and x.requires_grad:
-                return _record(rule, inputs, params)
-    return rule(*inputs, **params)[0]
-
-
-def _record(rule: Rule, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    global _grad_enabled
-    _grad_enabled = False
-    try:
-        outputs, vjp = rule(*inputs, **params)
-    finally:
-        _grad_enabled = True
-    several = isinstance(outputs, tuple)
-    node = Node(rule.__name__.lstrip("_"), inputs, vjp, len(outputs) if several else 1)
-    results = []
-    for i, y in enumerate(outputs if several else (outputs,)):
-        # Another object for the same memory: the rule may have saved y, and y must not keep its own
-        # node alive.
-        result = _core.share(y)
-        result.requires_grad = True
-        result._node = (node, i)
-        results.append(result)
-    return tuple(results) if several else results[0]
-
-
-def _run_backward(root: Tensor, seed: Any) -> None:
-    gradients: dict[Node, list[Any]] = {}
-    owned = {_core.data_pointer(seed)}  # memory that some .grad, or the caller, holds already
-
-    def give(x: Tensor, dx: Any) -> None:
-        if x._node is None:
-            _accumulate_leaf(x, dx, owned)
-        else:
-            node, i = x._node
-            slots = gradients.setdefault(node, [None] * node.num_outputs)
-            slots[i] = dx if slots[i] is None else _core.binary(_ADD, slots[i], dx)
-
-    order = _topological(root)
-    give(root, seed)
-    for node in reversed(order):
-        dys = gradients.pop(node, None)
-        if dys is None:
-            continue
-        for x, dx in zip(node.inputs, node.gradients(dys), strict=True):
-            if dx is not None and isinstance(x, Tensor) and x.requires_grad:
-                give(x, dx)
-        node.vjp = None  # frees what it saved
-        node.inputs = ()
-
-
-def _accumulate_leaf(x: Tensor, dx: Any, owned: set[int]) -> None:
-    if x.grad is not None:
-        x.grad = _core.binary(_ADD, x.grad, dx)
-    elif _core.data_pointer(dx) in owned:
-        x.grad = _core.clone(dx)
-    else:
-        x.grad = dx
-    owned.add(_core.data_pointer(x.grad))
-
-
-def _topological(root: Tensor) -> list[Node]:
-    """Nodes, inputs before outputs."""
-    order: list[Node] = []
-    seen: set[Node] = set()
-    stack: list[tuple[Node, bool]] = [] if root._node is None else [(root._node[0], False)]
-    while stack:
-        node, done = stack.pop()
-        if done:
-            order.append(node)
-        elif node not in seen:
-            seen.add(node)
-            stack.append((node, True))
-            stack.extend(
-                (x._node[0], False)
-                for x in node.inputs
-                if isinstance(x, Tensor) and x._node is not None
-            )
-    return order
-
-
-# ---- the rules of Tensor's own methods -----------------------------------------------------------
-
-
-def _arithmetic(name: str, x: Any, z: Any) -> Tensor:
-    if isinstance(z, (int, float)):
-        return apply(_scalar_binary, x, name=name, scalar=float(z))
-    if not isinstance(z, Tensor):
-        z = _core.share(z)
-    if name in ("rsub", "rdiv"):
-        name, x, z = name[1:], z, x
-    return apply(_binary, x, z, name=name)
-
-
-# A vjp closes over what it needs and nothing else: the tape keeps that alive, and guards it against
-# writes in place.
-
-
-def _binary(x: Any, z: Any, *, name: str) -> tuple[Any, Vjp]:
-    y = _core.binary(_core.BINARIES[name], x, z)
-    if name == "add":
-        return y, lambda dy, needs: (dy, dy)
-    if name == "sub":
-        return y, lambda dy, needs: (dy, dy * -1.0 if needs[1] else None)
-
-    def mul(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        return dy * z if needs[0] else None, dy * x if needs[1] else None
-
-    def div(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        return dy / z if needs[0] else None, dy * x / (z * z) * -1.0 if needs[1] else None
-
-    return y, mul if name == "mul" else div
-
-
-def _scalar_binary(x: Any, *, name: str, scalar: float) -> tuple[Any, Vjp]:
-    y = _core.binary_scalar(_core.BINARIES[name], x, scalar)
-    if name in ("add", "sub"):
-        return y, lambda dy, needs: (dy,)
-    if name == "rsub":
-        return y, lambda dy, needs: (dy * -1.0,)
-    if name == "rdiv":
-        return y, lambda dy, needs: (dy * scalar / (x * x) * -1.0,)
-    return y, lambda dy, needs: (dy * scalar if name == "mul" else dy / scalar,)
-
-
-def _matmul(x: Any, z: Any) -> tuple[Any, Vjp]:
-    y = _core.matmul(x, z)
-
-    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        dx = _core.matmul(dy, z, transpose_b=True) if needs[0] else None
-        dz = _core.matmul(x, dy, transpose_a=True) if needs[1] else None
-        return dx, dz
-
-    return y, vjp
-
-
-def _sum(x: Any, *, scale: float) -> tuple[Any, Vjp]:
-    shape = x.shape
-    y = _core.sum(x, scale, False)
-    return y, lambda dy, needs: (_core.broadcast_scalar(dy, shape, scale),)
-
-
-def _reshape(x: Any, *, shape: list[int]) -> tuple[Any, Vjp]:
-    before = list(x.shape)
-    return _core.reshape(x, shape), lambda dy, needs: (_core.reshape(dy, before),)
-
-
-def _clone(x: Any) -> tuple[Any, Vjp]:
-    return _core.clone(x), lambda dy, needs: (dy,)
-
-
-def _to_device(x: Any, *, target: str) -> tuple[Any, Vjp]:
-    source = x.device
-    return _core.to_device(x, target), lambda dy, needs: (_core.to_device(dy, source),)
-
-
-def _to_dtype(x: Any, *, target: str) -> tuple[Any, Vjp]:
-    source = x.dtype
-    return _core.to_dtype(x, target), lambda dy, needs: (_core.to_dtype(dy, source),)
-
-
 def _check_float(op: str, x: Any) -> None:
     if x.dtype not in ("float32", "bfloat16", "float16"):
-        raise TypeError(f"{op}: expected a floating-point Tensor to require a gradient, got {x.dtype}")
+        raise TypeError(
+            f"{op}: expected a floating-point Tensor to require a gradient, got {x.dtype}"
+        )
 
 
 _core.set_tensor_type(Tensor, _convert.to_array)

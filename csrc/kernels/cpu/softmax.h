@@ -152,7 +152,7 @@ void logsumexp_fwd(const LogSumExpFwdArgs& args, Slice s) {
                    log_sums(group, rows, log_sum);
                    for (int i = 0; i < rows; ++i) {
                      const float m = group.max[i];
-                     y[first + i] = from_float<T>(m == -kInf ? -kInf : m + log_sum[i]);
+                     y[first + i] = from_float<T>(abs(m) == kInf ? m : m + log_sum[i]);
                    }
                  });
 }

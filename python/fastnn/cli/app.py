@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from fastnn import CudaError
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -33,7 +35,7 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
-    except RunFailed as error:
+    except (RunFailed, CudaError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:

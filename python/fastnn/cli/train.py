@@ -200,7 +200,7 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
         folder.flush(trainer)
         print(f"saved; go on with: fastnn train --resume {folder.folder}", file=sys.stderr)
         raise
-    except ValueError as error:
+    except (ValueError, TypeError, fn.CudaError) as error:
         folder.flush(trainer)
         raise RunFailed(f"{error}; the state before that is in {folder.folder}") from error
     folder.flush(trainer)

@@ -29,6 +29,8 @@ def resolve_activation(op: str, activation: Activation) -> tuple[int, bool, floa
     except KeyError:
         known = ", ".join(k for k in _core.ACTIVATIONS if k != "identity")
         raise ValueError(f"{op}: expected activation to be one of {known}, got {name!r}") from None
+    if name == "softplus" and a is not None and not a > 0:
+        raise ValueError(f"{op}: expected softplus with beta > 0, got {a}")
     return kind, saves_output, default if a is None else float(a)
 
 

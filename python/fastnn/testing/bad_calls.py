@@ -52,6 +52,11 @@ BAD: Mapping[str, tuple[Bad, ...]] = {
             "linear: expected weight of dtype float32, got bfloat16",
         ),
         Bad(
+            lambda: _F.linear(zeros(2, 3), zeros(4, 3), activation=("softplus", 0.0)),
+            ValueError,
+            "linear: expected softplus with beta > 0, got 0.0",
+        ),
+        Bad(
             lambda: _F.linear(zeros(2, 3), zeros(4, 3), activation="rely"),
             ValueError,
             "linear: expected activation to be one of relu, leaky_relu, elu, selu, sigmoid, tanh, "

@@ -124,10 +124,17 @@ def log_softmax(s: Sample) -> tuple[Array, Grads]:
 
 
 def logsumexp(s: Sample) -> tuple[Array, Grads]:
-    """Forward as log_softmax. Backward p dy, with p as softmax's plus the rounding of log sum."""
+    """Forward as log_softmax. Backward p dy with p = exp((x - max) - log_sum).
+
+    Both differences round (by u of what they are), log is within 2 ULP, exp within 4 u, and the
+    product rounds."""
     x = np.asarray(s.inputs[0])
+    depth = _depth(x)
+    with np.errstate(invalid="ignore"):
+        log_sum = np.nan_to_num(s.y - x.max(axis=-1, initial=-np.inf))[..., None]
     p_dy = np.abs(np.asarray(s.grads[0]))
-    return 4 * U * np.maximum(1.0, np.abs(s.y)), ((10 + _depth(x)) * U * p_dy + 2.0**-147,)
+    relative = (6 + 2 * depth + log_sum) * U + 2 * ulp(log_sum)
+    return 4 * U * np.maximum(1.0, np.abs(s.y)), (relative * p_dy + 2.0**-147,)
 
 
 def layer_norm(s: Sample) -> tuple[Array, Grads]:

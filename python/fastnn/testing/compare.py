@@ -181,6 +181,10 @@ def _size_classes(largest: int) -> Iterator[int]:
         size = _size_class(size + 1)
 
 
+# Small blocks are poisoned beyond what the warm-up needed.
+_SPARE_SIZE, _SPARES = 1024, 8
+
+
 @contextmanager
 def free_blocks_poisoned(warm_up: Callable[[], Any], largest: int = 1 << 20) -> Iterator[None]:
     """Inside, all memory that ``warm_up`` took from the allocator and gave back is NaN.
@@ -200,6 +204,8 @@ def free_blocks_poisoned(warm_up: Callable[[], Any], largest: int = 1 << 20) -> 
             held.append(_core.clone(poison))
             if _core.memory_stats()["system_allocations"] > before:
                 break
+        if size <= _SPARE_SIZE:
+            held.extend(_core.clone(poison) for _ in range(_SPARES))
     held.clear()
     yield
 

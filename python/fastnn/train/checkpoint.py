@@ -191,7 +191,8 @@ def _check_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             f"model: expected the tensors of {type(model).__name__}, got missing {missing[:5]} and "
             f"unknown {[k[:80] for k in unknown[:5]]}"
         )
-    for name, value in state.items():
+    for name in own:
+        value = state[name]
         if (value.shape, value.dtype) != (own[name].shape, own[name].dtype):
             raise ValueError(
                 f"model: expected {name!r} of shape {own[name].shape} and dtype {own[name].dtype}, "
@@ -252,9 +253,9 @@ def _optimizer_state(
     params = [p for g in optimizer.param_groups for p in g["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in slots.items():
-        _, index, slot = key.split(":")
-        i = int(index)
-        if not 0 <= i < len(params) or slot not in optimizer.slots:
+        _, index, slot = key.split(":", 2)
+        i = int(index) if index.isascii() and index.isdigit() and len(index) < 9 else len(params)
+        if i >= len(params) or slot not in optimizer.slots:
             raise ValueError(f"optimizer: expected state of its parameters, got {key[:80]!r}")
         if value.shape != params[i].shape or value.dtype != "float32":
             raise ValueError(

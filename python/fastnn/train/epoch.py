@@ -1,8 +1,9 @@
 """The inner loop: batches of a data set in memory, one recorded step replayed many times.
 
 The data, the order of the epoch and the position in it live in memory that the step reads, so every
-step is the same list of launches. The first full batch runs and is recorded; the others replay it,
-many in one native call. A last batch that is smaller runs as it is, through the same text.
+step is the same list of launches. The first batch of a size runs and is recorded; the others replay
+it, many in one native call. A smaller last batch has a recording of its own, through the same text:
+run eagerly it would cost 8 % of a fit on digits.
 """
 
 from __future__ import annotations
@@ -114,8 +115,7 @@ class Loop:
         self._body, self._prepare = body, prepare
         self._sums_loss = sums_loss
         self.captures = capture
-        self._plan: Any = None
-        self._recorded_for: object = None
+        self._plans: dict[int, tuple[Any, object]] = {}  # by rows: the plan, and what it depends on
         self._seconds_per_step = CHUNK_SECONDS
 
     def run(self, max_steps: int | None = None) -> Iterator[int]:
@@ -127,17 +127,15 @@ class Loop:
         batches = self.batches
         while batches.done < batches.samples:
             left = batches.samples - batches.done
+            rows = min(left, self.batch_size)
             signature = self._prepare()
-            if left < self.batch_size or not self.captures:
-                self._step(min(left, self.batch_size))
-                batches.done += min(left, self.batch_size)
-            elif self._is_current(signature):
+            plan = self._current_plan(rows, signature)
+            if plan is not None:
                 fitting = max(1, int(CHUNK_SECONDS / self._seconds_per_step))
-                self._replay(min(left // self.batch_size, fitting, max_steps or fitting))
-            elif self._record(signature):
-                batches.done += self.batch_size
-            else:
-                continue
+                self._replay(plan, rows, min(left // rows, fitting, max_steps or fitting))
+            elif not self.captures or not self._record(rows, signature):
+                self._step(rows)
+                batches.done += rows
             yield batches.done
 
     def _step(self, rows: int) -> None:
@@ -145,29 +143,29 @@ class Loop:
         outputs, loss = self._body(x, y)
         self.batches.count(outputs, y, loss, rows, 1.0 if self._sums_loss else float(rows))
 
-    def _is_current(self, signature: object) -> bool:
-        return (
-            self._plan is not None
-            and signature == self._recorded_for
-            and bool(self._plan.is_current())
-        )
+    def _current_plan(self, rows: int, signature: object) -> Any:
+        """The recording for this many rows, or None if there is none or it is out of date."""
+        plan, recorded_for = self._plans.get(rows, (None, None))
+        if plan is not None and (signature != recorded_for or not plan.is_current()):
+            plan = None
+            del self._plans[rows]
+        return plan
 
-    def _replay(self, steps: int) -> None:
+    def _replay(self, plan: Any, rows: int, steps: int) -> None:
         start = time.perf_counter()
-        whole = self._plan.replay(steps)
-        self.batches.done += whole * self.batch_size
-        self._plan.raise_data_error()
+        whole = plan.replay(steps)
+        self.batches.done += whole * rows
+        plan.raise_data_error()
         self._seconds_per_step = max(1e-7, (time.perf_counter() - start) / steps)
 
-    def _record(self, signature: object) -> bool:
+    def _record(self, rows: int, signature: object) -> bool:
         """Run one step and record it. False if it cannot be recorded: then nothing has happened."""
-        self._plan = None
         plan = _core.Plan()
         generators = random.get_state()
         start = time.perf_counter()
         plan.begin()
         try:
-            self._step(self.batch_size)
+            self._step(rows)
         except CaptureError as error:
             plan.end()
             random.set_state(generators)
@@ -181,7 +179,8 @@ class Loop:
         finally:
             plan.end()
         plan.raise_data_error()
-        self._plan, self._recorded_for = plan, signature
+        self.batches.done += rows
+        self._plans[rows] = plan, signature
         self._seconds_per_step = time.perf_counter() - start
         return True
 

@@ -290,7 +290,7 @@ class Trainer:
             self.optimizer.sync()
             groups = self.optimizer.param_groups
             options = [[v for k, v in g.items() if k not in ("lr", "params")] for g in groups]
-            return options, [p.requires_grad for p in self._trained], self._structure()
+            return options, self._structure()
 
         return self._loop(data, batch_size, self._train_step, prepare)
 
@@ -304,8 +304,13 @@ class Trainer:
         return Loop(batches, rows, body, prepare, sums_loss=sums, capture=self.capture)
 
     def _structure(self) -> object:
-        """What a recording depends on besides memory: modes and hooks."""
-        return [(m.training, len(m._forward_hooks)) for _, m in self.model.named_modules()]
+        """What a recording depends on besides memory: modes, hooks, and which parameters there are.
+
+        The optimizer keeps a parameter alive that the model has replaced, so the plan cannot tell.
+        """
+        modes = [(m.training, len(m._forward_hooks)) for _, m in self.model.named_modules()]
+        own = (*self.model.named_parameters(), *self.model.named_buffers())
+        return modes, [(id(p), p.requires_grad) for _, p in own]
 
     # ---- evaluation ------------------------------------------------------------------------------
 

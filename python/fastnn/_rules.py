@@ -1,0 +1,86 @@
+"""The rules of Tensor's own methods and operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn import _core
+from fastnn.tape import Vjp, apply
+
+
+def arithmetic(name: str, x: Any, z: Any) -> Any:
+    """x op z, for a number or an array z of the same shape."""
+    if isinstance(z, (int, float)):
+        return apply(_scalar_binary, x, name=name, scalar=float(z))
+    if not isinstance(z, _core.TensorBase):
+        z = _core.share(z)
+    if name in ("rsub", "rdiv"):
+        name, x, z = name[1:], z, x
+    return apply(_binary, x, z, name=name)
+
+
+# A vjp closes over what it needs and nothing else: the tape keeps that alive, and guards it against
+# writes in place.
+
+
+def _binary(x: Any, z: Any, *, name: str) -> tuple[Any, Vjp]:
+    y = _core.binary(_core.BINARIES[name], x, z)
+    if name == "add":
+        return y, lambda dy, needs: (dy, dy)
+    if name == "sub":
+        return y, lambda dy, needs: (dy, dy * -1.0 if needs[1] else None)
+
+    def mul(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        return dy * z if needs[0] else None, dy * x if needs[1] else None
+
+    def div(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        return dy / z if needs[0] else None, dy * x / (z * z) * -1.0 if needs[1] else None
+
+    return y, mul if name == "mul" else div
+
+
+def _scalar_binary(x: Any, *, name: str, scalar: float) -> tuple[Any, Vjp]:
+    y = _core.binary_scalar(_core.BINARIES[name], x, scalar)
+    if name in ("add", "sub"):
+        return y, lambda dy, needs: (dy,)
+    if name == "rsub":
+        return y, lambda dy, needs: (dy * -1.0,)
+    if name == "rdiv":
+        return y, lambda dy, needs: (dy * scalar / (x * x) * -1.0,)
+    return y, lambda dy, needs: (dy * scalar if name == "mul" else dy / scalar,)
+
+
+def matmul(x: Any, z: Any) -> tuple[Any, Vjp]:
+    y = _core.matmul(x, z)
+
+    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        dx = _core.matmul(dy, z, transpose_b=True) if needs[0] else None
+        dz = _core.matmul(x, dy, transpose_a=True) if needs[1] else None
+        return dx, dz
+
+    return y, vjp
+
+
+def sum(x: Any, *, scale: float) -> tuple[Any, Vjp]:
+    shape = x.shape
+    y = _core.sum(x, scale, False)
+    return y, lambda dy, needs: (_core.broadcast_scalar(dy, shape, scale),)
+
+
+def reshape(x: Any, *, shape: list[int]) -> tuple[Any, Vjp]:
+    before = list(x.shape)
+    return _core.reshape(x, shape), lambda dy, needs: (_core.reshape(dy, before),)
+
+
+def clone(x: Any) -> tuple[Any, Vjp]:
+    return _core.clone(x), lambda dy, needs: (dy,)
+
+
+def to_device(x: Any, *, target: str) -> tuple[Any, Vjp]:
+    source = x.device
+    return _core.to_device(x, target), lambda dy, needs: (_core.to_device(dy, source),)
+
+
+def to_dtype(x: Any, *, target: str) -> tuple[Any, Vjp]:
+    source = x.dtype
+    return _core.to_dtype(x, target), lambda dy, needs: (_core.to_dtype(dy, source),)

@@ -1,0 +1,191 @@
+"""The tape: what ops record, and how gradients flow back.
+
+A differentiable op is a rule: a function of arrays that returns ``(outputs, vjp)``. :func:`apply`
+calls it and, when an input requires a gradient, leaves a node behind; :func:`run_backward` walks the
+nodes in reverse with an explicit stack, so depth is not limited. C++ knows nothing of this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from fastnn import _core
+
+__all__ = ["Node", "Rule", "Vjp", "apply", "is_grad_enabled", "no_grad", "run_backward"]
+
+Vjp = Callable[[Any, tuple[bool, ...]], tuple[Any, ...]]
+Rule = Callable[..., tuple[Any, Vjp]]
+
+_ADD = _core.BINARIES["add"]
+
+
+class _Mode(threading.local):
+    """Whether this thread's ops record."""
+
+    enabled = True
+
+
+_mode = _Mode()
+
+
+def _needs(x: Any) -> bool:
+    return isinstance(x, _core.TensorBase) and x.requires_grad
+
+
+class Node:
+    """One recorded op: its inputs, the rule for their gradients, and what that rule has saved."""
+
+    __slots__ = ("inputs", "name", "num_outputs", "versions", "vjp")
+
+    def __init__(self, name: str, inputs: tuple[Any, ...], vjp: Vjp, num_outputs: int) -> None:
+        self.name = name
+        self.inputs = inputs
+        self.vjp: Vjp | None = vjp
+        self.num_outputs = num_outputs
+        self.versions = _core.saved_versions(vjp)
+
+    def gradients(self, dys: Sequence[Any]) -> tuple[Any, ...]:
+        """The gradients of the inputs that need one, given those of the outputs."""
+        if self.vjp is None:
+            raise RuntimeError(
+                f"backward: the graph of {self.name} was freed by an earlier backward(); "
+                "run the forward pass again"
+            )
+        if _core.saved_versions(self.vjp) != self.versions:
+            raise RuntimeError(
+                f"backward: a Tensor that {self.name} needs was changed in place after the forward "
+                "pass; clone() it before the change"
+            )
+        needs = tuple(map(_needs, self.inputs))
+        return self.vjp(dys[0] if self.num_outputs == 1 else tuple(dys), needs)
+
+
+@contextlib.contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside, ops record nothing.
+
+    Example:
+        >>> import fastnn as fn
+        >>> x = fn.tensor([1.0], requires_grad=True)
+        >>> with fn.no_grad():
+        ...     (x * 2).requires_grad
+        False
+    """
+    before, _mode.enabled = _mode.enabled, False
+    try:
+        yield
+    finally:
+        _mode.enabled = before
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops record at the moment.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.is_grad_enabled()
+        True
+    """
+    return _mode.enabled
+
+
+def apply(rule: Rule, *inputs: Any, **params: Any) -> Any:
+    """Call a rule; record it when one of its inputs requires a gradient.
+
+    Args:
+        rule: Function of the inputs and params that returns ``(outputs, vjp)``; ``outputs`` is a
+            Tensor or a tuple of them, and ``vjp(dys, needs)`` returns one gradient, or None, per
+            input.
+        *inputs: Tensors or arrays, or None.
+        **params: What is not differentiated.
+
+    Example:
+        >>> import fastnn as fn
+        >>> from fastnn.tape import apply
+        >>> def double(x):
+        ...     return x + x, lambda dy, needs: (dy + dy,)
+        >>> x = fn.tensor([1.0], requires_grad=True)
+        >>> apply(double, x).backward()
+        >>> x.grad.item()
+        2.0
+    """
+    if _mode.enabled:
+        for x in inputs:
+            if isinstance(x, _core.TensorBase) and x.requires_grad:
+                return _record(rule, inputs, params)
+    return rule(*inputs, **params)[0]
+
+
+def _record(rule: Rule, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    with no_grad():
+        outputs, vjp = rule(*inputs, **params)
+    several = isinstance(outputs, tuple)
+    node = Node(rule.__name__.lstrip("_"), inputs, vjp, len(outputs) if several else 1)
+    results = []
+    for i, y in enumerate(outputs if several else (outputs,)):
+        # Another object for the same memory: the rule may have saved y, and y must not keep its own
+        # node alive.
+        result = _core.share(y)
+        result.requires_grad = True
+        result._node = (node, i)
+        results.append(result)
+    return tuple(results) if several else results[0]
+
+
+def run_backward(root: Any, seed: Any) -> None:
+    """Accumulate into every leaf below root the gradient of a scalar whose own at root is seed."""
+    gradients: dict[Node, list[Any]] = {}
+    owned = {_core.data_pointer(seed)}  # memory that some .grad, or the caller, holds already
+
+    def give(x: Any, dx: Any) -> None:
+        if x._node is None:
+            _accumulate_leaf(x, dx, owned)
+        else:
+            node, i = x._node
+            slots = gradients.setdefault(node, [None] * node.num_outputs)
+            slots[i] = dx if slots[i] is None else _core.binary(_ADD, slots[i], dx)
+
+    order = _topological(root)
+    give(root, seed)
+    for node in reversed(order):
+        dys = gradients.pop(node, None)
+        if dys is None:
+            continue
+        for x, dx in zip(node.inputs, node.gradients(dys), strict=True):
+            if dx is not None and _needs(x):
+                give(x, dx)
+        node.vjp = None  # frees what it saved
+        node.inputs = ()
+
+
+def _accumulate_leaf(x: Any, dx: Any, owned: set[int]) -> None:
+    if x.grad is not None:
+        x.grad = _core.binary(_ADD, x.grad, dx)
+    elif _core.data_pointer(dx) in owned:
+        x.grad = _core.clone(dx)
+    else:
+        x.grad = dx
+    owned.add(_core.data_pointer(x.grad))
+
+
+def _topological(root: Any) -> list[Node]:
+    """Nodes, inputs before outputs."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [] if root._node is None else [(root._node[0], False)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend(
+                (x._node[0], False)
+                for x in node.inputs
+                if isinstance(x, _core.TensorBase) and x._node is not None
+            )
+    return order

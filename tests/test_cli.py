@@ -1,0 +1,430 @@
+"""The commands: what is printed where, exit codes, the run folder; bad input writes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+
+import fastnn as fn
+import numpy as np
+import pytest
+from fastnn.cli.app import app
+from typer.testing import CliRunner
+
+SMALL = ["--set", "model.hidden=[8]", "--set", "train.epochs=3"]
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in args])
+    assert result.exit_code == code, result.stderr
+    return result
+
+
+def fails(code, message, *args):
+    """The command ends with this code, one line on stderr, and nothing on stdout."""
+    result = run(*args, code=code)
+    assert result.stdout == ""
+    assert result.stderr == f"error: {message}\n"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A CSV of two classes that a line divides."""
+    x = np.random.default_rng(0).normal(size=(120, 3))
+    rows = [f"{a},{b},{'yes' if a > b else 'no'},{c}" for a, b, c in x]
+    path = tmp_path / "table.csv"
+    path.write_text("a,b,kind,c\n" + "\n".join(rows) + "\n")
+    return path
+
+
+# ---- train --------------------
+
+
+def test_train_digits_leaves_a_run_folder():
+    result = run("train", "digits", "-o", "out", *SMALL)
+    assert result.stdout.startswith("test accuracy ")
+    assert result.stdout.endswith("run folder out\n")
+    assert sorted(os.listdir("out")) == [
+        "best.safetensors", "config.toml", "env.json", "last.safetensors", "loss.png",
+        "metrics.jsonl",
+    ]  # fmt: skip
+    with open("out/config.toml", "rb") as file:
+        config = tomllib.load(file)
+    assert config["data"]["source"] == "digits"
+    assert config["train"] == {"epochs": 3, "batch_size": 32, "seed": 0, "device": "cpu"}
+    with open("out/metrics.jsonl") as file:
+        rows = [json.loads(line) for line in file]
+    assert [(r["epoch"], r["split"]) for r in rows[:-1]] == [
+        (e, s) for e in range(3) for s in ("train", "val")
+    ]
+    assert rows[-1]["split"] == "test"
+    assert rows[0].keys() == {
+        "epoch", "step", "split", "loss", "accuracy", "lr", "seconds", "samples_per_s",
+    }  # fmt: skip
+    with open("out/env.json") as file:
+        assert json.load(file)["fastnn"] == fn.__version__
+    with open("out/loss.png", "rb") as file:
+        assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def test_progress_goes_to_stderr_and_quiet_is_quiet():
+    loud = run("train", "digits", "-o", "loud", *SMALL)
+    quiet = run("train", "digits", "-o", "quiet", "-q", *SMALL)
+    assert [line.split()[0] for line in loud.stderr.splitlines()[1:]] == [
+        "epoch",
+        "1/3",
+        "2/3",
+        "3/3",
+    ]
+    assert quiet.stderr == ""
+    assert len(quiet.stdout.splitlines()) == 2
+
+
+def test_json_is_one_object():
+    result = json.loads(run("train", "digits", "--json", "-q", *SMALL).stdout)
+    assert result.keys() == {
+        "run", "epochs", "best_epoch", "val_loss", "seconds", "test_loss", "test_accuracy",
+        "test_samples", "plot",
+    }  # fmt: skip
+    assert result["run"].startswith("runs/digits-")
+    assert os.path.isdir(result["run"])
+
+
+def test_same_seed_same_bits_and_another_seed_others():
+    def bits(out):
+        with open(f"{out}/best.safetensors", "rb") as file:
+            return file.read()
+
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run("train", "digits", "-q", "--seed", seed, "-o", out, *SMALL)
+    assert bits("a") == bits("b") != bits("c")
+
+
+def test_print_config_is_a_configuration():
+    printed = run("train", "digits", "--set", "optim.lr=0.5", "--print-config").stdout
+    with open("run.toml", "w") as file:
+        file.write(printed)
+    assert run("train", "-c", "run.toml", "--print-config").stdout == printed
+    assert tomllib.loads(printed)["optim"]["lr"] == 0.5
+    assert os.listdir() == ["run.toml"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["optim.name=sgd", "optim.nesterov=true", "train.max_grad_norm=1.0"],
+        [
+            "optim.name=adamw",
+            "optim.weight_decay=0.1",
+            "model.layer_norm=true",
+            "model.dropout=0.0",
+        ],
+        ["model.activation=gelu", "data.scaling=minmax", "data.val_fraction=0.0"],
+        ["model.hidden=[]", "data.scaling=none", "data.test_fraction=0.0"],
+    ],
+)
+def test_other_configurations_train(settings):
+    options = [part for setting in settings for part in ("--set", setting)]
+    run("train", "digits", "-q", "--set", "train.epochs=2", *options)
+
+
+def test_train_and_predict_a_csv(table, tmp_path):
+    run(
+        "train",
+        table,
+        "--label",
+        "kind",
+        "-q",
+        "-o",
+        "out",
+        "--set",
+        "train.epochs=40",
+        "--set",
+        "optim.lr=0.01",
+    )
+    result = json.loads(run("predict", "out", table, "-o", "p.csv", "--json").stdout)
+    assert result["samples"] == 120
+    assert result["accuracy"] > 0.9
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert lines[0] == "prediction,p_no,p_yes"
+    name, *probabilities = lines[1].split(",")
+    assert name in ("no", "yes")
+    assert sum(map(float, probabilities)) == pytest.approx(1, abs=1e-5)
+    (tmp_path / "new.csv").write_text("c,b,a\n0,-1,1\n0,1,-1\n")
+    rows = run("predict", "out", "new.csv").stdout.splitlines()
+    assert [row.split(",")[0] for row in rows] == ["prediction", "yes", "no"]
+
+
+def test_train_and_predict_an_npz():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 4)).astype(np.float32)
+    np.savez("d.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    np.savez("new.npz", x=x[:7])
+    run("train", "d.npz", "-q", "-o", "out", *SMALL)
+    assert run("predict", "out", "new.npz", "-o", "p.csv").stdout == "7 predictions in p.csv\n"
+
+
+def test_predict_repeats_what_training_saw():
+    """The model, scaling and classes of the file give the accuracy that train printed."""
+    result = json.loads(run("train", "digits", "-q", "--json", "-o", "out", *SMALL).stdout)
+    run("predict", "out", "digits", "-o", "p.csv")
+    digits = fn.data.load("digits")
+    _, test = fn.data.stratified_split(digits.y, 0.2, 0)
+    with open("p.csv") as file:
+        predicted = np.array([int(line.split(",")[0]) for line in file.readlines()[1:]])
+    assert (predicted[test] == digits.y[test]).mean() == result["test_accuracy"]
+
+
+# ---- resume and interruption --------------------
+
+
+def test_resume_gives_the_bits_of_a_run_in_one_go():
+    run("train", "digits", "-q", "-o", "whole", *SMALL)
+    run("train", "digits", "-q", "-o", "half", *SMALL, "--set", "train.epochs=1")
+    run("train", "-q", "--resume", "half", "--set", "train.epochs=3")
+    for name in ("best.safetensors", "last.safetensors"):
+        with open(f"whole/{name}", "rb") as a, open(f"half/{name}", "rb") as b:
+            assert a.read() == b.read(), name
+
+    def losses(out):
+        with open(f"{out}/metrics.jsonl") as file:
+            return [(r["epoch"], r["split"], r["loss"]) for r in map(json.loads, file)]
+
+    assert losses("half") == losses("whole")
+
+
+def test_resuming_a_finished_run_repeats_its_result():
+    first = run("train", "digits", "-q", "-o", "out", *SMALL).stdout.splitlines()[0]
+    assert run("train", "-q", "--resume", "out").stdout.splitlines()[0] == first
+
+
+def test_resume_refuses_other_data(table):
+    run("train", table, "--label", "kind", "-q", "-o", "out", *SMALL)
+    result = run("train", "digits", "--resume", "out", code=2)
+    assert result.stderr.startswith("error: out: expected the data of that run, {'samples': 120, ")
+
+
+@pytest.mark.parametrize("signals", [1])
+def test_ctrl_c_saves_and_exits_130(signals):
+    command = [sys.executable, "-m", "fastnn.cli", "train", "digits", "-o", "out"]
+    settings = ["--set", "train.epochs=100000", "--set", "model.hidden=[8]"]
+    process = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.strip().startswith("3/100000"):
+            break
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 130
+    assert errors.splitlines()[-2:] == [
+        "saved; go on with: fastnn train --resume out", "interrupted",
+    ]  # fmt: skip
+    assert {"best.safetensors", "last.safetensors"} <= set(os.listdir("out"))
+    with open("out/metrics.jsonl") as file:
+        epochs = sum(json.loads(line)["split"] == "train" for line in file)
+    result = json.loads(
+        run(
+            "train", "-q", "--json", "--resume", "out", "--set", f"train.epochs={epochs + 2}"
+        ).stdout
+    )
+    assert result["epochs"] == epochs + 2
+
+
+# ---- bad input: one line, exit code 2, nothing written --------------------
+
+
+BAD = {
+    "no data": ([], "train: expected DATA: digits, a .csv or a .npz; see fastnn train --help"),
+    "unknown data": (["digts"], "data: expected 'digits', a .csv or a .npz, got 'digts'"),
+    "missing file": (["none.csv"], "none.csv: expected a file, found nothing there"),
+    "missing config": (
+        ["digits", "-c", "none.toml"],
+        "none.toml: expected a configuration, found no such file",
+    ),
+    "unknown key": (
+        ["digits", "--set", "optim.lrr=1"],
+        "config: unknown key 'optim.lrr'; did you mean 'optim.lr'?",
+    ),
+    "bad value": (
+        ["digits", "--set", "optim.lr=fast"],
+        "config: optim.lr: input should be a valid number, got 'fast'",
+    ),
+    "seed": (
+        ["digits", "--seed", "-1"],
+        "command line: train.seed: input should be greater than or equal to 0, got -1",
+    ),
+    "no label": (
+        ["ok.csv"],
+        "ok.csv: expected a label column 'label', got the columns ['a', 'y']",
+    ),
+    "one class": (["one.csv", "--label", "y"], "one: expected at least 2 classes, got 1"),
+    "too few": (
+        ["ok.csv", "--label", "y", "--set", "data.test_fraction=0.1"],
+        "stratified_split: expected samples in both parts, got 2 and 0 of 2 samples with fraction "
+        "0.1",
+    ),
+    "bad cell": (
+        ["bad.csv", "--label", "y"],
+        "bad.csv: expected a number, got 'x' in line 3, column 'a'",
+    ),
+    "NaN": (
+        ["nan.csv", "--label", "y"],
+        "nan.csv: expected finite numbers, got nan in line 2, column 'a'",
+    ),
+    "resume of nothing": (
+        ["--resume", "none"],
+        "none/config.toml: expected a configuration, found no such file",
+    ),
+    "resume with output": (
+        ["--resume", "none", "-o", "x"],
+        "train: expected --resume without -c and -o: the run has its own",
+    ),
+    "output in use": (
+        ["digits", "-o", "full"],
+        "full: expected a new or empty folder for the run, found something there",
+    ),
+    "device": (
+        ["digits", "--device", "tpu"],
+        "command line: train.device: input should be 'cpu' or 'cuda', got 'tpu'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_told_in_one_line_and_writes_nothing(case):
+    args, message = BAD[case]
+    for name, text in {
+        "ok.csv": "a,y\n1,p\n2,q\n",
+        "one.csv": "a,y\n1,p\n2,p\n",
+        "bad.csv": "a,y\n1,p\nx,q\n",
+        "nan.csv": "a,y\nnan,p\n2,q\n",
+    }.items():
+        with open(name, "w") as file:
+            file.write(text)
+    os.mkdir("full")
+    open("full/file", "w").close()
+    before = sorted(os.walk("."))
+    fails(2, message, "train", *args)
+    assert sorted(os.walk(".")) == before
+
+
+def test_predict_refuses_what_does_not_fit(table):
+    run("train", table, "--label", "kind", "-q", "-o", "out", *SMALL)
+    with open("other.csv", "w") as file:
+        file.write("a,b,d\n1,2,3\n")
+    np.savez("other.npz", x=np.ones((2, 5)))
+    fails(
+        2, "other.csv: expected the 3 columns of the training data, got missing ['c'] and unknown "
+        "['d']",
+        "predict", "out", "other.csv", "-o", "p.csv",
+    )  # fmt: skip
+    fails(
+        2, "other.npz: expected 3 features as in training, got 5",
+        "predict", "out", "other.npz", "-o", "p.csv",
+    )  # fmt: skip
+    fails(
+        2, "none/best.safetensors: expected a checkpoint, found no such file",
+        "predict", "none", table, "-o", "p.csv",
+    )  # fmt: skip
+    fails(
+        2,
+        "predict: expected -o FILE with --json: both would go to stdout",
+        "predict",
+        "out",
+        table,
+        "--json",
+    )
+    with open("out/best.safetensors", "rb") as file:
+        data = file.read()
+    with open("out/best.safetensors", "wb") as file:
+        file.write(data[:-1])
+    result = run("predict", "out", table, "-o", "p.csv", code=2)
+    assert result.stderr.startswith(
+        "error: out/best.safetensors: expected a fastnn checkpoint, got a truncated"
+    )
+    assert not os.path.exists("p.csv")
+
+
+def test_a_run_that_diverges_fails_with_1_and_keeps_the_state():
+    result = run(
+        "train",
+        "digits",
+        "-q",
+        "-o",
+        "out",
+        *SMALL,
+        "--set",
+        "optim.name=sgd",
+        "--set",
+        "optim.lr=1e30",
+        code=1,
+    )
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: fit: epoch 1, step ")
+    assert result.stderr.endswith("; the state before that is in out\n")
+    assert "last.safetensors" in os.listdir("out")
+
+
+def test_cuda_without_a_device_says_what_is_missing():
+    if fn.cuda.is_available():
+        run("train", "digits", "-q", "--device", "cuda", *SMALL)
+    else:
+        result = run("train", "digits", "--device", "cuda", code=1)
+        assert fn.cuda.why_unavailable() in result.stderr
+        assert os.listdir() == []
+
+
+# ---- info, and the entry point --------------------
+
+
+def test_info():
+    facts = json.loads(run("info", "--json").stdout)
+    assert facts["fastnn"] == fn.__version__
+    text = run("info").stdout
+    assert [line.split()[0] for line in text.splitlines()] == [
+        "fastnn", "platform", "instructions", "threads", "CUDA",
+    ]  # fmt: skip
+    assert facts["cpu_reason"] in text
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "fastnn.cli"]
+    output = subprocess.run(
+        [*command, "train", "digits", "--set", "x"], capture_output=True, text=True
+    )
+    assert output.returncode == 2
+    assert output.stderr == "error: --set: expected section.key=value, got 'x'\n"
+    assert subprocess.run([*command, "trian"], capture_output=True).returncode == 2
+    assert "train" in subprocess.run([*command, "--help"], capture_output=True, text=True).stdout
+
+
+def test_without_typer_the_command_names_the_extra():
+    code = "import sys; sys.modules['typer'] = None; from fastnn.cli import main; main()"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (output.returncode, output.stderr) == (
+        1, "error: the fastnn command needs typer; install it with: pip install 'fastnn[train]'\n",
+    )  # fmt: skip
+
+
+def test_training_imports_no_more_than_it_needs():
+    code = (
+        "import sys; sys.argv = ['fastnn', 'train', 'digits', '-q', '-o', 'out', '--set', "
+        "'train.epochs=1']\n"
+        "from fastnn.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = 'sklearn', 'scipy', 'pyarrow', 'pandas', 'matplotlib.pyplot'\n"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert output.stdout.splitlines()[-1] == "[]"
