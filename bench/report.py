@@ -17,6 +17,22 @@ _GROUPS = (
 )
 
 
+def latest(lines: Iterable[Record]) -> list[Record]:
+    """The last record of each case and number of threads, and the first line on the machine."""
+    kept: dict[Any, Record] = {}
+    for line in lines:
+        if "machine" in line:
+            kept.setdefault("machine", line)
+        elif "limits" in line:
+            key = ("limits", line["threads"])
+            best = kept.get(key, line)["limits"]
+            rates = {k: max(v, best.get(k, 0.0)) for k, v in line["limits"].items()}
+            kept[key] = {**line, "limits": {**best, **rates}}
+        else:
+            kept[line["title"], line["kind"], line["threads"]] = line
+    return list(kept.values())
+
+
 def best_peer(record: Record) -> tuple[str, Record] | None:
     """The fastest library, the hand-written step and compilation aside."""
     peers = [

@@ -57,7 +57,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     if options.from_json:
-        lines = [json.loads(line) for line in options.from_json.read_text().splitlines()]
+        lines = report.latest(json.loads(t) for t in options.from_json.read_text().splitlines())
         if options.markdown:
             options.markdown.write_text(report.markdown(lines))
         report.table(lines, sys.stdout)

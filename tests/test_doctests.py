@@ -5,9 +5,8 @@ import importlib
 import inspect
 import pkgutil
 
-import pytest
-
 import fastnn
+import pytest
 
 MODULES = sorted(
     info.name

@@ -50,6 +50,26 @@ def test_hard_inputs_are_within_bounds(op, inputs, params, dtype):
     harness.check(op, op.sample_of(rounded, params, dtype, np.random.default_rng(1)))
 
 
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.short)
+def test_bounds_are_not_loose(op):
+    """The negative control: one element that is off by 1 in 10,000, or NaN, is caught."""
+    samples = [op.sample(shapes, params, "float32") for shapes, params in op.cases]
+    # Of a case where nothing is all zeros.
+    s = next(s for s in samples if all(v is None or v.any() for v in (s.y, *s.grads)))
+    y, grads = harness.run(op, s)
+    results = [y, *grads]
+    for i, result in enumerate(results):
+        if result is None:
+            continue
+        at = np.unravel_index(np.argmax(np.abs(result)), result.shape)
+        for wrong in (result[at] * np.float32(1.0001), np.float32(np.nan)):
+            changed = result.copy()
+            changed[at] = wrong
+            several = [changed if j == i else r for j, r in enumerate(results)]
+            with pytest.raises(AssertionError, match=" of "):
+                harness.check(op, s, (several[0], tuple(several[1:])))
+
+
 @pytest.mark.parametrize(("op", "dtype"), rows("tails"))
 def test_tails(op, dtype):
     for n in range(130) if op.tail else []:

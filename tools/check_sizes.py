@@ -17,7 +17,9 @@ def long_functions(path: Path) -> list[str]:
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
             lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
             if lines > MAX_FUNCTION:
-                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} has {lines} lines")
+                found.append(
+                    f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} has {lines} lines"
+                )
     return found
 
 
@@ -33,7 +35,10 @@ def main() -> int:
             problems.append(f"{path.relative_to(ROOT)}: {lines} lines")
         if path.suffix == ".py":
             problems.extend(long_functions(path))
-    print("\n".join(problems) or f"{len(paths)} files: none over {MAX_FILE} lines, no function over {MAX_FUNCTION}")
+    print(
+        "\n".join(problems)
+        or f"{len(paths)} files: none over {MAX_FILE} lines, no function over {MAX_FUNCTION}"
+    )
     return 1 if problems else 0
 
 

@@ -34,7 +34,15 @@ class TensorBase:
 def generate() -> str:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
-            [sys.executable, "-m", "pybind11_stubgen", "fastnn._core", "-o", folder, "--ignore-all-errors"],
+            [
+                sys.executable,
+                "-m",
+                "pybind11_stubgen",
+                "fastnn._core",
+                "-o",
+                folder,
+                "--ignore-all-errors",
+            ],
             check=True,
             stderr=subprocess.DEVNULL,
         )
@@ -61,7 +69,10 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         if TARGET.exists() and TARGET.read_text() == text:
             return 0
-        print(f"{TARGET.name} is not what the module gives; run python tools/stubs.py", file=sys.stderr)
+        print(
+            f"{TARGET.name} is not what the module gives; run python tools/stubs.py",
+            file=sys.stderr,
+        )
         return 1
     TARGET.write_text(text)
     return 0

@@ -23,6 +23,15 @@ void set_generator(const Array& state, uint64_t seed, int stream, uint64_t offse
   copy_bytes(make_generator(seed, stream, offset), state);
 }
 
+// A draw where the kernel that reads it runs. The generator itself stays on the host.
+Array draw_on(const Array& draw, Device device) {
+  if (draw.device() == device) return draw;
+  refuse_while_recording("a random draw on another device");
+  Array moved = empty(draw.shape, draw.dtype, device);
+  copy_bytes(draw, moved);
+  return moved;
+}
+
 // Returns the draw: what the kernels read, and what backward reads again.
 Array rng_draw(const Array& generator) {
   Array draw = empty({2}, DType::kInt64, generator.device());
@@ -34,17 +43,19 @@ Array rng_draw(const Array& generator) {
 Array dropout(const Array& x, const Array& draw, double p) {
   check(p >= 0 && p <= 1, "dropout: expected 0 <= p <= 1, got ", p);
   Array y = empty_like(x);
+  const Array local = draw_on(draw, x.device());
   const auto threshold = static_cast<uint32_t>(p * 65536 + 0.5);
   const float scale =
       threshold == 65536 ? 0.f : static_cast<float>(65536.0 / (65536.0 - threshold));
-  const DropoutArgs args{read(x), write(y), x.numel(), read_as<RngDraw>(draw), threshold, scale};
+  const DropoutArgs args{read(x), write(y), x.numel(), read_as<RngDraw>(local), threshold, scale};
   launch(elementwise("dropout", x, kCostPerExp), &Kernels::dropout, args);
   return y;
 }
 
 void uniform_(const Array& y, const Array& draw, float lo, float hi) {
   check_writable("uniform_", "tensor", y);
-  const UniformArgs args{write(y), y.numel(), read_as<RngDraw>(draw), lo, hi};
+  const Array local = draw_on(draw, y.device());
+  const UniformArgs args{write(y), y.numel(), read_as<RngDraw>(local), lo, hi};
   launch(elementwise("uniform_", y, kCostPerExp), &Kernels::uniform, args);
 }
 

@@ -3,8 +3,8 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core, functional, nn, optim, random
-from fastnn import functional as F  # noqa: N812
+from fastnn import cuda, functional, nn, optim, random
+from fastnn import functional as F
 from fastnn._core import CaptureError, CudaError
 from fastnn._version import __version__
 from fastnn.capture import capture
@@ -13,7 +13,7 @@ from fastnn.system import get_num_threads, set_num_threads
 from fastnn.tensor import Tensor, from_numpy, is_grad_enabled, no_grad, ones, tensor, zeros
 
 if TYPE_CHECKING:
-    from fastnn import cuda, data, inspect, testing, train
+    from fastnn import data, testing, train
     from fastnn.testing.gradcheck import gradcheck
     from fastnn.train.trainer import History, Trainer
 
@@ -32,7 +32,6 @@ __all__ = [
     "functional",
     "get_num_threads",
     "gradcheck",
-    "inspect",
     "is_grad_enabled",
     "manual_seed",
     "nn",
@@ -53,7 +52,7 @@ _LAZY = {
     "History": "fastnn.train.trainer",
     "gradcheck": "fastnn.testing.gradcheck",
 }
-_LAZY_MODULES = ("cuda", "data", "inspect", "testing", "train")
+_LAZY_MODULES = ("data", "testing", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -28,12 +28,14 @@ def to_array(data: Any) -> Any:
     if kind in "iub":
         return _to_int64(array)
     if kind == "c":
-        raise TypeError("tensor: expected real numbers, got complex data (Complex data not supported)")
+        raise TypeError(
+            "tensor: expected real numbers, got complex data (Complex data not supported)"
+        )
     raise TypeError(f"tensor: expected numbers, got an array of dtype {array.dtype}")
 
 
 def from_dlpack(data: Any) -> Any:
-    """Share the memory of a DLPack producer (torch, JAX, CuPy); copy it where it is not contiguous."""
+    """Share the memory of a DLPack producer (torch, JAX, CuPy); copy what is not contiguous."""
     try:
         capsule = data.__dlpack__(max_version=(1, 1))
     except TypeError:  # a producer older than DLPack 1.0

@@ -105,8 +105,8 @@ def capture(function: Callable[P, R]) -> CapturedFunction[P, R]:
 
     The first call for a set of argument shapes, dtypes and train/eval modes runs as usual and
     records. Later calls copy their arguments into the recording's buffers and run the launches
-    again: no Python, no checks, no allocation. Random numbers, learning rates and step counts go on,
-    since they live in memory. The results are the recording's own buffers: valid until the next
+    again: no Python, no checks, no allocation. Random numbers, learning rates and step counts go
+    on, since they live in memory. The results are the recording's own buffers: valid until the next
     call. Parameters that are replaced (not written in place) are recorded anew.
 
     Args:

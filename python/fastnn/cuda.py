@@ -41,11 +41,14 @@ def device_description() -> str:
     return str(_core.cuda_description())
 
 
-def find_library() -> str:
-    """Where the wheel fastnn-cuda13 put libfastnn_cuda.so, or ''."""
+def _find_library() -> str:
+    """Where the wheel fastnn-cuda13 put libfastnn_cuda.so, or ''; looks, and imports nothing."""
     spec = importlib.util.find_spec("fastnn_cuda13")
     for folder in spec.submodule_search_locations or [] if spec else []:
         path = os.path.join(folder, "libfastnn_cuda.so")
         if os.path.exists(path):
             return path
     return ""
+
+
+_core.set_cuda_library_path(_find_library())

@@ -1,8 +1,8 @@
 """The tape: what ops record, and how gradients flow back.
 
 A differentiable op is a rule: a function of arrays that returns ``(outputs, vjp)``. :func:`apply`
-calls it and, when an input requires a gradient, leaves a node behind; :func:`run_backward` walks the
-nodes in reverse with an explicit stack, so depth is not limited. C++ knows nothing of this.
+calls it and, when an input requires a gradient, leaves a node behind; :func:`run_backward` walks
+the nodes in reverse with an explicit stack, so depth is not limited. C++ knows nothing of this.
 """
 
 from __future__ import annotations

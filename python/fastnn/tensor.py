@@ -51,8 +51,8 @@ class Tensor(_core.TensorBase):
         """Accumulate d(self)/d(leaf) into ``.grad`` of every leaf that requires it.
 
         Args:
-            gradient: The gradient of some scalar with respect to this Tensor, of the same shape. May
-                be left out for a scalar, where it is 1.
+            gradient: The gradient of some scalar with respect to this Tensor, of the same shape.
+                May be left out for a scalar, where it is 1.
 
         Raises:
             RuntimeError: If nothing requires a gradient, or the graph was used before.
@@ -110,7 +110,8 @@ class Tensor(_core.TensorBase):
         """
         if self.requires_grad:
             raise RuntimeError(
-                "numpy: expected a Tensor without gradient, got one that requires it; call detach() first"
+                "numpy: expected a Tensor without gradient, got one that requires it; "
+                "call detach() first"
             )
         return np.asarray(self)
 

@@ -11,13 +11,14 @@ import importlib.metadata
 import json
 import os
 import time
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
 from fastnn.system import info
 from fastnn.train.callbacks import Best, JSONLogger, Logs
-from fastnn.train.files import write_atomically, write_tensors
+from fastnn.train.files import CheckpointError, write_atomically, write_tensors
 from fastnn.train.spec import describe
 from fastnn.train.trainer import Trainer
 
@@ -64,7 +65,9 @@ def environment() -> dict[str, Any]:
 
 def read_metrics(path: str) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl; a last line that a crash cut off is left out."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if not os.path.exists(path):
+        return rows
     with open(path, encoding="utf-8") as file:
         for line in file:
             try:
@@ -102,8 +105,12 @@ class RunFolder(JSONLogger):
 
     def resume(self, trainer: Trainer) -> None:
         """Continue with the last checkpoint; metrics of later epochs are forgotten."""
-        kept = trainer.load(self.file("last.safetensors"))
-        self.best.value, self.best_epoch = kept.get("best"), int(kept.get("best_epoch", -1))
+        path = self.file("last.safetensors")
+        kept = trainer.load(path)
+        best, best_epoch = kept.get("best"), kept.get("best_epoch")
+        if not isinstance(best, (float, NoneType)) or not isinstance(best_epoch, int):
+            raise CheckpointError(f"{path}: expected the best value and its epoch")
+        self.best.value, self.best_epoch = best, best_epoch
         rows = [
             r
             for r in read_metrics(self.path)

@@ -78,6 +78,13 @@ def linear(
     """
     kind, saves_output, a = resolve_activation("linear", activation)
     result: Tensor = apply(
-        _linear, input, weight, bias, kind=kind, saves_output=saves_output, a=a, recording=is_grad_enabled()
+        _linear,
+        input,
+        weight,
+        bias,
+        kind=kind,
+        saves_output=saves_output,
+        a=a,
+        recording=is_grad_enabled(),
     )
     return result

@@ -25,7 +25,8 @@ def _last_axis(op: str, input: Any, dim: int) -> Any:
     x = input if isinstance(input, Tensor) else _core.share(input)
     if dim not in (-1, x.ndim - 1):
         raise ValueError(
-            f"{op}: expected dim to be the last axis, -1 or {x.ndim - 1}, got {dim} for input {x.shape}"
+            f"{op}: expected dim to be the last axis, -1 or {x.ndim - 1}, "
+            f"got {dim} for input {x.shape}"
         )
     return x
 

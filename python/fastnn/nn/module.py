@@ -28,7 +28,9 @@ def parameter(data: Any) -> Tensor:
 
 
 class Module:
-    """Base of all layers. Subclasses set parameters and submodules as attributes and define forward.
+    """Base of all layers.
+
+    Subclasses set parameters and submodules as attributes and define forward.
 
     Attributes:
         training: True in training mode; see :meth:`train` and :meth:`eval`.
@@ -63,11 +65,12 @@ class Module:
             self._parameters[name] = None
         object.__setattr__(self, name, value)
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the outputs; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__}: expected a forward method")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run forward and the hooks; name this layer in what goes wrong."""
         if _core.is_recording():
             capture.note_module(self)
         try:
@@ -264,17 +267,31 @@ class Module:
             total                                                     9  (36 bytes)
         """
         rows = [
-            (path, repr(m), sum(math.prod(getattr(m, n).shape) for n in m._parameters if getattr(m, n) is not None))
+            (
+                path,
+                repr(m),
+                sum(
+                    math.prod(getattr(m, n).shape)
+                    for n in m._parameters
+                    if getattr(m, n) is not None
+                ),
+            )
             for path, m in self.named_modules()
             if not m._modules
         ]
         width = max([5, *(len(path) for path, _, _ in rows)])
         kind = max([40, *(len(text) for _, text, _ in rows)])
-        size = sum(p.numpy().nbytes if p.device == "cpu" and p.dtype == "float32" else 4 * math.prod(p.shape)
-                   for p in (q.detach() for q in self.parameters()))
+        size = sum(
+            p.numpy().nbytes
+            if p.device == "cpu" and p.dtype == "float32"
+            else 4 * math.prod(p.shape)
+            for p in (q.detach() for q in self.parameters())
+        )
         lines = [f"{'layer':{width}}  {'type':{kind}}  parameters"]
         lines += [f"{path:{width}}  {text:{kind}}  {n:10,}" for path, text, n in rows]
-        lines.append(f"{'total':{width}}  {'':{kind}}  {self.num_parameters():10,}  ({size:,} bytes)")
+        lines.append(
+            f"{'total':{width}}  {'':{kind}}  {self.num_parameters():10,}  ({size:,} bytes)"
+        )
         return "\n".join(lines)
 
     # ---- inference -------------------------------------------------------------------------------

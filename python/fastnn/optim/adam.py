@@ -71,7 +71,9 @@ class Adam(Optimizer):
         _check_range(name, "betas[1]", group["betas"][1], 0.0, 1.0)
         _check_range(name, "eps", group["eps"], 0.0)
 
-    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Any], state: Any) -> None:
+    def _update(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Any], state: Any
+    ) -> None:
         _core.adam(
             type(self).__name__.lower(),
             params,

@@ -26,7 +26,9 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()  # names of the float32 state kept per parameter
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]) -> None:
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]
+    ) -> None:
         name = type(self).__name__
         items = list(params)
         if not items:
@@ -36,12 +38,20 @@ class Optimizer:
         seen: set[int] = set()
         for group in groups:
             members = group["params"]  # type: ignore[index]
-            full = {**defaults, **group, "params": [members] if isinstance(members, Tensor) else list(members)}  # type: ignore[dict-item]
+            full = {
+                **defaults,
+                **group,
+                "params": [members] if isinstance(members, Tensor) else list(members),
+            }  # type: ignore[dict-item]
             for p in full["params"]:
                 if not isinstance(p, Tensor) or not p.requires_grad:
-                    raise ValueError(f"{name}: expected Tensors that require a gradient, got {type(p).__name__}")
+                    raise ValueError(
+                        f"{name}: expected Tensors that require a gradient, got {type(p).__name__}"
+                    )
                 if id(p) in seen:
-                    raise ValueError(f"{name}: expected each parameter once, got one of shape {p.shape} twice")
+                    raise ValueError(
+                        f"{name}: expected each parameter once, got one of shape {p.shape} twice"
+                    )
                 seen.add(id(p))
             self._check(full)
             self.param_groups.append(full)
@@ -78,7 +88,9 @@ class Optimizer:
         self._states[i] = _core.to_device(self._states[i], device)
         return self._states[i]
 
-    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Any], state: Any) -> None:
+    def _update(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Any], state: Any
+    ) -> None:
         raise NotImplementedError
 
     def _slot(self, name: str, params: list[Tensor]) -> list[Any]:
@@ -124,12 +136,15 @@ class Optimizer:
         return int(_core.optim_step(self._states[0]))
 
     def state_dict(self) -> dict[str, Any]:
-        """Options, step counts and state arrays: ``{"param_groups": [...], "steps": [...], "state": {index: {name: array}}}``."""
+        """Options and step counts by group, state arrays by parameter index and name."""
         order = [p for g in self.param_groups for p in g["params"]]
         index = {id(p): i for i, p in enumerate(order)}
         return {
             "param_groups": [
-                {**{k: v for k, v in g.items() if k != "params"}, "params": [index[id(p)] for p in g["params"]]}
+                {
+                    **{k: v for k, v in g.items() if k != "params"},
+                    "params": [index[id(p)] for p in g["params"]],
+                }
                 for g in self.param_groups
             ],
             "steps": [int(_core.optim_step(s)) for s in self._states],
@@ -169,7 +184,11 @@ class Optimizer:
                 self._slot(key, [order[int(i)]])[0].copy_(value)
 
 
-def _check_range(name: str, option: str, value: float, low: float, high: float = float("inf")) -> None:
+def _check_range(
+    name: str, option: str, value: float, low: float, high: float = float("inf")
+) -> None:
     if not low <= value < high:
-        bound = f"{low} <= {option} < {high}" if high != float("inf") else f"a finite {option} >= {low}"
+        bound = (
+            f"{low} <= {option} < {high}" if high != float("inf") else f"a finite {option} >= {low}"
+        )
         raise ValueError(f"{name}: expected {bound}, got {value}")

@@ -75,7 +75,9 @@ class SGD(Optimizer):
                 f"momentum={group['momentum']}, dampening={group['dampening']}"
             )
 
-    def _update(self, group: dict[str, Any], params: list[Tensor], grads: list[Any], state: Any) -> None:
+    def _update(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Any], state: Any
+    ) -> None:
         buffers = self._slot("momentum_buffer", params) if group["momentum"] else []
         _core.sgd(
             params,

@@ -392,7 +392,7 @@ INTERNALS: Mapping[str, str] = {
     "accumulate": "test_counters.py",
     "gather": "test_counters.py",
     "advance": "test_counters.py",
-    "grad_norm_chunks": "test_optim.py",
-    "grad_norm_combine": "test_optim.py",
-    "grad_scale": "test_optim.py",
+    "grad_norm_chunks": "test_clip.py",
+    "grad_norm_combine": "test_clip.py",
+    "grad_scale": "test_clip.py",
 }

@@ -109,7 +109,7 @@ def read_model(path: str) -> tuple[nn.Module, dict[str, Any]]:
         model.load_state_dict(state)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return model, _parse(path, texts, "extra")
+    return model, _extra(path, texts)
 
 
 def save_training(
@@ -152,7 +152,7 @@ def load_training(
             f"{path}: expected a checkpoint of a training, got one of a model alone"
         )
     training = _parse(path, texts, "training")
-    extra = _parse(path, texts, "extra")
+    extra = _extra(path, texts)
     state = {k: v for k, v in tensors.items() if not k.startswith(_PREFIX)}
     slots = {k: v for k, v in tensors.items() if k.startswith(_PREFIX)}
     try:
@@ -181,6 +181,13 @@ def _parse(path: str, texts: Mapping[str, str], name: str) -> Any:
         return json.loads(texts[name])
     except (KeyError, ValueError, RecursionError):
         raise CheckpointError(f"{path}: expected JSON in the metadata {name!r}") from None
+
+
+def _extra(path: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    extra = _parse(path, texts, "extra")
+    if not isinstance(extra, dict):
+        raise CheckpointError(f"{path}: expected names and values in the metadata 'extra'")
+    return extra
 
 
 def _check_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:

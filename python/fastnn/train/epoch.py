@@ -8,6 +8,7 @@ run eagerly it would cost 8 % of a fit on digits.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,9 +19,16 @@ import numpy as np
 from fastnn import CaptureError, _core, random
 from fastnn.tensor import Tensor
 
-__all__ = ["Batches", "Body", "Loop"]
+__all__ = ["Batches", "Body", "Loop", "Switch"]
 
 CHUNK_SECONDS = 0.05  # how long a native call may last: progress and Ctrl-C wait for it
+
+
+@dataclasses.dataclass
+class Switch:
+    """Whether steps are recorded; the loops of a Trainer share one, so it warns once."""
+
+    on: bool = True
 
 
 Body = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -98,7 +106,7 @@ class Loop:
         prepare: Called before each native call; writes what recorded steps read, and returns what a
             recording depends on besides memory: another value means to record anew.
         sums_loss: Whether the loss is a sum over the batch, not a mean.
-        capture: Whether to record at all.
+        switch: Whether to record at all; turned off when a step cannot be recorded.
     """
 
     def __init__(
@@ -109,12 +117,12 @@ class Loop:
         prepare: Callable[[], object],
         *,
         sums_loss: bool = False,
-        capture: bool = True,
+        switch: Switch | None = None,
     ) -> None:
         self.batches, self.batch_size = batches, batch_size
         self._body, self._prepare = body, prepare
         self._sums_loss = sums_loss
-        self.captures = capture
+        self._switch = switch or Switch()
         self._plans: dict[int, tuple[Any, object]] = {}  # by rows: the plan, and what it depends on
         self._seconds_per_step = CHUNK_SECONDS
 
@@ -133,7 +141,7 @@ class Loop:
             if plan is not None:
                 fitting = max(1, int(CHUNK_SECONDS / self._seconds_per_step))
                 self._replay(plan, rows, min(left // rows, fitting, max_steps or fitting))
-            elif not self.captures or not self._record(rows, signature):
+            elif not self._switch.on or not self._record(rows, signature):
                 self._step(rows)
                 batches.done += rows
             yield batches.done
@@ -172,9 +180,9 @@ class Loop:
             warnings.warn(
                 f"fit: the step is not captured and runs slower: {error}",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=7,
             )
-            self.captures = False
+            self._switch.on = False
             return False
         finally:
             plan.end()

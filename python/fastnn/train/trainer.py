@@ -14,7 +14,7 @@ from fastnn.train import checkpoint
 from fastnn.train.callbacks import Callback, wants_batches
 from fastnn.train.checkpoint import Position
 from fastnn.train.checks import Data, check_arguments, check_data, evaluation_mode, split
-from fastnn.train.epoch import Batches, Body, Loop
+from fastnn.train.epoch import Batches, Body, Loop, Switch
 from fastnn.train.history import History
 from fastnn.train.interrupt import between_steps
 from fastnn.train.progress import Progress, make_progress
@@ -81,7 +81,7 @@ class Trainer:
             raise ValueError(f"Trainer: expected max_grad_norm > 0, got {max_grad_norm}")
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.metrics = None if metrics is None else tuple(metrics)
-        self.max_grad_norm, self.capture = max_grad_norm, capture
+        self.max_grad_norm, self._switch = max_grad_norm, Switch(capture)
         self.stop_training = False
         self._position = Position()
         self._checks_itself = isinstance(loss, nn.CrossEntropyLoss) or loss is F.cross_entropy
@@ -137,18 +137,11 @@ class Trainer:
         check_arguments(
             batch_size, epochs, validation_data, validation_split, verbose, initial_epoch
         )
-        data = self._check("fit", (x, y))
-        validation = None
-        if validation_data is not None:
-            validation = self._check("fit: validation_data", validation_data)
-        elif validation_split:
-            data, validation = split(data, validation_split)
+        data, validation = self._check_all((x, y), validation_data, validation_split)
         position = self._start(len(data.x), batch_size, seed, initial_epoch)
         self.optimizer.prepare()
         train = self._train_loop(data, batch_size)
         evaluation = None if validation is None else self._evaluation_loop(validation)
-        for callback in callbacks:
-            callback.set_trainer(self)
         self._position, self.stop_training = position, False
         progress = make_progress(verbose)
         with evaluation_mode(self.model, training=True), between_steps() as check_interrupt:
@@ -173,6 +166,8 @@ class Trainer:
     ) -> History:
         history = History()
         position = self._position
+        for callback in callbacks:
+            callback.set_trainer(self)
         for callback in callbacks:
             callback.on_train_begin()
         while position.epoch < epochs and not self.stop_training:
@@ -263,6 +258,15 @@ class Trainer:
     def _check(self, op: str, pair: Pair) -> Data:
         return check_data(op, self.model, self.loss, pair, self._trained[0].device, self.metrics)
 
+    def _check_all(
+        self, pair: Pair, validation_data: Pair | None, validation_split: float
+    ) -> tuple[Data, Data | None]:
+        """The data to train on, and those for validation."""
+        data = self._check("fit", pair)
+        if validation_data is not None:
+            return data, self._check("fit: validation_data", validation_data)
+        return split(data, validation_split) if validation_split else (data, None)
+
     def _loss(self, outputs: Any, y: Any) -> Any:
         """The loss, which has to be finite: while recording, the kernels see to that."""
         if self._checks_itself:
@@ -301,16 +305,20 @@ class Trainer:
     def _loop(self, data: Data, rows: int, body: Body, prepare: Callable[[], object]) -> Loop:
         batches = Batches(data.x, data.y, self._trained[0].device, data.has_classes)
         sums = getattr(self.loss, "reduction", "mean") == "sum"
-        return Loop(batches, rows, body, prepare, sums_loss=sums, capture=self.capture)
+        return Loop(batches, rows, body, prepare, sums_loss=sums, switch=self._switch)
 
     def _structure(self) -> object:
         """What a recording depends on besides memory: modes, hooks, and which parameters there are.
 
         The optimizer keeps a parameter alive that the model has replaced, so the plan cannot tell.
         """
-        modes = [(m.training, len(m._forward_hooks)) for _, m in self.model.named_modules()]
-        own = (*self.model.named_parameters(), *self.model.named_buffers())
-        return modes, [(id(p), p.requires_grad) for _, p in own]
+        structure: list[object] = []
+        for _, module in self.model.named_modules():
+            structure += (module.training, len(module._forward_hooks))
+            for name in (*module._parameters, *module._buffers):
+                value = getattr(module, name)
+                structure += (id(value), value is not None and value.requires_grad)
+        return structure
 
     # ---- evaluation ------------------------------------------------------------------------------
 

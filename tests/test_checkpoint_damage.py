@@ -1,0 +1,265 @@
+"""Damaged, hostile and foreign checkpoints are refused, and nothing is changed."""
+
+import json
+import os
+import zlib
+
+import fastnn as fn
+import numpy as np
+import pytest
+from fastnn import nn, optim
+from fastnn.train import CheckpointError
+from fastnn.train.files import write_tensors
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(70, 4)).astype(np.float32), RNG.integers(0, 3, 70)
+
+
+def make(optimizer=optim.Adam, hidden=8, **options):
+    fn.manual_seed(1)
+    model = nn.Sequential(
+        nn.Linear(4, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(0.3), nn.Linear(hidden, 3)
+    )
+    return fn.Trainer(
+        model, nn.CrossEntropyLoss(), optimizer(model.parameters(), lr=0.01, **options)
+    )
+
+
+def bits(trainer):
+    state = trainer.optimizer.state_dict()
+    slots = {(i, k): v.tobytes() for i, slot in state["state"].items() for k, v in slot.items()}
+    values = [v.numpy().tobytes() for v in trainer.model.state_dict().values()]
+    return values, slots, state["steps"], state["param_groups"], fn.random.get_state()["dropout"]
+
+
+# ---- damage --------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A small checkpoint of a training, its bytes, and a trainer to load it into."""
+    path = tmp_path / "last.safetensors"
+    trainer = make(optim.SGD, hidden=2, momentum=0.9)
+    trainer.fit(X, Y, verbose=0)
+    trainer.save(str(path))
+    return path, path.read_bytes(), make(optim.SGD, hidden=2, momentum=0.9)
+
+
+def loads(path, trainer):
+    message = ""
+    try:
+        trainer.load(str(path))
+    except CheckpointError as error:
+        message = str(error)
+    if not message:
+        return True
+    assert message.startswith(f"{path}: ")
+    assert "expected" in message
+    assert len(message) < 500
+    return False
+
+
+def test_truncated_anywhere(saved):
+    path, data, trainer = saved
+    before, generators = bits(trainer), fn.random.get_state()
+    for size in reversed(range(len(data))):
+        os.truncate(path, size)
+        assert not loads(path, trainer), size
+    assert (bits(trainer), fn.random.get_state()) == (before, generators)
+
+
+@pytest.mark.parametrize(("size", "message"), [
+    (0, "expected a whole checkpoint, got a truncated file of 0 bytes"),
+    (7, "expected a whole checkpoint, got a truncated file of 7 bytes"),
+    (100, "expected a whole checkpoint, got a truncated file of 100 bytes"),
+])  # fmt: skip
+def test_truncated_says_so(saved, size, message):
+    path, data, trainer = saved
+    path.write_bytes(data[:size])
+    with pytest.raises(CheckpointError) as error:
+        trainer.load(str(path))
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_every_byte_flipped(saved):
+    """One bit of each byte: only white space in the header may pass."""
+    path, data, trainer = saved
+    passed = []
+    with open(path, "r+b", buffering=0) as file:
+        for i, byte in enumerate(data):
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << i % 8]), i)
+            if loads(path, trainer):
+                passed.append(byte)
+            os.pwrite(file.fileno(), bytes([byte]), i)
+    assert set(passed) <= {ord(" ")}
+    assert loads(path, trainer)
+
+
+def test_bytes_behind_the_end(saved):
+    path, data, trainer = saved
+    path.write_bytes(data + b"\0")
+    assert not loads(path, trainer)
+
+
+def rewrite(data, change):
+    """The file with another header, its checksum made right again."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    change(header)
+    texts = header.pop("__metadata__")
+    texts.pop("header_crc32", None)
+    texts["header_crc32"] = str(zlib.crc32(json.dumps([header, texts], sort_keys=True).encode()))
+    text = json.dumps({"__metadata__": texts, **header}).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def in_training(**changes):
+    def change(header):
+        training = json.loads(header["__metadata__"]["training"])
+        for path, value in changes.items():
+            *parents, last = path.split("__")
+            target = training
+            for key in parents:
+                target = target[int(key)] if isinstance(target, list) else target[key]
+            target[last] = value
+        header["__metadata__"]["training"] = json.dumps(training)
+
+    return change
+
+
+def renamed(old, new):
+    def change(header):
+        header[new] = header.pop(old)
+        checksums = json.loads(header["__metadata__"]["checksums"])
+        checksums[new] = checksums.pop(old)
+        header["__metadata__"]["checksums"] = json.dumps(checksums)
+
+    return change
+
+
+HOSTILE = {
+    "version": lambda h: h["__metadata__"].update(format_version="2"),
+    "foreign": lambda h: h["__metadata__"].update(format="pt"),
+    "no checksums": lambda h: h["__metadata__"].pop("checksums"),
+    "deep": lambda h: h["__metadata__"].update(training="[" * 100_000),
+    "extra a list": lambda h: h["__metadata__"].update(extra="[]"),
+    "a model alone": lambda h: h["__metadata__"].pop("training"),
+    "training of nothing": lambda h: h["__metadata__"].update(training="[]"),
+    "negative epoch": in_training(position__epoch=-1),
+    "epoch a float": in_training(position__epoch=1.5),
+    "huge seed": in_training(position__seed=1 << 64),
+    "loss a text": in_training(position__loss_sum="x"),
+    "other optimizer": in_training(optimizer="Adam"),
+    "negative lr": in_training(param_groups__0__lr=-1.0),
+    "lr a text": in_training(param_groups__0__lr="0.1"),
+    "new option": in_training(param_groups__0__evil="x"),
+    "other parameters": in_training(param_groups__0__params=[0]),
+    "negative step": in_training(steps=[-1]),
+    "too many steps": in_training(steps=[1, 1]),
+    "huge offset": in_training(generators__dropout=[0, 1 << 60]),
+    "no generators": in_training(generators={}),
+    "generator a text": in_training(generators="abcd"),
+    "groups a number": in_training(param_groups=3),
+    "unknown tensor": renamed("0.bias", "0.bia5"),
+    "slot of no parameter": renamed("optimizer:0:momentum_buffer", "optimizer:99:momentum_buffer"),
+    "slot without number": renamed("optimizer:0:momentum_buffer", "optimizer:x:momentum_buffer"),
+    "slot without name": renamed("optimizer:0:momentum_buffer", "optimizer:0"),
+    "slot of another shape": renamed("optimizer:0:momentum_buffer", "optimizer:1:momentum_buffer"),
+    "shape swapped": lambda h: h["0.weight"].update(shape=[4, 2]),
+    "dtype swapped": lambda h: h["0.weight"].update(dtype="I32"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_headers_are_refused(saved, case):
+    path, data, trainer = saved
+    before, generators = bits(trainer), fn.random.get_state()
+    path.write_bytes(rewrite(data, HOSTILE[case]))
+    assert not loads(path, trainer)
+    assert (bits(trainer), fn.random.get_state()) == (before, generators)
+
+
+def test_the_rewritten_header_alone_is_fine(saved):
+    path, data, trainer = saved
+    path.write_bytes(rewrite(data, lambda header: None))
+    assert loads(path, trainer)
+
+
+SPECS = {
+    "unknown layer": {"type": "os.system"},
+    "a list": [],
+    "unknown argument": {"type": "ReLU", "inplace": True},
+    "missing argument": {"type": "Linear", "in_features": 2},
+    "size a float": {"type": "Linear", "in_features": 2.0, "out_features": 1, "bias": True},
+    "huge": {"type": "Linear", "in_features": 1 << 39, "out_features": 1 << 39, "bias": True},
+    "negative": {"type": "Linear", "in_features": -2, "out_features": 1, "bias": True},
+    "dropout": {"type": "Dropout", "p": 7},
+    "not a number": {"type": "ELU", "alpha": float("nan")},
+    "no layers": {"type": "Sequential", "layers": 5},
+    "name a list": {"type": ["Linear"]},
+    "too large for its tensors": {
+        "type": "Linear",
+        "in_features": 3,
+        "out_features": 1,
+        "bias": True,
+    },
+}
+
+
+@pytest.mark.parametrize("case", SPECS)
+def test_hostile_models_are_refused(tmp_path, case):
+    path = str(tmp_path / "m.safetensors")
+    texts = {"model": json.dumps(SPECS[case]), "extra": "{}"}
+    write_tensors(path, {"weight": fn.zeros(1, 2), "bias": fn.zeros(1)}, texts)
+    with pytest.raises(CheckpointError, match="expected"):
+        fn.train.load_model(path)
+
+
+def test_deeply_nested_models_are_refused(tmp_path):
+    path = str(tmp_path / "m.safetensors")
+    spec = {"type": "ReLU"}
+    for _ in range(40):
+        spec = {"type": "Sequential", "layers": [spec]}
+    write_tensors(path, {}, {"model": json.dumps(spec), "extra": "{}"})
+    with pytest.raises(CheckpointError, match="expected nested layers, at most 16 deep"):
+        fn.train.load_model(path)
+
+
+def test_another_model_names_the_tensors(saved):
+    path, _, _ = saved
+    with pytest.raises(CheckpointError) as error:
+        make(optim.SGD, hidden=3, momentum=0.9).load(str(path))
+    assert str(error.value) == (
+        f"{path}: model: expected '0.weight' of shape (3, 4) and dtype float32, got (2, 4) and "
+        "float32"
+    )
+
+
+def test_missing_file_and_pipe(tmp_path):
+    path = str(tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError) as error:
+        make().load(path)
+    assert str(error.value) == f"{path}: expected a checkpoint, found no such file"
+    os.mkfifo(path)
+    with pytest.raises(
+        CheckpointError, match=r"expected a regular file, found another kind of entry$"
+    ):
+        make().load(path)
+
+
+def test_nothing_here_unpickles():
+    """No module of the package that reads files imports pickle, or evaluates text."""
+    import ast
+    import pathlib
+
+    root = pathlib.Path(fn.__file__).parent
+    for path in [*root.glob("train/*.py"), *root.glob("data/*.py"), *root.glob("cli/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, (ast.Import, ast.ImportFrom))
+                else []
+            )
+            assert not {"pickle", "marshal", "shelve", "yaml"} & set(names), path
+            called = node.func if isinstance(node, ast.Call) else None
+            assert not (isinstance(called, ast.Name) and called.id in ("eval", "exec")), path

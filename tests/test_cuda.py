@@ -1,0 +1,134 @@
+"""The CUDA library behind the same API: on a GPU, or under the emulator on any CPU.
+
+Run these with FASTNN_CUDA_LIBRARY naming libfastnn_cuda.so or libfastnn_cuda_emulated.so.
+"""
+
+import ctypes.util
+
+import fastnn as fn
+import numpy as np
+import pytest
+from fastnn import nn, optim, random
+from fastnn.testing.compare import assert_bitwise_equal
+from fastnn.testing.harness import SEED, check, to_tensors
+from fastnn.testing.op import Op
+from fastnn.testing.ops import OPS
+
+available = fn.cuda.is_available()
+needs_cuda = pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}")
+ON_CUDA = [op for op in OPS if op.cuda is None]
+
+
+def on_cuda(x):
+    if x is None:
+        return None
+    moved = x.detach().to("cuda")
+    moved.requires_grad = x.requires_grad
+    return moved
+
+
+def run_on_cuda(op: Op, sample):
+    random.manual_seed(SEED)
+    inputs = [on_cuda(x) for x in to_tensors(op, sample)]
+    y = op.call(*inputs, **sample.params)
+    dy = fn.tensor(sample.dy.astype(np.float32), y.dtype, device="cuda")
+    y.backward(dy)
+    grads = tuple(
+        None if x is None or x.grad is None else np.array(x.grad.to("cpu")) for x in inputs
+    )
+    return np.array(y.detach().to("cpu")), grads
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("op", ON_CUDA, ids=lambda op: op.short)
+def test_oracle(op, dtype):
+    for shapes, params in op.cases:
+        sample = op.sample(shapes, params, dtype)
+        check(op, sample, run_on_cuda(op, sample))
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("op", ON_CUDA, ids=lambda op: op.short)
+def test_tails_and_reruns(op):
+    if op.tail is None:
+        return
+    for n in (0, 1, 3, 4, 5, 31, 32, 33, 127, 128, 129):
+        sample = op.sample(*op.tail(n), "float32")
+        first, again = run_on_cuda(op, sample), run_on_cuda(op, sample)
+        check(op, sample, first)
+        assert_bitwise_equal(first[0], again[0], f"{op.short}, {n} elements")
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("make", [optim.Adam, optim.AdamW, optim.SGD], ids=lambda m: m.__name__)
+def test_optimizers_agree_with_the_cpu(make):
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=s).astype(np.float32) for s in ((3, 5), (20_000,), (1,))]
+    results = []
+    for device in ("cpu", "cuda"):
+        params = [fn.tensor(p, device=device, requires_grad=True) for p in start]
+        optimizer = make(params, lr=1e-2, weight_decay=0.1)
+        for step in range(5):
+            for p in params:
+                gradient = np.cos(np.arange(np.prod(p.shape)) + step).astype(np.float32)
+                p.grad = fn.tensor(gradient.reshape(p.shape), device=device)
+            optimizer.step()
+        results.append([np.array(p.detach().to("cpu")) for p in params])
+    for cpu, cuda in zip(*results, strict=True):
+        np.testing.assert_allclose(cuda, cpu, rtol=2e-6, atol=2e-7)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_bad_gradient_is_reported_and_changes_nothing():
+    p = fn.tensor(np.ones(4, np.float32), device="cuda", requires_grad=True)
+    p.grad = fn.tensor(np.array([0, 0, np.nan, 0], np.float32), device="cuda")
+    with pytest.raises(ValueError, match="in parameter 0 at flat index 2; nothing was updated"):
+        optim.Adam([p]).step()
+    np.testing.assert_array_equal(np.array(p.detach().to("cpu")), np.ones(4))
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_what_is_missing_is_named():
+    layer = nn.Linear(4, 2).to("cuda")
+    with pytest.raises(TypeError, match="linear: expected a dtype with a kernel on cuda, got float32"):
+        layer(fn.ones(1, 4).to("cuda"))
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_round_trip_and_description():
+    values = np.arange(10, dtype=np.float32)
+    np.testing.assert_array_equal(np.array(fn.tensor(values).to("cuda").to("cpu")), values)
+    assert fn.cuda.device_description()
+    with pytest.raises(RuntimeError, match=r"call \.to\('cpu'\) first"):
+        fn.tensor(values, device="cuda").numpy()
+
+
+@pytest.mark.skipif(available, reason="there is a CUDA library")
+def test_without_cuda_the_error_says_what_is_missing():
+    reason = fn.cuda.why_unavailable()
+    with pytest.raises(fn.CudaError) as error:
+        fn.ones(2).to("cuda")
+    assert str(error.value) == f"device 'cuda' is not available: {reason}"
+
+
+def test_a_library_that_is_not_ours_is_refused_by_name(tmp_path):
+    import subprocess
+    import sys
+
+    foreign = ctypes.util.find_library("c")
+    code = "import fastnn as fn; print(fn.cuda.why_unavailable())"
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"FASTNN_CUDA_LIBRARY": foreign},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert out.strip() == f"{foreign} is not a fastnn CUDA library"
