@@ -36,7 +36,7 @@ def check_guard(t, where):
 @pytest.mark.parametrize(("op", "dtype"), CASES)
 def test_nothing_is_written_behind_an_output(op, dtype):
     """Forward and backward on their own: within one, no block is used twice by different sizes."""
-    for n in range(1, 70) if op.tail else []:
+    for n in (*range(1, 34), 47, 63, 64, 65) if op.tail else []:
         shapes, params = op.tail(n)
         s = op.sample(shapes, {**op.params[0], **params}, dtype)
         inputs = harness.to_tensors(op, s)

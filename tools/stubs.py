@@ -1,5 +1,6 @@
 """Write python/fastnn/_core.pyi from the built module, or check that it is up to date (--check)."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,14 @@ class TensorBase:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 '''
+# fastnn.tensor is a function as well as a module, and bare generics say nothing.
+SPELLINGS = (
+    (r"import fastnn\.tensor\n", "from fastnn.tensor import Tensor\n"),
+    (r"fastnn\.tensor\.Tensor", "Tensor"),
+    (r"-> tuple:", "-> tuple[int, ...]:"),
+    (r"\bdict(?=[:\s]|$)", "dict[str, typing.Any]"),
+    (r"collections\.abc\.Callable\b(?!\[)", "collections.abc.Callable[..., typing.Any]"),
+)
 
 
 def generate() -> str:
@@ -61,7 +70,10 @@ def clean(text: str) -> str:
             skipping = False
         if not skipping:
             lines.append(line)
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    for spelling, meant in SPELLINGS:
+        text = re.sub(spelling, meant, text)
+    return text
 
 
 def main() -> int:

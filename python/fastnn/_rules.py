@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
 from fastnn.tape import Vjp, apply
 
+if TYPE_CHECKING:
+    from fastnn.tensor import Tensor
 
-def arithmetic(name: str, x: Any, z: Any) -> Any:
+
+def arithmetic(name: str, x: Any, z: Any) -> Tensor:
     """x op z, for a number or an array z of the same shape."""
     if isinstance(z, (int, float)):
         return apply(_scalar_binary, x, name=name, scalar=float(z))

@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
+
+if TYPE_CHECKING:
+    from fastnn.tensor import Tensor
 
 __all__ = ["Node", "Rule", "Vjp", "apply", "is_grad_enabled", "no_grad", "run_backward"]
 
@@ -92,7 +95,7 @@ def is_grad_enabled() -> bool:
     return _mode.enabled
 
 
-def apply(rule: Rule, *inputs: Any, **params: Any) -> Any:
+def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
     """Call a rule; record it when one of its inputs requires a gradient.
 
     Args:
@@ -115,8 +118,10 @@ def apply(rule: Rule, *inputs: Any, **params: Any) -> Any:
     if _mode.enabled:
         for x in inputs:
             if isinstance(x, _core.TensorBase) and x.requires_grad:
-                return _record(rule, inputs, params)
-    return rule(*inputs, **params)[0]
+                recorded: Tensor = _record(rule, inputs, params)
+                return recorded
+    result: Tensor = rule(*inputs, **params)[0]
+    return result
 
 
 def _record(rule: Rule, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:

@@ -205,7 +205,7 @@ class Tensor(_core.TensorBase):
             (6,)
         """
         sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        return apply(_rules.reshape, self, shape=list(sizes))  # type: ignore[arg-type]
+        return apply(_rules.reshape, self, shape=list(sizes))
 
     def sum(self) -> Tensor:
         """The sum of all elements, a scalar; accumulated in float64.

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core, capture
+from fastnn import _core
+from fastnn.capture import note_module
 from fastnn.tensor import Tensor, no_grad, tensor
 
 __all__ = ["Module", "parameter"]
@@ -72,7 +73,7 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run forward and the hooks; name this layer in what goes wrong."""
         if _core.is_recording():
-            capture.note_module(self)
+            note_module(self)
         try:
             y = self.forward(*args, **kwargs)
         except (ValueError, TypeError) as error:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core, capture
+from fastnn import _core
+from fastnn.capture import note_optimizer
 from fastnn.tensor import Tensor
 
 __all__ = ["Optimizer"]
@@ -30,19 +31,19 @@ class Optimizer:
         self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]
     ) -> None:
         name = type(self).__name__
-        items = list(params)
+        items: list[Any] = list(params)
         if not items:
             raise ValueError(f"{name}: expected at least one parameter, got none")
-        groups = items if isinstance(items[0], dict) else [{"params": items}]
+        groups: list[dict[str, Any]] = items if isinstance(items[0], dict) else [{"params": items}]
         self.param_groups: list[dict[str, Any]] = []
         seen: set[int] = set()
         for group in groups:
-            members = group["params"]  # type: ignore[index]
+            members = group["params"]
             full = {
                 **defaults,
                 **group,
                 "params": [members] if isinstance(members, Tensor) else list(members),
-            }  # type: ignore[dict-item]
+            }
             for p in full["params"]:
                 if not isinstance(p, Tensor) or not p.requires_grad:
                     raise ValueError(
@@ -116,7 +117,7 @@ class Optimizer:
         :meth:`step` and captured functions do it by themselves.
         """
         if _core.is_recording():
-            capture.note_optimizer(self)
+            note_optimizer(self)
         for group, state in zip(self.param_groups, self._states, strict=True):
             _core.set_optim_lr(state, float(group["lr"]))
 
