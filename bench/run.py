@@ -165,7 +165,8 @@ class Bench:
                 if "us" in answer:
                     key = ("by hand", "C++ for these sizes, one thread")
                     times.setdefault(key, []).append((answer["us"], answer["min"]))
-            for process, variant in entries if turn % 2 == 0 else entries[::-1]:
+            still = [e for e in entries if not _is_hopeless(e[0].peer, e[1], times, turn)]
+            for process, variant in still if turn % 2 == 0 else still[::-1]:
                 time.sleep(0.002)  # whoever was before may still spin
                 answer = process.ask(cmd="time", variant=variant, seconds=self.options.seconds)
                 if "us" in answer:
@@ -212,6 +213,17 @@ class Bench:
         self.native.close()
 
 
+def _is_hopeless(peer: Peer, variant: str, times: Times, turn: int) -> bool:
+    """Whether a setting is so much slower than its library's best that it need not go on."""
+    medians = {
+        key: statistics.median(m for m, _ in rounds)
+        for key, rounds in times.items()
+        if key[0].startswith(peer.library)
+    }
+    us = medians.get((peer.name, variant), 0.0)
+    return turn >= (1 if us > 5e5 else 3) and us > 2 * min(medians.values(), default=us)
+
+
 def _best_of_libraries(
     medians: dict[tuple[str, str], float], times: Times, own: tuple[str, str]
 ) -> dict[str, Any]:
@@ -224,7 +236,7 @@ def _best_of_libraries(
         full = f"{setting}, tuned" if name.endswith(" tuned") else setting
         # jax: a fit with compilation is another question than a warm one
         key = "jax with compilation" if setting == "with compilation" else library
-        pairs = zip(times[name, setting], times[own], strict=False)
+        pairs = zip(times[name, setting], times[own], strict=False)  # round by round
         ratios = [theirs / ours for (theirs, _), (ours, _) in pairs]
         fastest = min(m for _, m in times[name, setting])
         entry = {

@@ -96,7 +96,9 @@ def test_a_bad_gradient_is_reported_and_changes_nothing():
 @needs_cuda
 def test_what_is_missing_is_named():
     layer = nn.Linear(4, 2).to("cuda")
-    with pytest.raises(TypeError, match="linear: expected a dtype with a kernel on cuda, got float32"):
+    with pytest.raises(
+        TypeError, match="linear: expected a dtype with a kernel on cuda, got float32"
+    ):
         layer(fn.ones(1, 4).to("cuda"))
 
 

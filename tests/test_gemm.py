@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from fastnn import functional as F
 from fastnn.testing.compare import U, assert_bitwise_equal, assert_within
-from fastnn.testing.ops import OPS
 
 # Around register tiles (6, 14, 24 rows; 16, 32 columns), strips (192) and the k block (256).
 SMALL = [*range(10), 13, 14, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49]
@@ -81,7 +80,6 @@ def cancelling(rng, *shape):
     return 1e3 * (1 - 2 * (np.indices(shape).sum(axis=0) % 2)) + rng.standard_normal(shape)
 
 
-LINEAR = next(op for op in OPS if op.short == "linear")
 ACCURACY = [(7, 9, 256), (130, 200, 1000), (3, 5, 16_384)]
 
 
@@ -89,10 +87,7 @@ def accuracy_cases():
     cases = []
     for draw in (normal, positive, log_normal, cancelling):
         for shape in ACCURACY:
-            known = draw is log_normal and shape == (130, 200, 1000)
-            reason = LINEAR.xfail.get("16 u on log-normal data") if known else None
-            marks = [pytest.mark.xfail(reason=reason)] if reason else []
-            cases.append(pytest.param(draw, *shape, marks=marks, id=f"{draw.__name__}-{shape}"))
+            cases.append(pytest.param(draw, *shape, id=f"{draw.__name__}-{shape}"))
     return cases
 
 

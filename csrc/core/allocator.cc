@@ -6,7 +6,6 @@
 
 #include <bit>
 #include <cstdlib>
-#include <cstring>
 
 #include "check.h"
 
@@ -14,8 +13,6 @@ namespace fastnn {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kGuardBytes = 64;
-constexpr unsigned char kPoison = 0xff, kGuard = 0xa5;
 constexpr size_t kMaxBytes = size_t{1} << 46;
 
 size_t size_class(size_t bytes) {
@@ -40,7 +37,7 @@ Pool::~Pool() { trim(); }
 void* Pool::allocate(size_t bytes) {
   check<OutOfMemory>(bytes <= kMaxBytes, "allocate: expected at most 2^46 bytes, got ", bytes);
   const std::lock_guard lock(mutex_);
-  const size_t size = size_class(debug_ ? bytes + kGuardBytes : bytes);
+  const size_t size = size_class(bytes);
   void* block = nullptr;
   auto& blocks = free_[size];
   if (!blocks.empty()) {
@@ -55,26 +52,12 @@ void* Pool::allocate(size_t bytes) {
   }
   ++live_blocks_;
   live_bytes_ += size;
-  if (debug_) {
-    std::memset(block, kPoison, bytes);
-    std::memset(static_cast<char*>(block) + bytes, kGuard, kGuardBytes);
-    guarded_.insert(block);
-  }
   return block;
 }
 
 void Pool::release(void* block, size_t bytes) {
   const std::lock_guard lock(mutex_);
-  size_t size = size_class(bytes);
-  if (!guarded_.empty() && guarded_.erase(block) > 0) {
-    size = size_class(bytes + kGuardBytes);
-    const auto* guard = static_cast<const unsigned char*>(block) + bytes;
-    for (size_t i = 0; i < kGuardBytes; ++i) {
-      if (guard[i] == kGuard) continue;
-      ++guard_violations_;
-      break;
-    }
-  }
+  const size_t size = size_class(bytes);
   free_[size].push_back(block);
   cached_bytes_ += size;
   --live_blocks_;

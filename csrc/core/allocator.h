@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 namespace fastnn {
@@ -26,10 +25,6 @@ class Pool {
   void release(void* block, size_t bytes);  // bytes as asked for
   void trim();                              // gives the cached blocks back to the system
 
-  // For tests: blocks start as NaN (every byte 0xff) and end in guard bytes that release() checks.
-  void set_debug(bool debug) { debug_ = debug; }
-  size_t guard_violations() const { return guard_violations_; }
-
   size_t live_blocks() const { return live_blocks_; }
   size_t live_bytes() const { return live_bytes_; }
   size_t cached_bytes() const { return cached_bytes_; }
@@ -41,9 +36,6 @@ class Pool {
  private:
   std::unordered_map<size_t, std::vector<void*>> free_;  // by size class
   std::mutex mutex_;
-  std::unordered_set<void*> guarded_;
-  bool debug_ = false;
-  size_t guard_violations_ = 0;
   size_t live_blocks_ = 0, live_bytes_ = 0, cached_bytes_ = 0, system_allocations_ = 0;
 };
 

@@ -175,6 +175,3 @@ std::string num_threads_reason() { return thread_count().reason; }
 void abandon_pool_after_fork() { pool.store(nullptr, std::memory_order_release); }
 
 }  // namespace fastnn
-
-int fastnn_get_num_threads() { return fastnn::num_threads(); }
-void fastnn_set_num_threads(int threads) { fastnn::set_num_threads(threads < 1 ? 1 : threads); }

@@ -20,9 +20,3 @@ std::string num_threads_reason();   // which rule chose the number
 void abandon_pool_after_fork();
 
 }  // namespace fastnn
-
-extern "C" {
-// For threadpoolctl.
-int fastnn_get_num_threads();
-void fastnn_set_num_threads(int threads);
-}

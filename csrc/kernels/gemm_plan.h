@@ -22,10 +22,11 @@ struct GemmArgs {
   float* scratch;  // gemm_plan().scratch floats, 64-byte aligned; may be null if that is 0
 };
 
-// The sum over k: blocks of kGemmKC, each one chain of fma from zero, added to C in order. All
-// paths share it, so the constant is part of the results: 128 keeps the error below 16 u (|A||B|),
-// where chains of 256 reached 22 u on log-normal data, and a strip of B then is 32 KiB.
-inline constexpr int64_t kGemmKC = 128;
+// The sum over k: blocks of kGemmKC, added to C in order; within a block chains of kGemmChain fma,
+// each from zero, added in order. This is the contract that makes all paths equal, so these two are
+// part of the results. A chain of 64 keeps the error within 16u |A||B| on log-normal data, where
+// one of 128 does not; a block of several chains touches C less often.
+inline constexpr int64_t kGemmKC = 384, kGemmChain = 64;
 // Panels of A are packed in groups of kGemmRows rows, those of B in groups of kGemmCols columns.
 // Every instruction set's register tile divides them.
 inline constexpr int64_t kGemmRows = 12, kGemmCols = 64;

@@ -105,7 +105,7 @@ struct LogSumExpFwdArgs {
   int64_t rows, cols;
 };
 struct LogSumExpBwdArgs {
-  const void *dy, *x, *y;
+  const void *dy, *x;
   void* dx;
   int64_t rows, cols;
 };

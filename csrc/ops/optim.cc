@@ -148,8 +148,8 @@ void adam(const std::string& op, const Arrays& params, const Arrays& grads, cons
   step({op.c_str(), params, grads, m, v}, state, args, &Kernels::adam);
 }
 
-// Looks for bad gradients before anything is changed: an optimizer with several groups checks all of
-// them first. beta2 < 0 stands for no second moment.
+// Looks for bad gradients before anything is changed: an optimizer with several groups checks all
+// of them first. beta2 < 0 stands for no second moment.
 void check_gradients(const std::string& op, const Arrays& params, const Arrays& grads,
                      double beta2) {
   if (params.empty()) return;

@@ -39,12 +39,13 @@ Array logsumexp_fwd(const Array& x) {
   return y;
 }
 
-Array logsumexp_bwd(const Array& dy, const Array& x, const Array& y) {
-  check_same("logsumexp", "the output", y, "its gradient", dy);
+Array logsumexp_bwd(const Array& dy, const Array& x) {
+  check(dy.shape == x.shape.without_last(), "logsumexp: expected a gradient of shape ",
+        x.shape.without_last(), ", got ", dy.shape);
+  check_dtype("logsumexp", "the gradient", dy, x.dtype);
   Array dx = empty_like(x);
-  const LogSumExpBwdArgs args{read(dy),  read(x),        read(y),
-                              write(dx), x.shape.rows(), x.shape.last()};
-  launch(row_wise("logsumexp", x, args.rows, args.cols, kCostPerExp), &Kernels::logsumexp_bwd,
+  const LogSumExpBwdArgs args{read(dy), read(x), write(dx), x.shape.rows(), x.shape.last()};
+  launch(row_wise("logsumexp", x, args.rows, args.cols, 2 * kCostPerExp), &Kernels::logsumexp_bwd,
          args);
   return dx;
 }
@@ -132,7 +133,7 @@ void bind_softmax(py::module_& m) {
   m.def("softmax_fwd", &softmax_fwd, py::arg("x"), py::arg("log"));
   m.def("softmax_bwd", &softmax_bwd, py::arg("dy"), py::arg("y"), py::arg("log"));
   m.def("logsumexp_fwd", &logsumexp_fwd, py::arg("x"));
-  m.def("logsumexp_bwd", &logsumexp_bwd, py::arg("dy"), py::arg("x"), py::arg("y"));
+  m.def("logsumexp_bwd", &logsumexp_bwd, py::arg("dy"), py::arg("x"));
   m.def("cross_entropy_fwd", &cross_entropy_fwd, py::arg("x"), py::arg("target"));
   m.def("cross_entropy_bwd", &cross_entropy_bwd, py::arg("dy"), py::arg("x"), py::arg("target"),
         py::arg("max"), py::arg("log_sum"), py::arg("scale"));

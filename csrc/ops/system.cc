@@ -38,12 +38,19 @@ void bind_system(py::module_& m) {
     stats["live_bytes"] = pool.live_bytes();
     stats["cached_bytes"] = pool.cached_bytes();
     stats["system_allocations"] = pool.system_allocations();
-    stats["guard_violations"] = pool.guard_violations();
     return stats;
   });
-  m.def(
-      "set_memory_debug", [](bool debug) { process_pool()->set_debug(debug); }, py::arg("debug"));
   m.def("trim_memory", [] { process_pool()->trim(); });
 }
 
 }  // namespace fastnn
+
+// For threadpoolctl. Here, because the linker hides what comes from the static core.
+extern "C" {
+__attribute__((visibility("default"))) int fastnn_get_num_threads() {
+  return fastnn::num_threads();
+}
+__attribute__((visibility("default"))) void fastnn_set_num_threads(int threads) {
+  fastnn::set_num_threads(threads < 1 ? 1 : threads);
+}
+}

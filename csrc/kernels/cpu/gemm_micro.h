@@ -1,6 +1,6 @@
 // The register tile of GEMM and the packing of its operands, for every CPU: GCC/Clang vectors, no
 // intrinsics, the width chosen by the compiler's flags. Invariant: an element's sum over one k
-// block is one chain of fma starting at zero, whatever the tile, so all tiles give the same bits.
+// block is the same chains of fma, added in order, whatever the tile: all tiles give the same bits.
 #pragma once
 #include <cstdint>
 
@@ -72,15 +72,36 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
     FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs)
         __builtin_prefetch(c + i * ldc + v * kLanes, 1);
   }
-  for (int64_t p = t.k; p > 0; --p) {
-    Vec bv[NV];
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
-    FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-      const float s = kUnitRow ? a[0][i] : a[i / 3][i % 3 * a_row];
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] += s * bv[v];
+  // One chain of fma per kGemmChain steps; what the chains before have summed waits in memory.
+  Vec parked[R][NV];
+  for (int64_t done = 0;;) {
+    const int64_t chain = least(kGemmChain, t.k - done);
+    for (int64_t p = chain; p > 0; --p) {
+      Vec bv[NV];
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
+      FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+        const float s = kUnitRow ? a[0][i] : a[i / 3][i % 3 * a_row];
+        FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] += s * bv[v];
+      }
+      FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] += a_col;
+      b += b_row;
     }
-    FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] += a_col;
-    b += b_row;
+    const bool first = done == 0;
+    done += chain;
+    if (done >= t.k) {
+      if (!first) {
+        FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+          FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = parked[i][v] + acc[i][v];
+        }
+      }
+      break;
+    }
+    FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
+        parked[i][v] = first ? acc[i][v] : parked[i][v] + acc[i][v];
+        acc[i][v] = Vec{};
+      }
+    }
   }
   if (t.add) {
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {

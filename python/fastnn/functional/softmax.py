@@ -18,7 +18,7 @@ def _softmax(x: Any, *, log: bool) -> tuple[Any, Vjp]:
 
 def _logsumexp(x: Any) -> tuple[Any, Vjp]:
     y = _core.logsumexp_fwd(x)
-    return y, lambda dy, needs: (_core.logsumexp_bwd(dy, x, y),)
+    return y, lambda dy, needs: (_core.logsumexp_bwd(dy, x),)
 
 
 def _last_axis(op: str, input: Any, dim: int) -> Any:

@@ -107,7 +107,7 @@ def _tensor_op(
         bench=Bench((((1 << 20,), (1 << 20,)),), map_cost(1)),
         bad=bad,
         dtypes=dtypes,
-        cuda="pending: arithmetic on Tensors",
+        cuda=None,
     )
 
 
@@ -131,6 +131,7 @@ def _reduction(
         bound=bounds.summed,
         bench=Bench((((1 << 20,),), ((1 << 24,),)), lambda s: (size(s[0]), size(s[0]))),
         bad=bad,
+        cuda=None,
     )
 
 
@@ -220,10 +221,6 @@ _LINEAR = Op(
     ),
     dtypes=("float32",),
     bad=BAD["linear"],
-    xfail={
-        "16 u on log-normal data": "one chain of 256 fma per k block: 17.7 u was seen at k = 130; "
-        "chains of 64 would keep 16 u (csrc/kernels/gemm_plan.h, kGemmKC)"
-    },
 )
 
 _MATMUL = Op(
@@ -320,6 +317,7 @@ _DROPOUT = Op(
     bound=bounds.dropout,
     bench=Bench((((64, 128),), ((1 << 20,),)), map_cost(2)),
     bad=BAD["dropout"],
+    cuda=None,
 )
 
 
