@@ -18,11 +18,11 @@ _GROUPS = (
 
 
 def latest(lines: Iterable[Record]) -> list[Record]:
-    """The last record of each case and number of threads, and the first line on the machine."""
+    """The last record (never the best) of each case and thread count, and all machine lines."""
     kept: dict[Any, Record] = {}
     for line in lines:
         if "machine" in line:
-            kept.setdefault("machine", line)
+            kept["machine", len(kept)] = line
         elif "limits" in line:
             key = ("limits", line["threads"])
             best = kept.get(key, line)["limits"]
@@ -152,6 +152,17 @@ def _preamble(lines: list[Record]) -> list[str]:
         ]
         if machine["absent"]:
             text.append(f"Absent: {', '.join(machine['absent'])}.")
+    runs = [r["machine"]["load"] for r in lines if "machine" in r]
+    if len(runs) > 1:
+        text += [
+            "",
+            f"Put together from {len(runs)} runs, with loads of {', '.join(map(str, runs))} at "
+            "their starts; a case that was measured in several is shown as the last of them found "
+            "it. Rows of different runs must not be compared with each other.",
+        ]
+    commits = sorted({r["commit"] for r in lines if r.get("commit")})
+    if commits:
+        text.append(f"Working tree: {', '.join(commits)}.")
     for line in lines:
         if "limits" in line:
             rates = line["limits"]

@@ -180,6 +180,12 @@ class Bench:
         medians = {key: statistics.median(m for m, _ in rounds) for key, rounds in times.items()}
         own = {key: us for key, us in medians.items() if key[0] == "fastnn"}
         best = min(own, key=lambda key: own[key])
+        peers = _best_of_libraries(medians, times, best)
+        if case.kind == "fit":  # a fit that does not learn is no peer
+            for process in self.peers:
+                wrong = process.ask(cmd="check").get("error")
+                if process.peer.library in peers:
+                    peers[process.peer.library]["error"] = wrong
         return {
             "goal": case.goal,
             "op": case.op,
@@ -197,7 +203,7 @@ class Bench:
             "fastnn_min_us": min(m for key in own for _, m in times[key]),
             "fastnn_noise": _noise(times[best]),
             "fastnn_settings": {key[1]: us for key, us in own.items()},
-            "peers": _best_of_libraries(medians, times, best),
+            "peers": peers,
             "bytes": case.bytes,
             "flops": case.flops,
             "limit_us": self.native.limit_us(case.flops, case.bytes, case.footprint or case.bytes),
@@ -247,9 +253,11 @@ def _best_of_libraries(
         }
         if key not in found:
             found[key] = {**entry, "default_us": us, "default_setting": full, "min_us": fastest}
+            found[key]["settings"] = {}
         elif us < found[key]["us"]:
             found[key].update(entry)
         found[key]["min_us"] = min(found[key]["min_us"], fastest)
+        found[key]["settings"][full] = us
     return found
 
 

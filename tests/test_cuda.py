@@ -41,8 +41,10 @@ def run_on_cuda(op: Op, sample):
 
 @pytest.mark.gpu
 @needs_cuda
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("op", ON_CUDA, ids=lambda op: op.short)
+@pytest.mark.parametrize(
+    ("op", "dtype"),
+    [pytest.param(op, d, id=f"{op.short}-{d}") for op in ON_CUDA for d in op.dtypes],
+)
 def test_oracle(op, dtype):
     for shapes, params in op.cases:
         sample = op.sample(shapes, params, dtype)

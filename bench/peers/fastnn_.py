@@ -144,7 +144,9 @@ def _fit_arguments(case: dict[str, Any]) -> dict[str, int]:
 # ---- checks --------------------------------------------------------------------------------------
 
 
-def _outputs(case: dict[str, Any], arrays: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+def _outputs(
+    case: dict[str, Any], arrays: dict[str, Any], captured: bool
+) -> list[np.ndarray[Any, Any]]:
     fn.manual_seed(0)
     if case["kind"] == "optimizer":
         parameters = [nn.parameter(p) for p in arrays["p"]]
@@ -154,20 +156,30 @@ def _outputs(case: dict[str, Any], arrays: dict[str, Any]) -> list[np.ndarray[An
         make(parameters, lr=1e-3, **case["params"]).step()
         return [p.detach().numpy() for p in parameters]
     if case["kind"] == "step":
-        return _trained_weights(case, arrays)
+        return _trained_weights(case, arrays, captured)
     results = next(iter(variants(case, arrays).values()))()
     results = results if isinstance(results, list) else [results]
     return [np.array(r.detach()) for r in results]
 
 
-def _trained_weights(case: dict[str, Any], arrays: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+def _trained_weights(
+    case: dict[str, Any], arrays: dict[str, Any], captured: bool
+) -> list[np.ndarray[Any, Any]]:
     model = _network(case["shape"])
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
-    for i in range(3):
-        rows = slice(i * case["params"]["batch"], (i + 1) * case["params"]["batch"])
+    optimizer.prepare()
+
+    def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
-        F.cross_entropy(model(arrays["x"][rows]), arrays["y"][rows]).backward()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
         optimizer.step()
+        return loss.detach()
+
+    run = fn.capture(step) if captured else step
+    for i in range(10):
+        rows = slice(i * case["params"]["batch"], (i + 1) * case["params"]["batch"])
+        run(fn.tensor(arrays["x"][rows]), fn.tensor(arrays["y"][rows]))
     return [p.detach().numpy() for p in model.parameters()]
 
 
@@ -179,9 +191,9 @@ def check(case: dict[str, Any], arrays: dict[str, Any], message: dict[str, Any])
         return {"error": float(1 - np.mean(right)), "bitwise": None}
     before = fn.get_num_threads()
     digests = set()
-    for threads in (1, 2, 2):
+    for threads, captured in ((1, False), (2, False), (2, True)):
         fn.set_num_threads(threads)
-        outputs = _outputs(case, arrays)
+        outputs = _outputs(case, arrays, captured)
         digests.add(hashlib.sha256(b"".join(o.tobytes() for o in outputs)).hexdigest())
     fn.set_num_threads(before)
     return {"error": _error(case, arrays, outputs), "bitwise": len(digests) == 1}

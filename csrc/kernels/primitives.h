@@ -201,11 +201,15 @@ FASTNN_FN float sqrt(float x) {
 
 FASTNN_FN float rsqrt(float x) { return 1.f / sqrt(x); }
 
-// e^x = 2^n (1 + q). At the limit the result is surely 0 or inf.
-FASTNN_FN float exp(float x) {
-  const Reduced e = reduce(within(x, 104.f));
+// e^x = 2^n (1 + q) for |x| < 170, where the caller has a bound already (a second clamp on top of
+// that would be merged with it into a three-way branch).
+FASTNN_FN float exp_bounded(float x) {
+  const Reduced e = reduce(x);
   return scale2(1.f + expm1_poly(e.r), e.n);
 }
+
+// At the limit the result is surely 0 or inf.
+FASTNN_FN float exp(float x) { return exp_bounded(within(x, 104.f)); }
 
 // e^x - 1 = 2^n q + (2^n - 1), with half the scale so that n = 128 does not overflow early. Below n
 // = -64 it is -1.
@@ -270,8 +274,7 @@ FASTNN_FN float tanh(float x) {
 // log(1 + e^-t) for t >= 0. With e = e^-t in [0, 1]: k is 0 or 1 and f = e or (e - 1) / 2, both
 // exact.
 FASTNN_FN float log1p_exp_neg(float t) {
-  const Reduced r = reduce(at_least(-t, -104.f));
-  const float e = scale2(1.f + expm1_poly(r.r), r.n);
+  const float e = exp_bounded(at_least(-t, -104.f));
   const bool upper = e > 0.41421356f;
   const float f = upper ? mad(0.5f, e, -0.5f) : e;
   return (upper ? kLn2 : 0.f) + (f + log1p_poly(f));

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 from fastnn.tensor import Tensor
 import typing
-__all__: list[str] = ['ACTIVATIONS', 'BINARIES', 'CaptureError', 'CudaError', 'Plan', 'TensorBase', 'accumulate', 'activation_bwd', 'activation_fwd', 'adam', 'advance', 'binary', 'binary_scalar', 'broadcast_scalar', 'check_gradients', 'clip_grad_norm', 'clone', 'copy_', 'count_correct', 'cpu_level', 'cpu_level_reason', 'cross_entropy_bwd', 'cross_entropy_fwd', 'cuda_description', 'cuda_is_available', 'cuda_reason', 'data_pointer', 'dropout', 'first_not_finite', 'from_dlpack', 'full', 'gather', 'is_recording', 'layer_norm_bwd', 'layer_norm_fwd', 'linear_bwd', 'linear_fwd', 'logsumexp_bwd', 'logsumexp_fwd', 'make_generator', 'make_optim_state', 'matmul', 'memory_stats', 'num_threads', 'num_threads_reason', 'optim_step', 'read_float64', 'refuse_while_recording', 'reshape', 'rng_draw', 'saved_versions', 'set_cuda_library_path', 'set_generator', 'set_memory_debug', 'set_num_threads', 'set_optim_lr', 'set_tensor_type', 'sgd', 'share', 'shuffle_keys', 'softmax_bwd', 'softmax_fwd', 'sum', 'to_device', 'to_dlpack', 'to_dtype', 'trim_memory', 'uniform_']
+__all__: list[str] = ['ACTIVATIONS', 'BINARIES', 'CaptureError', 'CudaError', 'Plan', 'TensorBase', 'accumulate', 'activation_bwd', 'activation_fwd', 'adam', 'advance', 'binary', 'binary_scalar', 'broadcast_scalar', 'check_gradients', 'clip_grad_norm', 'clone', 'copy_', 'count_correct', 'cpu_level', 'cpu_level_reason', 'cross_entropy_bwd', 'cross_entropy_fwd', 'cuda_description', 'cuda_is_available', 'cuda_reason', 'data_pointer', 'dropout', 'first_not_finite', 'from_dlpack', 'full', 'gather', 'is_recording', 'layer_norm_bwd', 'layer_norm_fwd', 'linear_bwd', 'linear_fwd', 'logsumexp_bwd', 'logsumexp_fwd', 'make_generator', 'make_optim_state', 'matmul', 'memory_stats', 'num_threads', 'num_threads_reason', 'optim_step', 'read_float64', 'refuse_while_recording', 'reshape', 'rng_draw', 'saved_versions', 'set_cuda_library_path', 'set_generator', 'set_num_threads', 'set_optim_lr', 'set_tensor_type', 'sgd', 'share', 'shuffle_keys', 'softmax_bwd', 'softmax_fwd', 'sum', 'to_device', 'to_dlpack', 'to_dtype', 'trim_memory', 'uniform_']
 class CaptureError(RuntimeError):
     pass
 class CudaError(RuntimeError):
@@ -111,7 +111,7 @@ def linear_bwd(dy: typing.Any, x: typing.Any, w: typing.Any, saved: typing.Any |
     ...
 def linear_fwd(x: typing.Any, w: typing.Any, b: typing.Any | None, activation: typing.SupportsInt | typing.SupportsIndex, a: typing.SupportsFloat | typing.SupportsIndex, save_z: bool) -> tuple[Tensor, Tensor | None]:
     ...
-def logsumexp_bwd(dy: typing.Any, x: typing.Any, y: typing.Any) -> Tensor:
+def logsumexp_bwd(dy: typing.Any, x: typing.Any) -> Tensor:
     ...
 def logsumexp_fwd(x: typing.Any) -> Tensor:
     ...
@@ -142,8 +142,6 @@ def saved_versions(vjp: typing.Any) -> tuple[int, ...]:
 def set_cuda_library_path(path: str) -> None:
     ...
 def set_generator(state: typing.Any, seed: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex) -> None:
-    ...
-def set_memory_debug(debug: bool) -> None:
     ...
 def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...

@@ -113,7 +113,7 @@ struct Softplus {
 
 // d/dx [x sigmoid(z(x))] = s + g s (1 - s), with s = sigmoid(z) and g = x z'(x), for |z| < 150.
 FASTNN_FN float gate_slope(float z, float g) {
-  const float e = exp(-abs(z));
+  const float e = exp_bounded(-abs(z));
   const float r = 1.f / (1.f + e);
   return mad(g * e, r * r, z < 0.f ? e * r : r);
 }
@@ -147,7 +147,7 @@ struct Gelu {
   FASTNN_FN static float bwd(float dy, float x, float) {
     constexpr float kInvSqrt2Pi = 3.989423e-01f;
     const float t = at_most(abs(x), 15.f);
-    const float e = exp(-0.5f * t * t);
+    const float e = exp_bounded(-0.5f * t * t);
     const Tail m = tail_ratio(t);
     const float d = e * mad(kInvSqrt2Pi, t, -(m.num / m.den));
     return dy * (x < 0.f ? -d : 1.f + d);
