@@ -23,8 +23,16 @@ Variants = Callable[[dict[str, Any], dict[str, Any]], Mapping[str, Variant]]
 _clock = time.perf_counter
 
 
-def serve(variants: Variants, describe: Callable[[], dict[str, Any]], **more: Any) -> None:
-    """Answer the driver until it closes the pipe. `more` are further commands."""
+def serve(
+    variants: Variants,
+    describe: Callable[[], dict[str, Any]],
+    before: Callable[[str], None] = lambda variant: None,
+    **more: Any,
+) -> None:
+    """Answer the driver until it closes the pipe.
+
+    `before` is called with a variant's name ahead of its timing; `more` are further commands.
+    """
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not mix with the answers
     current: Mapping[str, Variant] = {}
@@ -47,6 +55,7 @@ def serve(variants: Variants, describe: Callable[[], dict[str, Any]], **more: An
                 answer = {"variants": list(current)}
             elif command == "time":
                 name = message["variant"]
+                before(name)
                 answer = _time(name, current[name], message["seconds"], counts)
             else:
                 answer = more[command](state["case"], state["arrays"], message)
