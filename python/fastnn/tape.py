@@ -125,8 +125,11 @@ def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
 
 
 def _record(rule: Rule, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    with no_grad():
+    _mode.enabled = False  # not no_grad(): this is every op's price
+    try:
         outputs, vjp = rule(*inputs, **params)
+    finally:
+        _mode.enabled = True
     several = isinstance(outputs, tuple)
     node = Node(rule.__name__.lstrip("_"), inputs, vjp, len(outputs) if several else 1)
     results = []
