@@ -1,0 +1,17 @@
+"""Print the tools of the extra [dev], one per line: what CI installs without building fastnn again."""
+
+import tomllib
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+
+
+def main() -> None:
+    extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
+    for tool in extras["dev"]:
+        if not tool.startswith("fastnn"):
+            print(tool)
+
+
+if __name__ == "__main__":
+    main()
