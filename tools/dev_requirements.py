@@ -1,4 +1,4 @@
-"""Print the tools of the extra [dev], one per line: what CI installs without building fastnn again."""
+"""Print the tools of the extra [dev], one per line: CI installs them without building fastnn."""
 
 import tomllib
 from pathlib import Path
