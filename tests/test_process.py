@@ -1,6 +1,5 @@
 """fastnn as a guest in a process: fork, threads, the GIL, floating-point state, import."""
 
-import multiprocessing
 import os
 import platform
 import subprocess
@@ -82,16 +81,29 @@ assert statuses == [0] * 4, statuses
     assert result.returncode == 0, result.stderr
 
 
-@linux
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_other_ways_to_start_a_process(method):
-    expected = work(5)
-    with multiprocessing.get_context(method).Pool(1) as pool:
-        assert_bitwise_equal(pool.apply(remote, (5,)), expected)
-
+POOL = """
+import multiprocessing, sys
+sys.path.insert(0, {tests!r})
+import test_process as t
 
 def remote(seed):
-    return work(seed)
+    return t.work(seed)
+
+if __name__ == "__main__":
+    with multiprocessing.get_context({method!r}).Pool(1) as pool:
+        assert (pool.apply_async(remote, (5,)).get(timeout=100) == t.work(5)).all()
+"""
+
+
+@linux
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_other_ways_to_start_a_process(method, tmp_path):
+    script = tmp_path / "pool.py"  # a file: the children import it
+    script.write_text(POOL.format(tests=os.path.dirname(__file__), method=method))
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
 
 
 # ---- threads -----------------------------------------------------------------------------------
