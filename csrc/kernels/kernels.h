@@ -2,7 +2,7 @@
 // dtype). A kernel is `void(const Args&, Slice)`; Args are POD, so that a launch can be recorded
 // and replayed, and whatever changes from step to step (step count, learning rate, RNG offset,
 // batch) lives in memory the Args point to. The number of tasks is a function of shape only
-// (tasks.h).
+// (slice.h, gemm_plan.h).
 #pragma once
 #include <cstdint>
 
