@@ -208,11 +208,11 @@ def test_wrong_calls_say_what_is_wrong(bad):
 
 
 def kernel_entries():
-    text = (ROOT / "csrc/kernels/kernels.h").read_text()
-    body = re.search(r"struct Kernels \{(.*?)\n\};", text, re.S).group(1)
-    body = re.sub(r"//.*", "", body)
-    for names in re.findall(r"Kernel<\w+>\s+([^;]+);", body):
-        yield from (name.split("[")[0].strip() for name in names.split(","))
+    for header in sorted((ROOT / "csrc/kernels/families").glob("*.h")):
+        body = re.search(r"struct \w+Kernels \{(.*?)\n\};", header.read_text(), re.S).group(1)
+        body = re.sub(r"//.*", "", body)
+        for names in re.findall(r"Kernel<\w+>\s+([^;]+);", body):
+            yield from (name.split("[")[0].strip() for name in names.split(","))
 
 
 def covered():

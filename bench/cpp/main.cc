@@ -9,13 +9,13 @@ const std::vector<Level>& levels() {
   static const std::vector<Level> all = [] {
     __builtin_cpu_init();
     std::vector<Level> found;
-    if (__builtin_cpu_supports("x86-64-v4")) found.push_back({"v4", &kernels_v4});
-    if (__builtin_cpu_supports("x86-64-v3")) found.push_back({"v3", &kernels_v3});
-    found.push_back({"v2", &kernels_v2});
+    if (__builtin_cpu_supports("x86-64-v4")) found.push_back({"v4", &v4::kernels()});
+    if (__builtin_cpu_supports("x86-64-v3")) found.push_back({"v3", &v3::kernels()});
+    found.push_back({"v2", &v2::kernels()});
     return found;
   }();
 #else
-  static const std::vector<Level> all = {{"arm", &kernels_arm}};
+  static const std::vector<Level> all = {{"arm", &arm::kernels()}};
 #endif
   return all;
 }

@@ -14,7 +14,7 @@ namespace {
 
 struct Level {
   const char* name;
-  const KernelTable* table;
+  const KernelTable& (*kernels)();
   bool supported;
 };
 
@@ -26,11 +26,11 @@ struct Choice {
 const auto& levels() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  static const Level all[] = {{"v4", &kernels_v4, __builtin_cpu_supports("x86-64-v4") != 0},
-                              {"v3", &kernels_v3, __builtin_cpu_supports("x86-64-v3") != 0},
-                              {"v2", &kernels_v2, true}};
+  static const Level all[] = {{"v4", v4::kernels, __builtin_cpu_supports("x86-64-v4") != 0},
+                              {"v3", v3::kernels, __builtin_cpu_supports("x86-64-v3") != 0},
+                              {"v2", v2::kernels, true}};
 #else
-  static const Level all[] = {{"arm", &kernels_arm, true}};
+  static const Level all[] = {{"arm", arm::kernels, true}};
 #endif
   return all;
 }
@@ -70,7 +70,7 @@ const Kernels& kernel_table(Device device, DType dtype, const char* op) {
   check<TypeError>(dtype != DType::kInt64, op,
                    ": expected a floating-point or uint8 Tensor, got int64");
   if (device == Device::kCuda) return cuda_kernels()[static_cast<int>(dtype)];
-  static const KernelTable& table = *choice().level->table;
+  static const KernelTable& table = choice().level->kernels();
   return table[static_cast<int>(dtype)];
 }
 

@@ -79,13 +79,15 @@ void launch(const Launch& what, Kernel<Args> kernel, const Args& args) {
     cuda_raise_after_launch(what.op);
 }
 
-template <class Args>
-void launch(const Launch& what, Kernel<Args> Kernels::* kernel, const Args& args) {
-  launch(what, kernel_table(what.device, what.dtype, what.op).*kernel, args);
+template <class Args, class Family>
+void launch(const Launch& what, Kernel<Args> Family::* kernel, const Args& args) {
+  const Family& family = kernel_table(what.device, what.dtype, what.op);
+  launch(what, family.*kernel, args);
 }
-template <class Args, size_t N>
-void launch(const Launch& what, Kernel<Args> (Kernels::*kernels)[N], int index, const Args& args) {
-  launch(what, (kernel_table(what.device, what.dtype, what.op).*kernels)[index], args);
+template <class Args, class Family, size_t N>
+void launch(const Launch& what, Kernel<Args> (Family::*kernels)[N], int index, const Args& args) {
+  const Family& family = kernel_table(what.device, what.dtype, what.op);
+  launch(what, (family.*kernels)[index], args);
 }
 
 }  // namespace fastnn

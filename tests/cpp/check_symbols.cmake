@@ -1,8 +1,10 @@
-# cmake -DNM=nm -DOBJECT=table.o -DSYMBOL=kernels_v4 -P check_symbols.cmake
-execute_process(COMMAND ${NM} --defined-only -g -C ${OBJECT} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
-string(REGEX REPLACE "\n$" "" symbols "${symbols}")
-string(REPLACE "\n" ";" lines "${symbols}")
-list(LENGTH lines count)
-if(NOT count EQUAL 1 OR NOT symbols MATCHES " [DRB] fastnn::${SYMBOL}$")
-  message(FATAL_ERROR "expected one symbol, fastnn::${SYMBOL}, got\n${symbols}")
-endif()
+# cmake -DNM=nm "-DOBJECTS=a.o;b.o" -DLEVEL=v4 -P check_symbols.cmake
+foreach(object ${OBJECTS})
+  execute_process(COMMAND ${NM} --defined-only -g -C ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX REPLACE "\n$" "" symbols "${symbols}")
+  string(REPLACE "\n" ";" lines "${symbols}")
+  list(LENGTH lines count)
+  if(NOT count EQUAL 1 OR NOT symbols MATCHES " [DRB] fastnn::${LEVEL}::Table<fastnn::[A-Za-z]+Kernels>::of_dtype$")
+    message(FATAL_ERROR "${object}: expected one symbol, fastnn::${LEVEL}::Table<a family>::of_dtype, got\n${symbols}")
+  endif()
+endforeach()

@@ -22,12 +22,12 @@ struct Table {
 
 std::vector<Table> supported_tables() {
 #if defined(__x86_64__)
-  std::vector<Table> tables{{"v2", &kernels_v2}};
-  if (__builtin_cpu_supports("x86-64-v3")) tables.push_back({"v3", &kernels_v3});
-  if (__builtin_cpu_supports("x86-64-v4")) tables.push_back({"v4", &kernels_v4});
+  std::vector<Table> tables{{"v2", &v2::kernels()}};
+  if (__builtin_cpu_supports("x86-64-v3")) tables.push_back({"v3", &v3::kernels()});
+  if (__builtin_cpu_supports("x86-64-v4")) tables.push_back({"v4", &v4::kernels()});
   return tables;
 #else
-  return {{"arm", &kernels_arm}};
+  return {{"arm", &arm::kernels()}};
 #endif
 }
 

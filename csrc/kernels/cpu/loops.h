@@ -3,7 +3,9 @@
 // result does not depend on the instruction set's width. Sums accumulate in float64, lane by lane,
 // and are combined in a fixed tree.
 #pragma once
-#include "../kernels.h"
+#include "../primitives.h"
+#include "../slice.h"
+#include "../status.h"
 
 namespace fastnn {
 namespace {

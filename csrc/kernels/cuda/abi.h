@@ -124,11 +124,20 @@ struct AnyKernel {
   }
 };
 
+template <class Family>
+constexpr void add_family(Hash* hash) {
+  [hash]<size_t... I>(std::index_sequence<I...>) {
+    static_cast<void>(Family{(static_cast<void>(I), AnyKernel{hash})...});
+  }(std::make_index_sequence<sizeof(Family) / sizeof(Kernel<FillArgs>)>{});
+}
+template <class... Family>
+constexpr void add_families(Hash* hash, const FamilyList<Family...>*) {
+  (add_family<Family>(hash), ...);
+}
+
 constexpr uint64_t hash_kernels() {
   Hash hash;
-  [&hash]<size_t... I>(std::index_sequence<I...>) {
-    static_cast<void>(Kernels{(static_cast<void>(I), AnyKernel{&hash})...});
-  }(std::make_index_sequence<sizeof(Kernels) / sizeof(Kernel<FillArgs>)>{});
+  add_families(&hash, static_cast<const Kernels*>(nullptr));
   add_fields<Slice>(&hash);
   add_fields<TensorChunk>(&hash);
   add_fields<OptimState>(&hash);

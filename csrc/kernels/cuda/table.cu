@@ -1,6 +1,6 @@
 // The CUDA table of kernels of one dtype. Compiled once per dtype, with -DFASTNN_DTYPE=bf16 and
 // -DFASTNN_TABLE=kernels_cuda_bf16, it exports that one symbol. Invariant: what does not exist yet
-// is an explicit nullptr (a forgotten entry does not compile).
+// is an explicit nullptr (a forgotten entry does not compile), or a whole family of them.
 #include "activation.cuh"
 #include "dropout.cuh"
 #include "norm.cuh"
@@ -10,7 +10,7 @@ namespace fastnn {
 namespace {
 
 template <class T, class... A>
-constexpr Kernels table(ActivationList<A...>) {
+constexpr ElementwiseKernels elementwise(ActivationList<A...>) {
   return {
       .activation_fwd = {activation_fwd<T, A>...},
       .activation_bwd = {activation_bwd<T, A>...},
@@ -19,31 +19,41 @@ constexpr Kernels table(ActivationList<A...>) {
       .fill = fill<T>,
       .to_float32 = convert<float, T>,
       .from_float32 = convert<T, float>,
-      .uniform = uniform<T>,
-      .gemm_pack = nullptr,
-      .gemm_packed = nullptr,
-      .gemm_small = nullptr,
-      .linear_bwd = nullptr,
+  };
+}
+
+template <class T>
+constexpr NormKernels norm() {
+  return {
       .layer_norm_fwd = layer_norm_fwd<T>,
       .layer_norm_bwd = layer_norm_bwd<T>,
       .layer_norm_bwd_params = layer_norm_bwd_params<T>,
-      .softmax_fwd = nullptr,
-      .log_softmax_fwd = nullptr,
-      .softmax_bwd = nullptr,
-      .log_softmax_bwd = nullptr,
-      .logsumexp_fwd = nullptr,
-      .logsumexp_bwd = nullptr,
-      .cross_entropy_fwd = nullptr,
-      .cross_entropy_bwd = nullptr,
+  };
+}
+
+template <class T>
+constexpr RandomKernels random() {
+  return {
+      .rng_draw = rng_draw,
+      .uniform = uniform<T>,
+      .dropout = dropout<T>,
+      .shuffle_keys = nullptr,
+  };
+}
+
+template <class T>
+constexpr ReduceKernels reduce() {
+  return {
       .sum_chunks = sum_chunks<T>,
       .sum_combine = sum_combine<T>,
       .count_correct = nullptr,
       .accumulate = sizeof(T) == sizeof(float) ? accumulate : nullptr,
-      .rng_draw = rng_draw,
-      .dropout = dropout<T>,
-      .shuffle_keys = nullptr,
-      .gather = nullptr,
-      .advance = advance,
+  };
+}
+
+template <class T>
+constexpr OptimKernels optim() {
+  return {
       .optim_begin = optim_begin,
       .optim_check = optim_check<T>,
       .sgd = sgd<T>,
@@ -54,9 +64,24 @@ constexpr Kernels table(ActivationList<A...>) {
   };
 }
 
+template <class T>
+constexpr Kernels table() {
+  return {
+      elementwise<T>(Activations{}),
+      LinearKernels{},  // pending
+      LossKernels{},    // pending
+      MovementKernels{.gather = nullptr, .advance = advance},
+      norm<T>(),
+      optim<T>(),
+      random<T>(),
+      reduce<T>(),
+      SoftmaxKernels{},  // pending
+  };
+}
+
 }  // namespace
 
 extern const Kernels FASTNN_TABLE;
-constinit const Kernels FASTNN_TABLE = table<FASTNN_DTYPE>(Activations{});
+constinit const Kernels FASTNN_TABLE = table<FASTNN_DTYPE>();
 
 }  // namespace fastnn

@@ -1,7 +1,9 @@
 // Reductions over a whole array, in two phases: chunks of fixed size, then the chunks in order.
-// Plus the small counters that a training step keeps in memory.
-#pragma once
+// Plus the sums that the trainer keeps of a step.
+#include "../families/reduce.h"
+
 #include "loops.h"
+#include "table.h"
 
 namespace fastnn {
 namespace {
@@ -43,18 +45,20 @@ void accumulate(const AccumulateArgs& args, Slice) {
   *args.sum += static_cast<double>(*args.x) * args.scale;
 }
 
-void advance(const AdvanceArgs& args, Slice) { *args.value += args.by; }
-
-// y[i] = x[index[*cursor + i]], whole rows; tasks are chunks of kElementwiseChunk bytes of rows.
-void gather(const GatherArgs& args, Slice s) {
-  const Range r = elements(s, rows_per_task(args.row_bytes), args.rows);
-  const auto* x = static_cast<const char*>(args.x);
-  auto* y = static_cast<char*>(args.y);
-  const int64_t* index = args.index + *args.cursor;
-  for (int64_t i = r.begin; i < r.end; ++i)
-    __builtin_memcpy(y + i * args.row_bytes, x + index[i] * args.row_bytes,
-                     static_cast<uint64_t>(args.row_bytes));
+template <class T>
+constexpr ReduceKernels kernels() {
+  return {
+      .sum_chunks = sum_chunks<T>,
+      .sum_combine = sum_combine<T>,
+      .count_correct = float32_only<T, CountCorrectArgs>(count_correct),
+      .accumulate = float32_only<T, AccumulateArgs>(accumulate),
+  };
 }
 
 }  // namespace
+
+template <>
+constinit const ReduceKernels FASTNN_LEVEL::Table<ReduceKernels>::of_dtype[kNumTableDTypes] = {
+    kernels<float>(), kernels<bf16>(), {}, {}};
+
 }  // namespace fastnn

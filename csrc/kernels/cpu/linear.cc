@@ -1,7 +1,10 @@
 // The elementwise half of linear's backward pass: dz = dy act'(saved) and the bias gradient, the
 // column sums of dz, in one pass over memory. The products are GEMMs (gemm.h).
-#pragma once
+#include "../families/linear.h"
+
+#include "gemm.h"
 #include "loops.h"
+#include "table.h"
 
 namespace fastnn {
 namespace {
@@ -57,5 +60,19 @@ void linear_bwd(const LinearBwdArgs& args, Slice s) {
   }
 }
 
+constexpr LinearKernels kernels() {
+  return {
+      .gemm_pack = gemm_pack,
+      .gemm_packed = gemm_packed,
+      .gemm_small = gemm_small,
+      .linear_bwd = linear_bwd,
+  };
+}
+
 }  // namespace
+
+template <>
+constinit const LinearKernels FASTNN_LEVEL::Table<LinearKernels>::of_dtype[kNumTableDTypes] = {
+    kernels(), {}, {}, {}};
+
 }  // namespace fastnn

@@ -1,6 +1,8 @@
 // Activations, forward and backward, for every functor of the list; and elementwise arithmetic.
-#pragma once
+#include "../families/elementwise.h"
+
 #include "loops.h"
+#include "table.h"
 
 namespace fastnn {
 namespace {
@@ -69,5 +71,24 @@ void convert(const CopyArgs& args, Slice s) {
   for (int64_t i = r.begin; i < r.end; ++i) y[i] = from_float<To>(to_float(x[i]));
 }
 
+template <class T, class... A>
+constexpr ElementwiseKernels kernels(ActivationList<A...>) {
+  return {
+      .activation_fwd = {activation_fwd<T, A>...},
+      .activation_bwd = {activation_bwd<T, A>...},
+      .binary = {binary<T, Add>, binary<T, Sub>, binary<T, Mul>, binary<T, Div>, binary<T, Rsub>,
+                 binary<T, Rdiv>},
+      .fill = fill<T>,
+      .to_float32 = convert<float, T>,
+      .from_float32 = convert<T, float>,
+  };
+}
+
 }  // namespace
+
+template <>
+constinit const ElementwiseKernels
+    FASTNN_LEVEL::Table<ElementwiseKernels>::of_dtype[kNumTableDTypes] = {
+        kernels<float>(Activations{}), kernels<bf16>(Activations{}), {}, {}};
+
 }  // namespace fastnn

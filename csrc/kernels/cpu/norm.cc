@@ -1,8 +1,10 @@
 // Layer normalisation: statistics in float64, one row at a time; the parameters' gradients as
 // partial sums per task, added in order by a second phase.
-#pragma once
+#include "../families/norm.h"
+
 #include "../formulas/norm.h"
 #include "loops.h"
+#include "table.h"
 
 namespace fastnn {
 namespace {
@@ -130,5 +132,19 @@ void layer_norm_bwd_params(const LayerNormBwdArgs& args, Slice s) {
   }
 }
 
+template <class T>
+constexpr NormKernels kernels() {
+  return {
+      .layer_norm_fwd = layer_norm_fwd<T>,
+      .layer_norm_bwd = layer_norm_bwd<T>,
+      .layer_norm_bwd_params = layer_norm_bwd_params<T>,
+  };
+}
+
 }  // namespace
+
+template <>
+constinit const NormKernels FASTNN_LEVEL::Table<NormKernels>::of_dtype[kNumTableDTypes] = {
+    kernels<float>(), kernels<bf16>(), {}, {}};
+
 }  // namespace fastnn

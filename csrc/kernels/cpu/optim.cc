@@ -1,8 +1,10 @@
 // Optimizer updates over a table of chunks of all parameters. A set status word means that the step
 // has met bad data: nothing is changed.
-#pragma once
+#include "../families/optim.h"
+
 #include "../formulas/optim.h"
 #include "loops.h"
+#include "table.h"
 
 namespace fastnn {
 namespace {
@@ -134,5 +136,23 @@ void grad_scale(const OptimArgs& args, Slice s) {
   }
 }
 
+template <class T>
+constexpr OptimKernels kernels() {
+  return {
+      .optim_begin = optim_begin,
+      .optim_check = optim_check<T>,
+      .sgd = sgd<T>,
+      .adam = adam<T>,
+      .grad_norm_chunks = grad_norm_chunks<T>,
+      .grad_norm_combine = grad_norm_combine,
+      .grad_scale = grad_scale<T>,
+  };
+}
+
 }  // namespace
+
+template <>
+constinit const OptimKernels FASTNN_LEVEL::Table<OptimKernels>::of_dtype[kNumTableDTypes] = {
+    kernels<float>(), kernels<bf16>(), {}, {}};
+
 }  // namespace fastnn

@@ -1,8 +1,10 @@
 // Random kernels. Every value is a function of (seed, offset, element), so any split over threads
 // draws the same bits; no mask is stored, and backward draws it again.
-#pragma once
+#include "../families/random.h"
+
 #include "../philox.h"
 #include "loops.h"
+#include "table.h"
 
 namespace fastnn {
 namespace {
@@ -81,5 +83,20 @@ void shuffle_keys(const ShuffleKeysArgs& args, Slice s) {
   }
 }
 
+template <class T>
+constexpr RandomKernels kernels() {
+  return {
+      .rng_draw = rng_draw,
+      .uniform = uniform<T>,
+      .dropout = dropout<T>,
+      .shuffle_keys = shuffle_keys,
+  };
+}
+
 }  // namespace
+
+template <>
+constinit const RandomKernels FASTNN_LEVEL::Table<RandomKernels>::of_dtype[kNumTableDTypes] = {
+    kernels<float>(), kernels<bf16>(), {}, {}};
+
 }  // namespace fastnn
