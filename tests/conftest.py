@@ -1,6 +1,7 @@
-"""Every test starts from the same seed and leaves the number of threads as it was."""
+"""Every test starts from the same seed and leaves the number of threads alone; shared fixtures."""
 
 import fastnn as fn
+import numpy as np
 import pytest
 
 
@@ -10,3 +11,19 @@ def _same_start():
     fn.manual_seed(0)
     yield
     fn.set_num_threads(threads)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """The test runs in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A CSV of two classes that a line divides."""
+    x = np.random.default_rng(0).normal(size=(120, 3))
+    rows = [f"{a},{b},{'yes' if a > b else 'no'},{c}" for a, b, c in x]
+    path = tmp_path / "table.csv"
+    path.write_text("a,b,kind,c\n" + "\n".join(rows) + "\n")
+    return path

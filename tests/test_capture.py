@@ -232,42 +232,35 @@ def test_keyword_arguments():
     assert str(caught.value) == "capture: expected positional arguments only, got x"
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["while recording", "on replay"])
-def test_a_bad_label_changes_nothing(first):
-    model, opt = make()
-    step = fn.capture(make_step(model, opt))
-    data = list(batches(4))
-    if not first:
-        step(*data[0])
-    before, count = weights(model), opt.step_count
-    x, labels = data[1]
-    bad = labels.copy()
-    bad[[3, 9]] = 5, -1
-    with pytest.raises(ValueError, match="cross_entropy") as caught:
-        step(x, bad)
-    assert str(caught.value) == "cross_entropy: expected 0 <= target < 5, got 5 at target[3]"
-    assert opt.step_count == count
-    for got, expected in zip(weights(model), before, strict=True):
-        assert_bitwise_equal(got, expected)
-    assert np.isfinite(step(*data[2]).item())
+def bad_labels(x, labels):
+    labels[[3, 9]] = 5, -1
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["while recording", "on replay"])
-def test_a_nan_loss_changes_nothing(first):
-    model, opt = make()
-    step = fn.capture(make_step(model, opt))
-    data = list(batches(4))
-    if not first:
-        step(*data[0])
-    before, count = weights(model), opt.step_count
-    x, labels = data[1]
+def nan_in_the_input(x, labels):
     x[4, 5] = np.nan
-    with pytest.raises(ValueError, match="loss: expected a finite value, got NaN or infinity"):
-        step(x, labels)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["while recording", "on replay"])
+@pytest.mark.parametrize(("spoil", "message"), [
+    (bad_labels, "cross_entropy: expected 0 <= target < 5, got 5 at target[3]"),
+    (nan_in_the_input, "loss: expected a finite value, got NaN or infinity; lower the learning "
+     "rate, or look for bad values in the data; nothing was updated"),
+])  # fmt: skip
+def test_bad_data_changes_nothing(spoil, message, first):
+    model, opt = make()
+    step = fn.capture(make_step(model, opt))
+    good, bad, after = batches(3)
+    if not first:
+        step(*good)
+    before, count = weights(model), opt.step_count
+    spoil(*bad)
+    with pytest.raises(ValueError, match="expected") as caught:
+        step(*bad)
+    assert str(caught.value) == message
     assert opt.step_count == count
     for got, expected in zip(weights(model), before, strict=True):
         assert_bitwise_equal(got, expected)
-    assert np.isfinite(step(*data[2]).item())
+    assert np.isfinite(step(*after).item())
 
 
 def test_an_error_in_the_function_ends_the_recording():

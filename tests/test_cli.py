@@ -10,31 +10,9 @@ import tomllib
 import fastnn as fn
 import numpy as np
 import pytest
-from fastnn.cli.app import app
-from typer.testing import CliRunner
+from cli_helpers import SMALL, run
 
-SMALL = ["--set", "model.hidden=[8]", "--set", "train.epochs=3"]
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in args])
-    assert result.exit_code == code, result.stderr
-    return result
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def table(tmp_path):
-    """A CSV of two classes that a line divides."""
-    x = np.random.default_rng(0).normal(size=(120, 3))
-    rows = [f"{a},{b},{'yes' if a > b else 'no'},{c}" for a, b, c in x]
-    path = tmp_path / "table.csv"
-    path.write_text("a,b,kind,c\n" + "\n".join(rows) + "\n")
-    return path
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 # ---- train --------------------

@@ -52,7 +52,7 @@ class Op:
         pairs: More cases, as (shapes, params), for params that depend on the shapes.
         dtypes: Storage dtypes.
         make: Draws inputs of these shapes in the op's domain.
-        bound: Largest allowed error, from the oracle's values (``bounds.py``).
+        bound: Largest allowed error, from the oracle's values (its type is in ``bounds.py``).
         bench: What to time.
         bad: Wrong calls.
         cuda: None where the CUDA library has it, else "pending: why".
@@ -124,36 +124,14 @@ def normal(scale: float = 1.0) -> Make:
     return make
 
 
-def denominator(rng: np.random.Generator, shapes: Shapes) -> tuple[Array | None, ...]:
-    x, z = normal()(rng, shapes)
-    assert z is not None
-    return x, np.where(z < 0, z - 0.5, z + 0.5)
-
-
-def labels(rng: np.random.Generator, shapes: Shapes) -> tuple[Array | None, ...]:
-    """Logits; labels for a target with an axis less, else a distribution per row."""
-    (logits, target) = shapes
-    assert logits is not None
-    assert target is not None
-    x = 3 * rng.standard_normal(logits)
-    if len(target) < len(logits):
-        return x, rng.integers(0, max(logits[-1], 1), target)
-    t = rng.random(target)
-    return x, (t / t.sum(axis=-1, keepdims=True)).astype(np.float32).astype(np.float64)
+def zeros(*shape: int) -> Array:
+    """Zeros of float32."""
+    return np.zeros(shape, np.float32)
 
 
 # ---- shapes --------------------------------------------------------------------------------------
 
 UNARY: tuple[Shapes, ...] = (((),), ((0,),), ((1,),), ((3, 0, 2),), ((5, 7),), ((40_001,),))
-BINARY: tuple[Shapes, ...] = tuple((s[0], s[0]) for s in UNARY)
-ROWS: tuple[Shapes, ...] = (
-    ((0, 3),),
-    ((1,),),
-    ((4, 1),),
-    ((2, 3, 10),),
-    ((33, 1000),),
-    ((2, 20_000),),
-)
 
 
 def size(shape: tuple[int, ...] | None) -> int:
@@ -163,13 +141,3 @@ def size(shape: tuple[int, ...] | None) -> int:
 def map_cost(flops: int) -> Callable[[Shapes], tuple[int, int]]:
     """Every input is read and an output of the first one's size written."""
     return lambda s: (sum(map(size, s)) + size(s[0]), flops * size(s[0]))
-
-
-def linear_cost(s: Shapes) -> tuple[int, int]:
-    rows, out, wide = size(s[0]) // s[1][1], s[1][0], s[1][1]  # type: ignore[index]
-    return sum(map(size, s)) + rows * out, 2 * rows * out * wide
-
-
-def matmul_cost(s: Shapes) -> tuple[int, int]:
-    (m, k), n = s[0], s[1][1]  # type: ignore[misc,index]
-    return m * k + k * n + m * n, 2 * m * n * k

@@ -1,4 +1,4 @@
-"""The optimizer table: one row per optimizer, as ops.py has one per op."""
+"""The optimizer table: one row per optimizer, as ops has one per op."""
 
 from __future__ import annotations
 

@@ -1,0 +1,201 @@
+"""Linear layers and matrix products: their bounds, costs and rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import fastnn
+from fastnn import functional as F
+from fastnn.testing.bounds import Array, Grads, Sample
+from fastnn.testing.compare import U, ulp
+from fastnn.testing.op import Bad, Bench, Op, Shapes, normal, size, zeros
+from fastnn.testing.reference import linear as reference
+
+__all__ = ["ROWS"]
+
+# Largest |f'| and |f''| of the activations that linear fuses (selu has the steepest slope at 0-).
+_STEEPEST, _CURVED = 1.76, 1.76
+_KINKED = ("relu", "leaky_relu", "selu", "elu")
+
+
+def linear(s: Sample) -> tuple[Array, Grads]:
+    """16 u (|A| |B|) for every product.
+
+    An activation passes z's error on with its slope, and adds its own 4 ULP; its derivative is off
+    by its curvature times z's error, and all of it next to a kink."""
+    x, w, b = (None if v is None else np.asarray(v) for v in s.inputs)
+    assert x is not None
+    assert w is not None
+    activation = s.params.get("activation")
+    z_size = np.abs(x) @ np.abs(w).T + (0.0 if b is None else np.abs(b))
+    z_error = 16 * U * z_size
+    z = x @ w.T + (0.0 if b is None else b)
+    slope = reference.activate(z, activation)[1]
+    dy = np.abs(s.dy)
+    if activation is None:
+        y, dz_error = z_error, np.zeros_like(s.dy)
+    else:
+        y = _STEEPEST * z_error + 4 * ulp(s.y)
+        name = activation[0] if isinstance(activation, tuple) else activation
+        wrong_side = (name in _KINKED) & (np.abs(z) <= z_error)
+        dz_error = dy * (_CURVED * z_error + 9 * U + _STEEPEST * wrong_side)
+    count = int(np.prod(x.shape[:-1], dtype=np.int64))
+    dz = (dy * np.abs(slope) + dz_error).reshape(count, w.shape[0])
+    lost = dz_error.reshape(dz.shape)
+    rows = np.abs(x).reshape(count, w.shape[1])
+    dx = (16 * U * dz @ np.abs(w) + lost @ np.abs(w)).reshape(x.shape)
+    dw = 16 * U * dz.T @ rows + lost.T @ rows
+    db = None if b is None else 4 * U * dz.sum(axis=0) + lost.sum(axis=0)
+    return y, (dx, dw, db)
+
+
+def matmul(s: Sample) -> tuple[Array, Grads]:
+    """16 u (|A| |B|), forward and backward."""
+    a, b = (np.abs(np.asarray(v)) for v in s.inputs)
+    dy = np.abs(s.dy)
+    return 16 * U * a @ b, (16 * U * dy @ b.T, 16 * U * a.T @ dy)
+
+
+def linear_cost(s: Shapes) -> tuple[int, int]:
+    rows, out, wide = size(s[0]) // s[1][1], s[1][0], s[1][1]  # type: ignore[index]
+    return sum(map(size, s)) + rows * out, 2 * rows * out * wide
+
+
+def matmul_cost(s: Shapes) -> tuple[int, int]:
+    (m, k), n = s[0], s[1][1]  # type: ignore[misc,index]
+    return m * k + k * n + m * n, 2 * m * n * k
+
+
+_LINEAR_SHAPES: tuple[Shapes, ...] = (
+    ((3, 4), (5, 4), (5,)),
+    ((3, 4), (5, 4), None),
+    ((4,), (1, 4), (1,)),
+    ((2, 3, 17), (10, 17), (10,)),
+    ((0, 4), (5, 4), (5,)),
+    ((3, 0), (5, 0), (5,)),
+    ((3, 4), (0, 4), (0,)),
+    ((65, 129), (33, 129), (33,)),
+    ((230, 300), (210, 300), (210,)),
+)
+_FUSED: tuple[reference.Activation, ...] = (
+    "relu",
+    ("leaky_relu", 0.25),
+    "elu",
+    "selu",
+    "sigmoid",
+    "tanh",
+    ("softplus", 2.0),
+    ("silu", 1.0),
+    "gelu",
+    "gelu_tanh",
+)
+
+_LINEAR = Op(
+    name="fastnn.functional.linear",
+    family="linear",
+    arrays=("weight", "bias"),
+    reference=(reference.linear, reference.linear_vjp),
+    covers=(
+        "gemm_pack",
+        "gemm_packed",
+        "gemm_small",
+        "linear_bwd",
+        "nn.Linear",
+        "activation_fwd[identity]",
+        "activation_bwd[identity]",
+    ),
+    params=({},),
+    shapes=_LINEAR_SHAPES,
+    pairs=tuple((shapes, {"activation": a}) for a in _FUSED for shapes in _LINEAR_SHAPES[2:5]),
+    tail=lambda n: (((3, n), (2, n), (2,)), {}),
+    make=normal(),
+    bound=linear,
+    bench=Bench(
+        tuple(
+            ((m, k), (n, k), (n,))
+            for m, n, k in ((64, 128, 128), (256, 512, 512), (1024, 1024, 1024), (4096, 4096, 4096))
+        ),
+        linear_cost,
+    ),
+    dtypes=("float32",),
+    bad=(
+        Bad(
+            lambda: F.linear(zeros(32, 100), zeros(64, 128)),
+            ValueError,
+            "linear: expected input.shape[-1] == 128 to fit weight (64, 128), got input (32, 100)",
+        ),
+        Bad(
+            lambda: F.linear(zeros(2, 3), zeros(4, 3), zeros(3)),
+            ValueError,
+            "linear: expected bias of shape (4,) to fit weight (4, 3), got (3,)",
+        ),
+        Bad(
+            lambda: F.linear(zeros(2, 3), zeros(3)),
+            ValueError,
+            "linear: expected weight of shape (out, in), got (3,)",
+        ),
+        Bad(
+            lambda: F.linear(zeros(), zeros(4, 3)),
+            ValueError,
+            "linear: expected input with at least one axis, got ()",
+        ),
+        Bad(
+            lambda: F.linear(np.zeros((2, 3), np.int64), zeros(4, 3)),
+            TypeError,
+            "linear: expected input of dtype float32, got int64",
+        ),
+        Bad(
+            lambda: F.linear(zeros(2, 3), fastnn.tensor(zeros(4, 3), "bfloat16")),
+            TypeError,
+            "linear: expected weight of dtype float32, got bfloat16",
+        ),
+        Bad(
+            lambda: F.linear(zeros(2, 3), zeros(4, 3), activation=("softplus", 0.0)),
+            ValueError,
+            "linear: expected softplus with beta > 0, got 0.0",
+        ),
+        Bad(
+            lambda: F.linear(zeros(2, 3), zeros(4, 3), activation="rely"),
+            ValueError,
+            "linear: expected activation to be one of relu, leaky_relu, elu, selu, sigmoid, tanh, "
+            "softplus, silu, gelu, gelu_tanh, got 'rely'",
+        ),
+    ),
+)
+
+_MATMUL = Op(
+    name="fastnn.Tensor.__matmul__",
+    family="linear",
+    arrays=("other",),
+    reference=(reference.matmul, reference.matmul_vjp),
+    covers=("gemm_pack", "gemm_packed", "gemm_small"),
+    params=({},),
+    shapes=(
+        ((3, 4), (4, 5)),
+        ((0, 4), (4, 5)),
+        ((3, 0), (0, 5)),
+        ((3, 4), (4, 0)),
+        ((1, 1), (1, 1)),
+        ((70, 33), (33, 90)),
+        ((210, 260), (260, 200)),
+    ),
+    tail=lambda n: (((3, n), (n, 2)), {}),
+    make=normal(),
+    bound=matmul,
+    bench=Bench((((64, 128), (128, 128)), ((1024, 1024), (1024, 1024))), matmul_cost),
+    dtypes=("float32",),
+    bad=(
+        Bad(
+            lambda: fastnn.zeros(2, 3) @ zeros(4, 5),
+            ValueError,
+            "matmul: expected other.shape[0] == 3 to fit input (2, 3), got other (4, 5)",
+        ),
+        Bad(
+            lambda: fastnn.zeros(3) @ zeros(3, 5),
+            ValueError,
+            "matmul: expected two matrices, got (3,) and (3, 5)",
+        ),
+    ),
+)
+
+ROWS: tuple[Op, ...] = (_LINEAR, _MATMUL)
