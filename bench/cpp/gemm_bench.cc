@@ -10,10 +10,8 @@ void add_gemm(const std::string& name, Form form, int64_t m, int64_t n, int64_t 
   const Work work{2.0 * static_cast<double>(m * n * k),
                   4.0 * static_cast<double>(m * k + k * n + m * n)};
   add(name, work, [=](const Kernels& kernels) -> std::function<void()> {
-    const GemmPlan plan = gemm_plan(m, n, k);
     const auto a = std::make_shared<Floats>(m * k), b = std::make_shared<Floats>(k * n),
-               c = std::make_shared<Floats>(m * n),
-               scratch = std::make_shared<Floats>(plan.scratch() + 16);
+               c = std::make_shared<Floats>(m * n);
     GemmArgs args{};
     args.a = a->get();
     args.b = b->get();
@@ -26,6 +24,8 @@ void add_gemm(const std::string& name, Form form, int64_t m, int64_t n, int64_t 
     args.b_row = form == Form::kNT ? 1 : n;
     args.b_col = form == Form::kNT ? k : 1;
     args.ldc = n;
+    const GemmPlan plan = gemm_plan(args);
+    const auto scratch = std::make_shared<Floats>(plan.scratch() + 16);
     args.scratch = scratch->get();
     return [=, &kernels] {
       (void)a, (void)b, (void)c, (void)scratch;  // kept alive by the copy

@@ -19,7 +19,7 @@ struct GemmArgs {
   int32_t activation;  // index in Activations; 0 is the identity and costs nothing
   float activation_param;
   bool accumulate;
-  float* scratch;  // gemm_plan().scratch floats, 64-byte aligned; may be null if that is 0
+  float* scratch;  // gemm_plan().scratch() floats, 64-byte aligned; may be null if that is 0
 };
 
 // The sum over k: blocks of kGemmKC, added to C in order; within a block chains of kGemmChain fma,
@@ -32,8 +32,10 @@ inline constexpr int64_t kGemmKC = 384, kGemmChain = 64;
 inline constexpr int64_t kGemmRows = 12, kGemmCols = 64;
 // One task of gemm_pack packs this many rows of A, or columns of B, of one k block.
 inline constexpr int64_t kGemmPackRows = 192, kGemmPackCols = 192;
-// The largest tile of C that one task of gemm_packed computes: it stays in L2 with its panels.
-inline constexpr int64_t kGemmMC = 192, kGemmNC = 384;
+// The largest tile of C that one task of gemm_packed computes: its rows of A stay in L2, and it is
+// wide, since rows of C a power of two apart share the sets of a cache. Narrower down to kGemmMinNC
+// while there are fewer than kGemmTasks.
+inline constexpr int64_t kGemmMC = 96, kGemmNC = 1024, kGemmMinNC = 256, kGemmTasks = 32;
 // The same of gemm_small, which keeps one strip of B on its stack.
 inline constexpr int64_t kGemmSmallMC = 192, kGemmSmallNC = 64;
 
@@ -54,15 +56,14 @@ constexpr GemmCut gemm_cut(int64_t size, int64_t unit, int64_t largest) {
 
 struct GemmPlan {
   bool packed;  // launch gemm_pack, then gemm_packed; else gemm_small alone
-  GemmCut pack_a, pack_b;
-  int64_t k_blocks;          // at least 1: an empty product still writes C
-  GemmCut rows, cols;        // of C, over tasks; tasks are numbered row by row
+  GemmCut pack_a,
+      pack_b;          // A is not packed where its rows are contiguous: the tiles read it in place
+  int64_t k_blocks;    // at least 1: an empty product still writes C
+  GemmCut rows, cols;  // of C, over tasks; tasks are numbered row by row
   int64_t a_block, b_block;  // floats of scratch per k block
-  constexpr int64_t pack_tasks() const {
-    return packed ? (pack_a.parts + pack_b.parts) * k_blocks : 0;
-  }
+  constexpr int64_t pack_tasks() const { return (pack_a.parts + pack_b.parts) * k_blocks; }
   constexpr int64_t tasks() const { return rows.parts * cols.parts; }
-  constexpr int64_t scratch() const { return packed ? (a_block + b_block) * k_blocks : 0; }
+  constexpr int64_t scratch() const { return (a_block + b_block) * k_blocks; }
 };
 
 // Packing pays when the panels are read often enough: A once per strip of kGemmCols columns of C, B
@@ -71,21 +72,27 @@ constexpr bool gemm_packs(int64_t m, int64_t n, int64_t k) {
   return m >= 192 && n >= 192 && k >= 64 && m * n * k > (int64_t{1} << 24);
 }
 
-constexpr GemmPlan gemm_plan_as(bool packed, int64_t m, int64_t n, int64_t k) {
+constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgs& g) {
   GemmPlan plan{};
   plan.packed = packed;
-  plan.k_blocks = k > 0 ? (k + kGemmKC - 1) / kGemmKC : 1;
-  plan.pack_a = gemm_cut(m, kGemmRows, kGemmPackRows);
-  plan.pack_b = gemm_cut(n, kGemmCols, kGemmPackCols);
-  plan.rows = gemm_cut(m, kGemmRows, packed ? kGemmMC : kGemmSmallMC);
-  plan.cols = gemm_cut(n, kGemmCols, packed ? kGemmNC : kGemmSmallNC);
-  plan.a_block = (m + kGemmRows - 1) / kGemmRows * kGemmRows * kGemmKC;
-  plan.b_block = (n + kGemmCols - 1) / kGemmCols * kGemmCols * kGemmKC;
+  plan.k_blocks = g.k > 0 ? (g.k + kGemmKC - 1) / kGemmKC : 1;
+  if (packed) {
+    if (g.a_col != 1) {
+      plan.pack_a = gemm_cut(g.m, kGemmRows, kGemmPackRows);
+      plan.a_block = (g.m + kGemmRows - 1) / kGemmRows * kGemmRows * kGemmKC;
+    }
+    plan.pack_b = gemm_cut(g.n, kGemmCols, kGemmPackCols);
+    plan.b_block = (g.n + kGemmCols - 1) / kGemmCols * kGemmCols * kGemmKC;
+  }
+  plan.rows = gemm_cut(g.m, kGemmRows, packed ? kGemmMC : kGemmSmallMC);
+  plan.cols = gemm_cut(g.n, kGemmCols, packed ? kGemmNC : kGemmSmallNC);
+  for (int64_t nc = kGemmNC / 2; packed && nc >= kGemmMinNC && plan.tasks() < kGemmTasks; nc /= 2)
+    plan.cols = gemm_cut(g.n, kGemmCols, nc);
   return plan;
 }
 
-constexpr GemmPlan gemm_plan(int64_t m, int64_t n, int64_t k) {
-  return gemm_plan_as(gemm_packs(m, n, k), m, n, k);
+constexpr GemmPlan gemm_plan(const GemmArgs& g) {
+  return gemm_plan_as(gemm_packs(g.m, g.n, g.k), g);
 }
 
 }  // namespace

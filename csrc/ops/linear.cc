@@ -19,7 +19,7 @@ void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b) {
   args.b_row = b.row;
   args.b_col = b.col;
   args.ldc = args.n;
-  const GemmPlan plan = gemm_plan(args.m, args.n, args.k);
+  const GemmPlan plan = gemm_plan(args);
   Array scratch;
   if (plan.scratch() > 0) {
     scratch = empty({plan.scratch()}, DType::kFloat32, device);

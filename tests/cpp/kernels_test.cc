@@ -200,11 +200,8 @@ Bytes optimizers(const Kernels& k, int64_t n) {
   return out;
 }
 
-Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed) {
-  const GemmPlan plan = gemm_plan_as(packed, m, n, depth);
+Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed, bool transposed) {
   Buffer<float> a(m * depth), b(depth * n), c(m * n, true), z(m * n, true), bias(n);
-  auto* scratch = static_cast<float*>(
-      std::aligned_alloc(64, static_cast<size_t>(plan.scratch() * 4 + 64) / 64 * 64));
   GemmArgs args{};
   args.a = a.get();
   args.b = b.get();
@@ -214,12 +211,15 @@ Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed) {
   args.m = m;
   args.n = n;
   args.k = depth;
-  args.a_row = depth;
-  args.a_col = 1;
+  args.a_row = transposed ? 1 : depth;
+  args.a_col = transposed ? m : 1;
   args.b_row = 1;
   args.b_col = depth;
   args.ldc = n;
   args.activation = 1;
+  const GemmPlan plan = gemm_plan_as(packed, args);
+  auto* scratch = static_cast<float*>(
+      std::aligned_alloc(64, static_cast<size_t>(plan.scratch() * 4 + 64) / 64 * 64));
   args.scratch = scratch;
   if (packed) {
     k.gemm_pack(args, {0, plan.pack_tasks(), nullptr});
@@ -290,9 +290,10 @@ void compare_gemm() {
   for (const int64_t m : {1, 2, 7, 8, 13, 32, 97})
     for (const int64_t n : {1, 5, 10, 31, 32, 33, 64, 100})
       for (const int64_t k : {0, 1, 3, 64, 255, 256, 257, 600})
-        for (const bool packed : {false, true})
+        for (const int form : {0, 1, 2, 3})
           compare(
-              "gemm", [=](const Kernels& t) { return gemm(t, m, n, k, packed); }, DType::kFloat32);
+              "gemm", [=](const Kernels& t) { return gemm(t, m, n, k, form & 1, form & 2); },
+              DType::kFloat32);
   for (const int64_t cols : {1, 10, 63, 64, 65, 200})
     compare(
         "linear_bwd", [cols](const Kernels& k) { return linear_bwd(k, 33, cols); },

@@ -96,7 +96,7 @@ FASTNN_INLINE bool leaves_c(const GemmArgs& g) {
 // Scratch, for each k block: the panels of A, [m / kMR][depth][kMR]; then, after all of A, likewise
 // the panels of B. Tasks: the pieces of A for each k block, then those of B.
 void gemm_pack(const GemmArgs& g, Slice slice) {
-  const GemmPlan plan = gemm_plan_as(true, g.m, g.n, g.k);
+  const GemmPlan plan = gemm_plan_as(true, g);
   const int64_t a_tasks = plan.pack_a.parts * plan.k_blocks;
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const bool is_a = task < a_tasks;
@@ -122,23 +122,33 @@ void gemm_pack(const GemmArgs& g, Slice slice) {
 // Tasks: tiles of C.
 void gemm_packed(const GemmArgs& g, Slice slice) {
   if (leaves_c(g)) return;
-  const GemmPlan plan = gemm_plan_as(true, g.m, g.n, g.k);
+  const GemmPlan plan = gemm_plan_as(true, g);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t row = task / plan.cols.parts, col = task % plan.cols.parts;
     const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
     const int64_t j_begin = plan.cols.begin(col), j_end = plan.cols.begin(col + 1);
     for (int64_t block = 0; block < plan.k_blocks; ++block) {
-      const int64_t depth = least(kGemmKC, g.k - block * kGemmKC);
-      const float* a = g.scratch + block * plan.a_block;
+      const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
       const float* b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
+      TileArgs t{};
+      t.a_row = g.a_row, t.a_col = g.a_col, t.b_row = kNR, t.k = depth;
+      const float* a = g.a + p * g.a_col;
+      int64_t a_step = g.a_row;  // from row to row
+      if (plan.a_block > 0)
+        a = g.scratch + block * plan.a_block, a_step = depth, t.a_row = 1, t.a_col = kMR;
+      // Each tile of a strip fetches its part of the panel of the next strip into L2.
+      const int64_t tiles = (i_end - i_begin + kMR - 1) / kMR;
+      const int64_t lines = (kNR * kGemmChain / kLineFloats + tiles - 1) / tiles;
       for (int64_t j = j_begin; j < j_end; j += kNR) {
-        TileArgs t{};
-        t.a_row = 1, t.a_col = kMR, t.b = b + j * depth, t.b_row = kNR, t.k = depth;
+        t.b = b + j * depth;
+        t.ahead = t.b + kNR * depth;
+        t.ahead_lines = j + kNR < j_end ? lines : 0;
         for (int64_t i = i_begin; i < i_end; i += kMR) {
-          t.a = a + i * depth;
+          t.a = a + i * a_step;
           run_tile(g, t,
                    {i, j, least(kMR, g.m - i), least(kNR, g.n - j), block == 0,
                     block == plan.k_blocks - 1});
+          t.ahead += lines * kLineFloats * ((depth + kGemmChain - 1) / kGemmChain);
         }
       }
     }
@@ -177,7 +187,7 @@ void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, i
 // Tasks: tiles of C.
 void gemm_small(const GemmArgs& g, Slice slice) {
   if (leaves_c(g)) return;
-  const GemmPlan plan = gemm_plan_as(false, g.m, g.n, g.k);
+  const GemmPlan plan = gemm_plan_as(false, g);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t row = task / plan.cols.parts, col = task % plan.cols.parts;
     const int64_t j_end = plan.cols.begin(col + 1);

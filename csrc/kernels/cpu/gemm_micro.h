@@ -19,7 +19,7 @@ inline constexpr int kLanes = 4, kRegisters = 32, kMR = 12, kNV = 2;
 #else
 inline constexpr int kLanes = 4, kRegisters = 16, kMR = 4, kNV = 2;
 #endif
-inline constexpr int kNR = kNV * kLanes, kMaxRows = 12;
+inline constexpr int kNR = kNV * kLanes, kMaxRows = 12, kLineFloats = 16;
 static_assert(kGemmRows % kMR == 0 && kGemmCols % kNR == 0);
 
 // Rows of the tallest tile of nv vectors: its sums, a row of B and a broadcast of A in registers.
@@ -49,19 +49,21 @@ struct TileArgs {
   int64_t b_row, k;
   float* c;
   int64_t ldc;
-  const float* bias;  // or null
-  bool add;           // C += A B instead of C = A B
+  const float* bias;   // or null
+  bool add;            // C += A B instead of C = A B
+  const float* ahead;  // memory to fetch into L2 meanwhile: ahead_lines per chain
+  int64_t ahead_lines;
 };
 
 // kUnitRow: a_row is 1, as in packed panels and in A transposed.
 template <int R, int NV, bool kUnitRow>
 __attribute__((noinline)) void tile(const TileArgs& t) {
   constexpr int kPointers =
-      kUnitRow ? 1 : (R + 2) / 3;         // x86 addresses three rows from one pointer
-  constexpr int kLineVecs = 16 / kLanes;  // vectors per cache line
+      kUnitRow ? 1 : (R + 2) / 3;  // x86 addresses three rows from one pointer
+  constexpr int kLineVecs = kLineFloats / kLanes;
   const int64_t a_row = t.a_row, a_col = t.a_col, b_row = t.b_row, ldc = t.ldc;
   const float* a[kPointers];
-  const float* b = t.b;
+  const float *b = t.b, *ahead = t.ahead;
   Vec acc[R][NV];
   FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] = t.a + 3 * i * a_row;
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {
@@ -76,6 +78,8 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
   Vec parked[R][NV];
   for (int64_t done = 0;;) {
     const int64_t chain = least(kGemmChain, t.k - done);
+    for (int64_t i = 0; i < t.ahead_lines; ++i, ahead += kLineFloats)
+      __builtin_prefetch(ahead, 0, 2);
     for (int64_t p = chain; p > 0; --p) {
       Vec bv[NV];
       FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
