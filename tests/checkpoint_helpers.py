@@ -20,6 +20,10 @@ def make(optimizer=optim.Adam, hidden=8, **options):
 
 def bits(trainer):
     state = trainer.optimizer.state_dict()
-    slots = {(i, k): v.tobytes() for i, slot in state["state"].items() for k, v in slot.items()}
+    slots = {
+        (i, k): np.asarray(v).tobytes()
+        for i, slot in state["state"].items()
+        for k, v in slot.items()
+    }
     values = [v.numpy().tobytes() for v in trainer.model.state_dict().values()]
-    return values, slots, state["steps"], state["param_groups"], fn.random.get_state()["dropout"]
+    return values, slots, state["param_groups"], fn.random.get_state()["dropout"]

@@ -12,7 +12,7 @@ from fastnn import nn, optim, random
 from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.harness import SEED, check, to_tensors
 from fastnn.testing.op import Op
-from fastnn.testing.ops import OPS
+from fastnn.testing.ops import OPS, OPTIMIZERS
 
 available = fn.cuda.is_available()
 needs_cuda = pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}")
@@ -66,19 +66,22 @@ def test_tails_and_reruns(op):
 
 @pytest.mark.gpu
 @needs_cuda
-@pytest.mark.parametrize("make", [optim.Adam, optim.AdamW, optim.SGD], ids=lambda m: m.__name__)
-def test_optimizers_agree_with_the_cpu(make):
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [pytest.param(r, o, id=f"{r.name}-{i}") for r in OPTIMIZERS for i, o in enumerate(r.options)],
+)
+def test_optimizers_agree_with_the_cpu(row, options):
     rng = np.random.default_rng(0)
     start = [rng.normal(size=s).astype(np.float32) for s in ((3, 5), (20_000,), (1,))]
     results = []
     for device in ("cpu", "cuda"):
         params = [fn.tensor(p, device=device, requires_grad=True) for p in start]
-        optimizer = make(params, lr=1e-2, weight_decay=0.1)
+        optimizer = getattr(optim, row.name)(params, **options)
         for step in range(5):
             for p in params:
                 gradient = np.cos(np.arange(np.prod(p.shape)) + step).astype(np.float32)
                 p.grad = fn.tensor(gradient.reshape(p.shape), device=device)
-            optimizer.step()
+            optimizer.step(max_grad_norm=100.0)
         results.append([np.array(p.detach().to("cpu")) for p in params])
     for cpu, cuda in zip(*results, strict=True):
         np.testing.assert_allclose(cuda, cpu, rtol=2e-6, atol=2e-7)

@@ -82,7 +82,7 @@ def test_clipping_nothing_does_not_read_memory():
 def test_the_poison_works():
     """Fresh memory is NaN: without this the tests above would prove nothing."""
     with free_blocks_poisoned(lambda: fn.zeros(100)):
-        fresh = np.asarray(_core.make_optim_state(0.0, 0))  # 32 of its 64 bytes are written
+        fresh = np.asarray(_core.make_optim_records([(0, 1.0)]))  # 32 of its 64 bytes are written
         guard = guard_bytes(fn.zeros(3))
     assert fresh.size == 32
     assert guard == b"\xff" * 52

@@ -23,7 +23,7 @@ NEEDED = [
     (r"elementwise_kernel<(\w+), (\w+), 0", ["STG.128"]),  # no input: fill, uniform
     (r"elementwise_kernel", ["LDG.128", "STG.128"]),
     (r"layer_norm_(fwd|bwd)_kernel", ["LDG.128", "STG.128"]),
-    (r"adam_kernel", ["LDG.128", "STG.128"]),
+    (r"optim_update_kernel", ["LDG.128", "STG.128"]),
     (r"optim_check_kernel", ["LDG.128"]),
 ]
 

@@ -5,46 +5,69 @@ namespace fastnn::bench {
 namespace {
 
 struct State {
-  explicit State(int64_t n) : p(n), g(n), m(n), v(n) {
+  explicit State(int64_t n) : p(n), g(n), m(n), v(n), u(n) {
     for (int64_t i = 0; i < n; ++i) v.get()[i] = v.get()[i] * v.get()[i];
     for (int64_t at = 0; at < n; at += kOptimChunk)
-      chunks.push_back({p.get() + at, g.get() + at, m.get() + at, v.get() + at,
-                        n - at < kOptimChunk ? n - at : kOptimChunk, at});
+      chunks.push_back({p.get() + at,
+                        g.get() + at,
+                        {m.get() + at, v.get() + at, u.get() + at},
+                        &count,
+                        n - at < kOptimChunk ? n - at : kOptimChunk,
+                        at});
     args.chunks = chunks.data();
-    args.state = &state;
+    args.lr = &lr;
     args.status = &status;
     args.num_chunks = static_cast<int32_t>(chunks.size());
-    args.beta1 = 0.9;
-    args.beta2 = 0.999;
-    args.eps = 1e-8f;
-    args.momentum = 0.9f;
+    args.options.beta1 = 0.9;
+    args.options.beta2 = 0.999;
+    args.options.eps = 1e-8;
+    args.options.bias_correction = 1;
+    args.squares = Squares::kMean;
+    norm.chunks = chunks.data();
+    norm.sums = sums.data();
+    norm.norm_type = 2;
   }
-  Floats p, g, m, v;
+  Floats p, g, m, v, u;
   std::vector<TensorChunk> chunks;
-  // A rate of 0 keeps the numbers where they are, however long it runs.
-  OptimState state{0.0, 10, 0.65, 0.01};
+  std::vector<double> sums = std::vector<double>(10'000);
+  double lr = 0;  // so that the numbers stay where they are, however long it runs
+  OptimState count{10, 0.65, 0.01, 0.5};
   Status status{kStatusOk};
   OptimArgs args{};
+  GradNormArgs norm{};
 };
 
-void add_update(const std::string& name, Kernel<OptimArgs> Kernels::* update, double flops,
-                double streams, int64_t n) {
+void add_optim(const std::string& name, double flops, double streams, int64_t n,
+               const std::function<void(const Kernels&, const State&)>& run) {
   const auto elements = static_cast<double>(n);
   add(name + "/" + std::to_string(n), {flops * elements, 4 * streams * elements},
       [=](const Kernels& kernels) -> std::function<void()> {
         const auto s = std::make_shared<State>(n);
-        return [=, &kernels] { (kernels.*update)(s->args, all(s->args.num_chunks)); };
+        return [=, &kernels] { run(kernels, *s); };
       });
+}
+
+template <class... R>
+void add_updates(OptimRuleList<R...>, int64_t n) {
+  int rule = 0;
+  (add_optim(R::kName, 12, 3 + 2 * R::kSlots, n,
+             [i = rule++](const Kernels& kernels, const State& s) {
+               kernels.optim_update[i](s.args, all(s.args.num_chunks));
+             }),
+   ...);
 }
 
 }  // namespace
 
 void register_optim() {
   for (const int64_t n : {9'000, 100'000, 10'000'000}) {
-    add_update("adam", &Kernels::adam, 12, 7, n);
-    add_update("sgd", &Kernels::sgd, 5, 5, n);
-    add_update("optim_check", &Kernels::optim_check, 1, 1, n);
-    add_update("grad_norm", &Kernels::grad_norm_chunks, 2, 1, n);
+    add_updates(OptimRules{}, n);
+    add_optim("optim_check", 1, 1, n, [](const Kernels& kernels, const State& s) {
+      kernels.optim_check(s.args, all(s.args.num_chunks));
+    });
+    add_optim("grad_norm", 2, 1, n, [](const Kernels& kernels, const State& s) {
+      kernels.grad_norm_sum(s.norm, all(s.args.num_chunks));
+    });
   }
 }
 

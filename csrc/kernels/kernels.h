@@ -7,6 +7,7 @@
 #include "families/movement.h"
 #include "families/norm.h"
 #include "families/optim.h"
+#include "families/penalty.h"
 #include "families/random.h"
 #include "families/reduce.h"
 #include "families/softmax.h"
@@ -15,8 +16,9 @@ namespace fastnn {
 
 template <class... Family>
 struct FamilyList : Family... {};
-using Kernels = FamilyList<ElementwiseKernels, LinearKernels, LossKernels, MovementKernels,
-                           NormKernels, OptimKernels, RandomKernels, ReduceKernels, SoftmaxKernels>;
+using Kernels =
+    FamilyList<ElementwiseKernels, LinearKernels, LossKernels, MovementKernels, NormKernels,
+               OptimKernels, PenaltyKernels, RandomKernels, ReduceKernels, SoftmaxKernels>;
 using KernelTable = Kernels[kNumTableDTypes];
 
 // One per compiled instruction set (cpu/table.cc); see core/dispatch.cc.

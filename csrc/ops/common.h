@@ -52,10 +52,12 @@ inline Launch single(const char* op, Device device) { return {op, device, DType:
 void bind_activation(py::module_& m);
 void bind_arrays(py::module_& m);
 void bind_capture(py::module_& m);
+void bind_clip(py::module_& m);
 void bind_dropout(py::module_& m);
 void bind_linear(py::module_& m);
 void bind_norm(py::module_& m);
 void bind_optim(py::module_& m);
+void bind_penalty(py::module_& m);
 void bind_reduce(py::module_& m);
 void bind_softmax(py::module_& m);
 void bind_system(py::module_& m);

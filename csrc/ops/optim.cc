@@ -1,226 +1,214 @@
-// Optimizer updates: one launch for all parameters. The parameters are cut into chunks whose
-// addresses fill a table in memory; the kernels take the table.
-#include "common.h"
+// Optimizer steps: for each group of parameters one launch that updates all of them, after all
+// groups were found to be good.
+#include <map>
+
+#include "multi_tensor.h"
 
 namespace fastnn {
 namespace {
 
-using Arrays = std::vector<Array>;
+struct RuleInfo {
+  const char* name;
+  int slots;
+  Squares squares;
+};
+template <class... R>
+constexpr std::array<RuleInfo, sizeof...(R)> describe(OptimRuleList<R...>) {
+  return {{{R::kName, R::kSlots, R::kSquares}...}};
+}
+constexpr auto kRules = describe(OptimRules{});
 
-// The step count, learning rate and bias corrections, in memory on the parameters' device.
-Array make_optim_state(double lr, int64_t step) {
-  Array state = empty({static_cast<int64_t>(sizeof(OptimState))}, DType::kUInt8);
-  *static_cast<OptimState*>(state.storage->data) = {lr, step, 1, 1};
-  return state;
+OptimOptions options_from(const std::map<std::string, double>& values) {
+  static const std::map<std::string, double OptimOptions::*> fields = {
+      {"beta1", &OptimOptions::beta1},
+      {"beta2", &OptimOptions::beta2},
+      {"eps", &OptimOptions::eps},
+      {"eps_inside", &OptimOptions::eps_inside},
+      {"weight_decay", &OptimOptions::weight_decay},
+      {"decoupled", &OptimOptions::decoupled},
+      {"maximize", &OptimOptions::maximize},
+      {"dampening", &OptimOptions::dampening},
+      {"nesterov", &OptimOptions::nesterov},
+      {"form", &OptimOptions::form},
+      {"bias_correction", &OptimOptions::bias_correction},
+      {"lr_decay", &OptimOptions::lr_decay},
+      {"decay_base", &OptimOptions::decay_base},
+  };
+  OptimOptions options{};
+  for (const auto& [name, value] : values) {
+    const auto field = fields.find(name);
+    check(field != fields.end(), "optimizer: expected an option of the update rules, got '", name,
+          "'");
+    options.*(field->second) = value;
+  }
+  return options;
 }
 
-Array host_copy(const Array& state) {
-  if (state.device() == Device::kCpu) return state;
-  Array copy = empty(state.shape, state.dtype);
-  copy_bytes(state, copy);
-  return copy;
-}
-int64_t optim_step(const Array& state) {
-  return static_cast<OptimState*>(host_copy(state).storage->data)->step;
-}
-void set_optim_lr(const Array& state, double lr) {
-  const Array host = host_copy(state);
-  static_cast<OptimState*>(host.storage->data)->lr = lr;
-  if (state.device() != Device::kCpu) copy_bytes(host, state);
-}
-
-struct Parameters {
-  const char* op;
-  const Arrays &params, &grads, &m, &v;
+// The parameters of one group that have a gradient, and the places of their records.
+struct OptimGroup {
+  int rule;
+  Arrays params, grads;
+  std::vector<Arrays> slots;
+  std::vector<int64_t> places;
+  Array lr, records;
+  OptimOptions options;
 };
 
-void check_parameters(const Parameters& p) {
-  check(p.params.size() == p.grads.size(), p.op, ": expected ", p.params.size(), " gradients, got ",
-        p.grads.size());
-  for (size_t i = 0; i < p.params.size(); ++i) {
-    const std::string name = concat("parameter ", i);
-    check_same(p.op, name.c_str(), p.params[i], "its gradient", p.grads[i]);
-    check_writable(p.op, name.c_str(), p.params[i]);
-    check<TypeError>(p.params[i].dtype == p.params[0].dtype, p.op,
-                     ": expected parameters of one dtype, got ", dtype_name(p.params[0].dtype),
-                     " and ", dtype_name(p.params[i].dtype));
-    check_device(p.op, name.c_str(), p.params[i], p.params[0].device());
-  }
+OptimGroup make_group(int rule, Arrays params, Arrays grads, std::vector<Arrays> slots,
+                      std::vector<int64_t> places, Array lr, Array records,
+                      const OptimOptions& options) {
+  return {rule,          std::move(params),  std::move(grads), std::move(slots), std::move(places),
+          std::move(lr), std::move(records), options};
 }
 
-// One entry per kOptimChunk elements of each parameter. `m` and `v` may be empty lists.
-Array chunk_table(const Parameters& p, bool write_params, bool write_grads) {
-  std::vector<TensorChunk> chunks;
+void check_group(const char* op, const OptimGroup& group) {
+  check_parameters(op, group.params, group.grads);
+  const auto slots = static_cast<size_t>(kRules[group.rule].slots);
+  check(group.slots.size() == slots, op, ": expected ", slots, " slots, got ", group.slots.size());
+  for (const Arrays& slot : group.slots)
+    check(slot.size() == group.params.size(), op, ": expected a slot of each parameter");
+}
+
+Array group_table(const OptimGroup& group, int64_t first) {
+  auto* records = write_as<OptimState>(group.records);
+  std::vector<OptimState*> states;
+  for (const int64_t place : group.places) states.push_back(records + place);
+  return chunk_table({group.params, group.grads, group.slots, states, true}, first);
+}
+
+// A group ready for its launches.
+struct Job {
+  Launch what;
+  OptimArgs args;
+  int rule;
+  Array table;
+};
+
+std::vector<Job> make_jobs(const char* op, const std::vector<OptimGroup>& groups,
+                           const StatusSite& site) {
+  std::vector<Job> jobs;
   int64_t first = 0;
-  for (size_t i = 0; i < p.params.size(); ++i) {
-    const int64_t n = p.params[i].numel();
-    auto* param = static_cast<char*>(write_params ? write(p.params[i])
-                                                  : const_cast<void*>(read(p.params[i])));
-    auto* grad = static_cast<const char*>(write_grads ? write(p.grads[i]) : read(p.grads[i]));
-    float* m = p.m.empty() ? nullptr : write_as<float>(p.m[i]);
-    float* v = p.v.empty() ? nullptr : write_as<float>(p.v[i]);
-    const auto item = static_cast<int64_t>(item_size(p.params[i].dtype));
-    for (int64_t at = 0; at < n; at += kOptimChunk)
-      chunks.push_back({param + at * item, grad + at * item, m ? m + at : nullptr,
-                        v ? v + at : nullptr, std::min(kOptimChunk, n - at), first + at});
-    first += n;
+  for (const OptimGroup& group : groups) {
+    Job job{{}, {}, group.rule, group_table(group, first)};
+    job.what = over_chunks(op, group.params, job.table, kCostPerExp);
+    job.args = {read_as<TensorChunk>(job.table),
+                read_as<double>(group.lr),
+                nullptr,
+                site.status(),
+                site.site(),
+                num_chunks(job.table),
+                group.options,
+                kRules[group.rule].squares};
+    first += total_size(group.params);
+    jobs.push_back(std::move(job));
   }
-  const auto bytes = static_cast<int64_t>(chunks.size() * sizeof(TensorChunk));
-  const Device device = p.params.empty() ? Device::kCpu : p.params[0].device();
-  Array host = allocate_constant({bytes}, DType::kUInt8);
-  if (bytes > 0) std::memcpy(host.storage->data, chunks.data(), static_cast<size_t>(bytes));
-  if (device == Device::kCpu) return host;
-  Array table = empty({bytes}, DType::kUInt8, device);
-  copy_bytes(host, table);
-  return table;
+  return jobs;
 }
 
-int64_t num_chunks(const Array& table) {
-  return table.numel() / static_cast<int64_t>(sizeof(TensorChunk));
-}
-
-// Says which parameter and element a flat index is.
-Describe describe_gradient(const std::string& op, const Arrays& params) {
-  std::vector<int64_t> sizes;
-  for (const Array& p : params) sizes.push_back(p.numel());
-  return [op, sizes](DataError code, int64_t index) {
-    size_t i = 0;
-    while (i + 1 < sizes.size() && index >= sizes[i]) index -= sizes[i++];
-    const char* what =
-        code == DataError::kOverflow ? "a gradient whose square is finite" : "finite gradients";
-    const char* got =
-        code == DataError::kOverflow ? "one that overflows the second moment" : "NaN or infinity";
-    return concat(op, ": expected ", what, ", got ", got, " in parameter ", i, " at flat index ",
-                  index, "; nothing was updated");
-  };
-}
-
-Launch over_chunks(const char* op, const Array& param, int64_t chunks, double cost) {
-  return {op, param.device(), param.dtype, chunks,
-          static_cast<double>(chunks * kOptimChunk) * cost};
-}
-
-// Shared by all optimizers: check the gradients, count the step, update.
-void step(const Parameters& p, const Array& state, OptimArgs args,
-          Kernel<OptimArgs> Kernels::* update) {
-  if (p.params.empty()) return;
-  check_parameters(p);
-  const StatusSite site(p.params[0].device(), describe_gradient(p.op, p.params));
-  const Array table = chunk_table(p, true, false);
-  args.chunks = read_as<TensorChunk>(table);
-  args.state = read_as<OptimState>(state);
-  args.status = site.status();
-  args.site = site.site();
-  args.num_chunks = static_cast<int32_t>(num_chunks(table));
-  double elements = 0;
-  for (const Array& param : p.params) elements += static_cast<double>(param.numel());
-  const Launch what{p.op, p.params[0].device(), p.params[0].dtype, args.num_chunks,
-                    elements * kCostPerExp};
-  launch(what, &Kernels::optim_check, args);
-  launch(single(p.op, what.device), &Kernels::optim_begin,
-         OptimBeginArgs{write_as<OptimState>(state), args.beta1, args.beta2, args.status});
-  launch(what, update, args);
-  site.raise();
-}
-
-void sgd(const Arrays& params, const Arrays& grads, const Arrays& buffers, const Array& state,
-         float momentum, float dampening, float weight_decay, bool nesterov, bool maximize) {
-  OptimArgs args{};
-  args.beta2 = -1;
-  args.momentum = momentum;
-  args.dampening = dampening;
-  args.weight_decay = weight_decay;
-  args.nesterov = nesterov;
-  args.maximize = maximize;
-  step({"sgd", params, grads, buffers, {}}, state, args, &Kernels::sgd);
-}
-
-void adam(const std::string& op, const Arrays& params, const Arrays& grads, const Arrays& m,
-          const Arrays& v, const Array& state, double beta1, double beta2, float eps,
-          float weight_decay, bool decoupled, bool maximize) {
-  OptimArgs args{};
-  args.beta1 = beta1;
-  args.beta2 = beta2;
-  args.eps = eps;
-  args.weight_decay = weight_decay;
-  args.decoupled = decoupled;
-  args.maximize = maximize;
-  step({op.c_str(), params, grads, m, v}, state, args, &Kernels::adam);
-}
-
-// Looks for bad gradients before anything is changed: an optimizer with several groups checks all
-// of them first. beta2 < 0 stands for no second moment.
-void check_gradients(const std::string& op, const Arrays& params, const Arrays& grads,
-                     double beta2) {
-  if (params.empty()) return;
-  const Parameters p{op.c_str(), params, grads, {}, {}};
-  check_parameters(p);
-  const StatusSite site(params[0].device(), describe_gradient(op, params));
-  const Array table = chunk_table(p, false, false);
-  OptimArgs args{};
-  args.chunks = read_as<TensorChunk>(table);
-  args.status = site.status();
-  args.site = site.site();
-  args.num_chunks = static_cast<int32_t>(num_chunks(table));
-  args.beta2 = beta2;
-  launch(over_chunks(p.op, params[0], args.num_chunks, kCostPerElement), &Kernels::optim_check,
-         args);
-  site.raise();
-}
-
-// Scales the gradients in place to a total norm of at most max_norm; returns the norm before.
-Array clip_grad_norm(const Arrays& grads, float max_norm) {
-  constexpr const char* op = "clip_grad_norm_";
-  check(max_norm >= 0.f, op, ": expected max_norm >= 0, got ", max_norm);
-  const Parameters p{op, grads, grads, {}, {}};
-  if (grads.empty()) {
-    Array zero = empty({}, DType::kFloat32);
-    *write_as<float>(zero) = 0.f;
-    return zero;
-  }
-  check_parameters(p);
-  const Device device = grads[0].device();
-  const StatusSite site(device, [](DataError, int64_t) {
-    return std::string(
-        "clip_grad_norm_: expected finite gradients, got a norm that is NaN or infinite; nothing "
-        "was scaled");
-  });
-  const Array table = chunk_table(p, false, true);
-  const int64_t chunks = num_chunks(table);
-  Array partials = empty({chunks}, DType::kInt64, device),
-        norm = empty({2}, DType::kFloat32, device);
-  OptimArgs args{};
-  args.chunks = read_as<TensorChunk>(table);
-  args.status = site.status();
-  args.site = site.site();
-  args.partials = write_as<double>(partials);
+// The norm of the gradients of all jobs, for their updates to scale them. Returns what they read.
+Array clip_jobs(std::vector<Job>& jobs, float max_norm) {
+  int64_t chunks = 0;
+  for (const Job& job : jobs) chunks += job.args.num_chunks;
+  const Device device = jobs[0].what.device;
+  const Array sums = empty({chunks}, DType::kInt64, device),
+              norm = empty({2}, DType::kFloat32, device);
+  GradNormArgs args{};
   args.norm = write_as<float>(norm);
-  args.num_chunks = static_cast<int32_t>(chunks);
+  args.norm_type = 2;
   args.max_norm = max_norm;
-  launch(over_chunks(op, grads[0], chunks, kCostPerElement), &Kernels::grad_norm_chunks, args);
-  launch(single(op, device), &Kernels::grad_norm_combine, args);
-  launch(over_chunks(op, grads[0], chunks, kCostPerElement), &Kernels::grad_scale, args);
+  double* first = write_as<double>(sums);
+  for (Job& job : jobs) {
+    args.chunks = job.args.chunks;
+    args.num_chunks = job.args.num_chunks;
+    args.sums = first;
+    launch(job.what, &Kernels::grad_norm_sum, args);
+    first += job.args.num_chunks;
+    job.args.clip = args.norm;
+  }
+  args.sums = write_as<double>(sums);
+  args.num_chunks = static_cast<int32_t>(chunks);
+  launch(single(jobs[0].what.op, device), &Kernels::grad_norm_combine, args);
+  return norm;
+}
+
+// Looks at the gradients of all groups, counts the step, updates: nothing if a gradient is bad.
+void optim_step(const std::string& name, const std::vector<OptimGroup>& groups,
+                std::optional<float> max_norm) {
+  const char* op = name.c_str();
+  std::vector<int64_t> sizes;
+  for (const OptimGroup& group : groups) {
+    check_group(op, group);
+    check_device(op, "all parameters", group.params[0], groups[0].params[0].device());
+    for (const Array& p : group.params) sizes.push_back(p.numel());
+  }
+  if (groups.empty()) return;
+  const StatusSite site(groups[0].params[0].device(), describe_gradient(name, sizes, "updated"));
+  std::vector<Job> jobs = make_jobs(op, groups, site);
+  Array norm;
+  if (max_norm) norm = clip_jobs(jobs, *max_norm);
+  for (const Job& job : jobs) launch(job.what, &Kernels::optim_check, job.args);
+  for (const Job& job : jobs) {
+    launch(single(op, job.what.device), &Kernels::optim_begin, job.args);
+    launch(job.what, &Kernels::optim_update, job.rule, job.args);
+  }
   site.raise();
-  Array total = norm;
-  total.shape = {};
-  return total;
+}
+
+// ---- what lives in memory ----------------------------------------------------------------------
+
+Array host_copy(const Array& x) {
+  if (x.device() == Device::kCpu) return x;
+  Array copy = empty(x.shape, x.dtype);
+  copy_bytes(x, copy);
+  return copy;
+}
+
+Array make_optim_lr(double lr) {
+  Array x = empty({1}, DType::kInt64);
+  *static_cast<double*>(x.storage->data) = lr;
+  return x;
+}
+void set_optim_lr(const Array& x, double lr) {
+  if (x.device() == Device::kCpu)
+    *static_cast<double*>(x.storage->data) = lr;
+  else
+    copy_bytes(make_optim_lr(lr), x);
+}
+
+// (step, mu_product) of each parameter of a group.
+using Records = std::vector<std::pair<int64_t, double>>;
+
+Array make_optim_records(const Records& values) {
+  Array x = empty({static_cast<int64_t>(values.size() * sizeof(OptimState))}, DType::kUInt8);
+  auto* records = static_cast<OptimState*>(x.storage->data);
+  for (size_t i = 0; i < values.size(); ++i) records[i] = {values[i].first, 1, 1, values[i].second};
+  return x;
+}
+Records read_optim_records(const Array& x) {
+  const Array host = host_copy(x);
+  const auto* records = static_cast<const OptimState*>(host.storage->data);
+  Records values;
+  for (size_t i = 0; i < x.bytes() / sizeof(OptimState); ++i)
+    values.emplace_back(records[i].step, records[i].mu_product);
+  return values;
 }
 
 }  // namespace
 
 void bind_optim(py::module_& m) {
-  m.def("make_optim_state", &make_optim_state, py::arg("lr"), py::arg("step"));
-  m.def("optim_step", &optim_step, py::arg("state"));
-  m.def("set_optim_lr", &set_optim_lr, py::arg("state"), py::arg("lr"));
-  m.def("sgd", &sgd, py::arg("params"), py::arg("grads"), py::arg("buffers"), py::arg("state"),
-        py::arg("momentum"), py::arg("dampening"), py::arg("weight_decay"), py::arg("nesterov"),
-        py::arg("maximize"));
-  m.def("adam", &adam, py::arg("op"), py::arg("params"), py::arg("grads"), py::arg("m"),
-        py::arg("v"), py::arg("state"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
-        py::arg("weight_decay"), py::arg("decoupled"), py::arg("maximize"));
-  m.def("check_gradients", &check_gradients, py::arg("op"), py::arg("params"), py::arg("grads"),
-        py::arg("beta2"));
-  m.def("clip_grad_norm", &clip_grad_norm, py::arg("grads"), py::arg("max_norm"));
+  py::class_<OptimOptions>(m, "OptimOptions").def(py::init(&options_from), py::arg("values"));
+  py::class_<OptimGroup>(m, "OptimGroup")
+      .def(py::init(&make_group), py::arg("rule"), py::arg("params"), py::arg("grads"),
+           py::arg("slots"), py::arg("places"), py::arg("lr"), py::arg("records"),
+           py::arg("options"));
+  py::dict rules;
+  for (int i = 0; i < kNumOptimRules; ++i) rules[kRules[i].name] = i;
+  m.attr("OPTIM_RULES") = rules;
+  m.def("optim_step", &optim_step, py::arg("op"), py::arg("groups"), py::arg("max_norm"));
+  m.def("make_optim_lr", &make_optim_lr, py::arg("lr"));
+  m.def("set_optim_lr", &set_optim_lr, py::arg("x"), py::arg("lr"));
+  m.def("make_optim_records", &make_optim_records, py::arg("values"));
+  m.def("read_optim_records", &read_optim_records, py::arg("x"));
 }
 
 }  // namespace fastnn

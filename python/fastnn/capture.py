@@ -45,15 +45,19 @@ class _Recording:
         self.inputs = inputs
         self.results = results
         self.modes = list(notes.modes.values())
-        self.optimizers = list(notes.optimizers.values())
+        self.optimizers = [(o, o.version) for o in notes.optimizers.values()]
 
     def serves(self) -> bool:
-        return self.plan.is_current() and all(m.training == mode for m, mode in self.modes)
+        return (
+            self.plan.is_current()
+            and all(m.training == mode for m, mode in self.modes)
+            and all(o.version == version for o, version in self.optimizers)
+        )
 
     def replay(self, arrays: list[Any]) -> None:
         for buffer, array in zip(self.inputs, arrays, strict=True):
             _core.copy_(buffer, array)
-        for optimizer in self.optimizers:
+        for optimizer, _ in self.optimizers:
             optimizer.sync()
         self.plan.replay(1)
         self.plan.raise_data_error()

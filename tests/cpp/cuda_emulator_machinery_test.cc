@@ -149,12 +149,16 @@ void test_graph() {
   const CudaLibrary& l = library();
   Buffer<OptimState> states(1);
   Buffer<Status> status(1);
-  *states.data() = {0.1, 0, 0, 0};
+  Buffer<TensorChunk> chunks(1);
+  *states.data() = {0, 1, 1, 1};
+  *chunks.data() = {nullptr, nullptr, {}, states.data(), 1, 0};
+  OptimArgs args{};
+  args.chunks = chunks.data(), args.status = status.data(), args.num_chunks = 1;
   status.data()->word = kStatusOk;
   void *stream = nullptr, *graph = nullptr, *memory = nullptr;
   expect(l.stream_create(&stream) == kCudaOk && l.capture_begin(stream) == kCudaOk,
          "capture begins");
-  kernels<float>().optim_begin({states.data(), 0.9, 0.99, status.data()}, {0, 1, stream});
+  kernels<float>().optim_begin(args, {0, 1, stream});
   expect(l.alloc(&memory, 64, stream) != kCudaOk && l.take_error() != nullptr,
          "no allocation in a capture");
   expect(l.stream_synchronize(stream) != kCudaOk && l.take_error() != nullptr,

@@ -123,79 +123,40 @@ void test_random(int64_t n, int64_t shift) {
          text("dropout %d, uniform %d: %s n=%ld", dropped, drawn, kName<T>, long(n)));
 }
 
-// ---- optimizers: one parameter of two chunks, and a short one that is unaligned ----------------
+// ---- clipping: one parameter of two chunks, and a short one that is unaligned -------------------
 template <class T>
-struct Sgd {
+struct Gradients {
   static constexpr int64_t kLong = 20001, kShort = 13;
-  std::vector<double> p0 = normal<T>(kLong), g0 = normal<T>(kLong);
-  Buffer<T> p{p0, 0}, g{g0, 0}, q{normal<T>(kShort), 1}, h{normal<T>(kShort), 1};
-  Buffer<float> b{std::vector<double>(kLong), 0}, c{std::vector<double>(kShort), 1};
+  std::vector<double> g0 = normal<T>(kLong);
+  Buffer<T> g{g0, 0}, h{normal<T>(kShort), 1};
   Buffer<TensorChunk> chunks{3};
-  Buffer<OptimState> state{1};
   Buffer<Status> status{1};
-  Buffer<double> partials{3};
+  Buffer<double> sums{3};
   Buffer<float> norm{2};
-  OptimArgs args{};
+  GradNormArgs args{};
 
-  explicit Sgd(bool buffers) {
+  Gradients() {
     TensorChunk* rows = chunks.data();
-    rows[0] = {p.data(), g.data(), b.data(), nullptr, kOptimChunk, 0};
-    rows[1] = {p.data() + kOptimChunk, g.data() + kOptimChunk,
-               b.data() + kOptimChunk, nullptr,
-               kLong - kOptimChunk,    kOptimChunk};
-    rows[2] = {q.data(), h.data(), c.data(), nullptr, kShort, 2 * kOptimChunk};
-    for (int i = 0; i < 3 && !buffers; ++i) rows[i].m = nullptr;
-    *state.data() = {0.1, 1, 0, 0};
+    rows[0] = {nullptr, g.data(), {}, nullptr, kOptimChunk, 0};
+    rows[1] = {nullptr, g.data() + kOptimChunk, {}, nullptr, kLong - kOptimChunk, kOptimChunk};
+    rows[2] = {nullptr, h.data(), {}, nullptr, kShort, 2 * kOptimChunk};
     status.data()->word = kStatusOk;
-    args.chunks = rows, args.state = state.data(), args.status = status.data();
-    args.partials = partials.data(), args.norm = norm.data(), args.num_chunks = 3;
+    args.chunks = rows, args.status = status.data(), args.sums = sums.data();
+    args.norm = norm.data(), args.norm_type = 2, args.max_norm = 2, args.num_chunks = 3;
   }
 };
 
 template <class T>
-void test_sgd(float momentum, bool nesterov, float dampening) {
-  Sgd<T> o(momentum != 0);
-  o.args.momentum = momentum, o.args.nesterov = nesterov, o.args.dampening = dampening;
-  o.args.weight_decay = 0.01f;
-  bool ok = true;
-  std::vector<double> buffer(o.p0.size());
-  const double lr = 0.1, decay = double{0.01f}, mu = double{momentum};
-  for (int step = 1; step <= 2; ++step) {
-    std::vector<double> before(o.p0.size());
-    for (size_t i = 0; i < before.size(); ++i) before[i] = o.p[int64_t(i)];
-    o.state.data()->step = step;
-    kernels<T>().sgd(o.args, kAll);
-    for (size_t i = 0; i < before.size(); ++i) {
-      const double d = o.g0[i] + decay * before[i];
-      buffer[i] = step == 1 ? d : mu * buffer[i] + (1 - double{dampening}) * d;
-      const double want = before[i] - lr * (momentum == 0 ? d
-                                            : nesterov    ? d + mu * buffer[i]
-                                                          : buffer[i]);
-      const double size = std::abs(before[i]) + std::abs(o.g0[i]) + std::abs(buffer[i]);
-      ok = ok && close(o.p[int64_t(i)], want, tolerance<T>(want, size, 16));
-      if (momentum != 0) buffer[i] = o.b[int64_t(i)];
-    }
-  }
-  expect(ok, text("sgd %s momentum=%g nesterov=%d", kName<T>, double(momentum), nesterov));
-  const std::string p = o.p.bits(), b = o.b.bits();
-  o.status.data()->word = status_word(0, 0, DataError::kBadGradient);
-  kernels<T>().sgd(o.args, kAll);
-  kernels<T>().grad_scale(o.args, kAll);
-  expect(o.p.bits() == p && o.b.bits() == b, "sgd: nothing changes once the status is set");
-}
-
-template <class T>
 void test_clip() {
-  Sgd<T> o(true);
+  Gradients<T> o;
   double squares = 0;
   for (int64_t i = 0; i < o.kLong; ++i) squares += o.g[i] * o.g[i];
   for (int64_t i = 0; i < o.kShort; ++i) squares += o.h[i] * o.h[i];
-  o.args.max_norm = 2;
   const double want = std::sqrt(squares);
   expect(same_on_all_schedules([&] {
-           kernels<T>().grad_norm_chunks(o.args, kAll);
+           kernels<T>().grad_norm_sum(o.args, kAll);
            kernels<T>().grad_norm_combine(o.args, kAll);
-           return o.partials.bits() + o.norm.bits();
+           return o.sums.bits() + o.norm.bits();
          }),
          "grad_norm: schedules differ");
   kernels<T>().grad_scale(o.args, kAll);
@@ -204,11 +165,19 @@ void test_clip() {
     ok = ok && close(o.g[i], o.g0[size_t(i)] * 2 / want,
                      tolerance<T>(o.g0[size_t(i)] * 2 / want, std::abs(o.g0[size_t(i)] / want), 8));
   expect(ok, text("gradients are clipped: %s norm %.9g, not %.9g", kName<T>, o.norm[0], want));
+  o.args.max_norm = 0x1p-10f;
+  kernels<T>().grad_clamp(o.args, kAll);
+  for (int64_t i = 0; i < o.kLong; ++i) ok = ok && std::abs(o.g[i]) <= 0x1p-10;
+  expect(ok, text("gradients are clamped: %s", kName<T>));
   o.h.set(3, INFINITY);
-  kernels<T>().grad_norm_chunks(o.args, kAll);
+  kernels<T>().grad_norm_sum(o.args, kAll);
   kernels<T>().grad_norm_combine(o.args, kAll);
   expect(o.status.data()->word == status_word(0, 0, DataError::kBadGradient),
          "an infinite norm is reported");
+  const std::string before = o.g.bits();
+  kernels<T>().grad_clamp(o.args, kAll);
+  kernels<T>().grad_scale(o.args, kAll);
+  expect(o.g.bits() == before, "clip: nothing changes once the status is set");
 }
 
 template <class T>
@@ -218,9 +187,6 @@ void test_dtype() {
     test_random<T>(n, n % 3);
   }
   for (const int64_t n : {0, 1, 7, 130, 16384, 16385, 120001}) test_sums<T>(n, n % 2);
-  for (const float momentum : {0.f, 0.9f})
-    for (const bool nesterov : {false, true})
-      test_sgd<T>(momentum, nesterov && momentum != 0, nesterov ? 0.f : 0.3f);
   test_clip<T>();
 }
 

@@ -157,46 +157,73 @@ Bytes softmax(const Kernels& k, int64_t rows, int64_t cols) {
 
 template <class T>
 Bytes optimizers(const Kernels& k, int64_t n) {
+  Bytes out;
+  for (int rule = 0; rule < kNumOptimRules; ++rule) {
+    Buffer<T> p(n), g(n);
+    Buffer<float> a(n), b(n), c(n);
+    for (Buffer<float>* slot : {&a, &b, &c})
+      for (float& x : slot->values) x = std::abs(x);
+    std::vector<TensorChunk> chunks;
+    OptimState state{0, 1, 1, 1};
+    for (int64_t at = 0; at < n; at += kOptimChunk)
+      chunks.push_back({p.get() + at,
+                        g.get() + at,
+                        {a.get() + at, b.get() + at, c.get() + at},
+                        &state,
+                        std::min(kOptimChunk, n - at),
+                        at});
+    const double lr = 1e-2;
+    Status status{kStatusOk};
+    const auto count = static_cast<int32_t>(chunks.size());
+    std::vector<double> sums(chunks.size());
+    std::vector<float> maxima(chunks.size());
+    float norm[2];
+    GradNormArgs clip{chunks.data(), &status, sums.data(), maxima.data(), norm, 3, 1, 0, count};
+    OptimArgs args{chunks.data(), &lr, norm, &status, 0, count, {}, Squares::kSum};
+    args.options.beta1 = 0.9;
+    args.options.beta2 = 0.999;
+    args.options.eps = 1e-8;
+    args.options.weight_decay = 0.01;
+    args.options.nesterov = args.options.bias_correction = 1;
+    args.options.decay_base = 0.999;
+    const Slice all{0, count, nullptr}, one{0, 1, nullptr};
+    k.grad_norm_max(clip, all);
+    k.grad_norm_sum(clip, all);
+    k.grad_norm_combine(clip, one);
+    k.optim_check(args, all);
+    k.optim_begin(args, one);
+    k.optim_update[rule](args, all);
+    k.grad_scale(clip, all);
+    k.grad_clamp(clip, all);
+    EXPECT(state.step == (n > 0) && status.word == kStatusOk, "one step");
+    append(out, p);
+    append(out, g);
+    append(out, a);
+    append(out, b);
+    append(out, c);
+  }
+  return out;
+}
+
+template <class T>
+Bytes penalties(const Kernels& k, int64_t n) {
   Buffer<T> p(n), g(n);
-  Buffer<float> m(n), v(n);
-  for (float& x : v.values) x = std::abs(x);
-  std::vector<TensorChunk> chunks;
-  for (int64_t at = 0; at < n; at += kOptimChunk)
-    chunks.push_back({p.get() + at, g.get() + at, m.get() + at, v.get() + at,
-                      std::min(kOptimChunk, n - at), at});
-  OptimState state{1e-2, 0, 1, 1};
+  TensorChunk chunk{p.get(), g.get(), {}, nullptr, n, 0};
   Status status{kStatusOk};
-  const auto count = static_cast<int64_t>(chunks.size());
-  std::vector<double> partials(chunks.size());
-  float norm[2];
-  OptimArgs args{};
-  args.chunks = chunks.data();
-  args.state = &state;
-  args.status = &status;
-  args.partials = partials.data();
-  args.norm = norm;
-  args.num_chunks = static_cast<int32_t>(count);
-  args.beta1 = 0.9;
-  args.beta2 = 0.999;
-  args.eps = 1e-8f;
-  args.weight_decay = 0.01f;
-  args.momentum = 0.9f;
-  args.max_norm = 1;
-  args.nesterov = true;
-  const Slice all{0, count, nullptr};
-  k.optim_check(args, all);
-  k.optim_begin({&state, args.beta1, args.beta2, &status}, {0, 1, nullptr});
-  k.grad_norm_chunks(args, all);
-  k.grad_norm_combine(args, {0, 1, nullptr});
-  k.grad_scale(args, all);
-  k.adam(args, all);
-  k.sgd(args, all);
-  EXPECT(state.step == 1 && status.word == kStatusOk, "one step");
+  double partial;
+  float y;
+  const float dy = 0.5f;
+  const Slice one{0, 1, nullptr};
+  const PenaltyArgs args{&chunk, &partial, &y, &dy, 0.25, 0.5, 1};
+  k.penalty_fwd(args, one);
+  k.penalty_combine(args, one);
+  k.penalty_bwd(args, one);
+  k.soft_threshold({&chunk, nullptr, &status, 0.1}, one);
+  const RowBlock block{p.get(), n / 3, 3};
+  k.max_norm({&block, &status, 0.5}, one);
   Bytes out;
   append(out, p);
   append(out, g);
-  append(out, m);
-  append(out, v);
   return out;
 }
 
@@ -277,6 +304,7 @@ void compare_dtype(DType dtype) {
     const std::string at = " n=" + std::to_string(n);
     compare("elementwise" + at, [n](const Kernels& k) { return elementwise<T>(k, n); }, dtype);
     compare("optimizers" + at, [n](const Kernels& k) { return optimizers<T>(k, n); }, dtype);
+    compare("penalties" + at, [n](const Kernels& k) { return penalties<T>(k, n); }, dtype);
     compare("sum" + at, [n](const Kernels& k) { return reductions<T>(k, n); }, dtype);
     if (n == 0) continue;
     compare("softmax" + at, [n](const Kernels& k) { return softmax<T>(k, 3, n); }, dtype);

@@ -77,19 +77,30 @@ FASTNN_FN double sum(const T* x, int64_t n, float fill, F f) {
   return combine(acc);
 }
 
-// max x[i]; NaN if any element is NaN; -inf for n = 0.
-template <class T>
-FASTNN_FN float max(const T* x, int64_t n) {
+// max f(x[i]); NaN if any is NaN; f(fill) for n = 0, which has to be the least.
+template <class T, class F>
+FASTNN_FN float max(const T* x, int64_t n, float fill, F f) {
   float acc[kBlockLanes];
-  for (int l = 0; l < kBlockLanes; ++l) acc[l] = -kInf;
+  for (int l = 0; l < kBlockLanes; ++l) acc[l] = f(fill);
   for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
     float v[kBlockLanes];
-    load_block(x + i, lanes, -kInf, v);
-    for (int l = 0; l < kBlockLanes; ++l) acc[l] = v[l] > acc[l] || v[l] != v[l] ? v[l] : acc[l];
+    load_block(x + i, lanes, fill, v);
+    for (int l = 0; l < kBlockLanes; ++l) {
+      const float y = f(v[l]);
+      acc[l] = y > acc[l] || y != y ? y : acc[l];
+    }
   });
   float m = acc[0];
   for (int l = 1; l < kBlockLanes; ++l) m = acc[l] > m || acc[l] != acc[l] ? acc[l] : m;
   return m;
+}
+template <class T>
+FASTNN_FN float max(const T* x, int64_t n) {
+  return max(x, n, -kInf, [](float v) { return v; });
+}
+template <class T>
+FASTNN_FN float max_abs(const T* x, int64_t n) {
+  return max(x, n, 0.f, [](float v) { return abs(v); });
 }
 
 // Reports bad data: the smallest word wins, whichever thread comes first.

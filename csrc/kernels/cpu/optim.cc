@@ -1,151 +1,184 @@
-// Optimizer updates over a table of chunks of all parameters. A set status word means that the step
-// has met bad data: nothing is changed.
+// Optimizer updates over a table of chunks of all parameters: one loop for every rule. A set status
+// word means that the step has met bad data: nothing is changed.
 #include "../families/optim.h"
 
-#include "../formulas/optim.h"
 #include "loops.h"
 #include "table.h"
 
 namespace fastnn {
 namespace {
 
-void optim_begin(const OptimBeginArgs& args, Slice) {
+void optim_begin(const OptimArgs& args, Slice) {
   if (!is_ok(args.status)) return;
-  OptimState& state = *args.state;
-  ++state.step;
-  state.correction1 = 1.0 - int_power(args.beta1, state.step);
-  state.correction2 = 1.0 - int_power(args.beta2, state.step);
+  const OptimState* last = nullptr;
+  for (int32_t i = 0; i < args.num_chunks; ++i) {
+    OptimState* state = args.chunks[i].state;
+    if (state != last) begin_step(*state, args.options);
+    last = state;
+  }
 }
 
-// Reports the first gradient that is not finite, or whose square would overflow the second moment
-// (which would freeze its weight for ever). beta2 < 0 stands for no second moment.
+float clip_factor(const OptimArgs& args) { return args.clip == nullptr ? 1.f : args.clip[1]; }
+
+// Whether size(i), which is not negative, is finite for all i < n.
+template <class F>
+bool all_finite(int64_t n, F size) {
+  int32_t largest = 0;  // the bits of x >= 0 are ordered like x, with infinity and NaN on top
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t bits = to_bits(size(i)) & INT32_MAX;
+    largest = bits > largest ? bits : largest;
+  }
+  return largest <= to_bits(kMaxFloat);
+}
+
+// Reports the first element of a chunk whose size(i) is not finite, if there is one.
+template <class T, class F>
+void check_chunk(const OptimArgs& args, const TensorChunk& chunk, F size) {
+  if (all_finite(chunk.n, size)) return;
+  const auto* g = static_cast<const T*>(chunk.g);
+  for (int64_t i = 0; i < chunk.n; ++i) {
+    if (size(i) <= kMaxFloat) continue;
+    report(args.status, args.site, chunk.first + i,
+           abs(to_float(g[i])) <= kMaxFloat ? DataError::kOverflow : DataError::kBadGradient);
+    return;
+  }
+}
+
+// Reports the first gradient that is not finite, or that would overflow the second moment (which
+// would freeze its weight for ever). Weights and sums are read only where they matter.
 template <class T>
 void optim_check(const OptimArgs& args, Slice s) {
-  const float limit = args.beta2 < 0 ? kMaxFloat : kMaxSquareRoot;
+  const Gradient gradient(args.options, 0, clip_factor(args));
+  const bool decays = gradient.l2 != 0.f;
   for (int64_t task = s.begin; task < s.end; ++task) {
     const TensorChunk& chunk = args.chunks[task];
-    const auto* g = static_cast<const T*>(chunk.g);
-    int32_t largest = 0;  // the bits of |g| are ordered like |g|, with infinity and NaN on top
-    for (int64_t i = 0; i < chunk.n; ++i) {
-      const int32_t bits = to_bits(abs(to_float(g[i])));
-      largest = bits > largest ? bits : largest;
-    }
-    if (largest <= to_bits(limit)) continue;
-    for (int64_t i = 0; i < chunk.n; ++i) {
-      const float v = to_float(g[i]);
-      if (abs(v) <= limit) continue;
-      report(args.status, args.site, chunk.first + i,
-             abs(v) <= kMaxFloat ? DataError::kOverflow : DataError::kBadGradient);
-      break;
+    const auto *p = static_cast<const T*>(chunk.p), *g = static_cast<const T*>(chunk.g);
+    const float* slot = chunk.slots[0];
+    const auto nothing = [](int64_t) { return 0.f; };
+    const auto weight = [p](int64_t i) { return to_float(p[i]); };
+    const auto sum = [slot](int64_t i) { return slot[i]; };
+    const auto check_squares = [&](auto w, auto so_far) {
+      check_chunk<T>(args, chunk, [&](int64_t i) {
+        const float d = gradient(w(i), to_float(g[i]));
+        return mad(d, d, so_far(i));
+      });
+    };
+    switch (args.squares) {
+      case Squares::kNone:
+        check_chunk<T>(args, chunk, [g](int64_t i) { return abs(to_float(g[i])); });
+        break;
+      case Squares::kMean:
+        decays ? check_squares(weight, nothing) : check_squares(nothing, nothing);
+        break;
+      case Squares::kSum:
+        decays ? check_squares(weight, sum) : check_squares(nothing, sum);
+        break;
     }
   }
 }
 
-template <class T>
-void sgd(const OptimArgs& args, Slice s) {
+template <class T, class Rule>
+void update_chunk(const TensorChunk& chunk, const Rule& rule, const Gradient& gradient) {
+  auto* p = static_cast<T*>(chunk.p);
+  const auto* g = static_cast<const T*>(chunk.g);
+  float* slots[kMaxSlots];
+  for (int k = 0; k < Rule::kSlots; ++k) slots[k] = chunk.slots[k];
+#pragma GCC ivdep
+  for (int64_t i = 0; i < chunk.n; ++i) {
+    float values[kMaxSlots];
+    for (int k = 0; k < Rule::kSlots; ++k) values[k] = slots[k][i];
+    p[i] = from_float<T>(update_weight(rule, gradient, to_float(p[i]), to_float(g[i]), values));
+    for (int k = 0; k < Rule::kSlots; ++k) slots[k][i] = values[k];
+  }
+}
+
+template <class T, class Rule>
+void optim_update(const OptimArgs& args, Slice s) {
   if (!is_ok(args.status)) return;
-  const SgdStep step = sgd_step(args.state->lr, args.state->step == 1, args.momentum,
-                                args.dampening, args.weight_decay);
-  const float sign = args.maximize ? -1.f : 1.f, momentum = args.momentum;
-  const bool nesterov = args.nesterov;
+  const Gradient gradient(args.options, *args.lr, clip_factor(args));
   for (int64_t task = s.begin; task < s.end; ++task) {
     const TensorChunk& chunk = args.chunks[task];
-    auto* p = static_cast<T*>(chunk.p);
-    const auto* g = static_cast<const T*>(chunk.g);
-    float* b = chunk.m;
-    if (b == nullptr) {
-#pragma GCC ivdep
-      for (int64_t i = 0; i < chunk.n; ++i) {
-        const float w = to_float(p[i]);
-        p[i] =
-            from_float<T>(w - step.lr * sgd_gradient(w, sign * to_float(g[i]), step.weight_decay));
-      }
-    } else {
-#pragma GCC ivdep
-      for (int64_t i = 0; i < chunk.n; ++i) {
-        const float w = to_float(p[i]),
-                    d = sgd_gradient(w, sign * to_float(g[i]), step.weight_decay);
-        const float buffer = sgd_buffer(b[i], d, step);
-        b[i] = buffer;
-        p[i] = from_float<T>(w - step.lr * (nesterov ? d + momentum * buffer : buffer));
-      }
-    }
+    update_chunk<T>(chunk, Rule(args.options, *chunk.state, *args.lr), gradient);
   }
 }
+
+// ---- the norm of all gradients as one vector ---------------------------------------------------
 
 template <class T>
-void adam(const OptimArgs& args, Slice s) {
-  if (!is_ok(args.status)) return;
-  const OptimState& state = *args.state;
-  const AdamStep step = adam_step(state.lr, state.correction1, state.correction2, args.beta1,
-                                  args.beta2, args.eps, args.weight_decay, args.decoupled);
-  const float sign = args.maximize ? -1.f : 1.f;
+void grad_norm_max(const GradNormArgs& args, Slice s) {
   for (int64_t task = s.begin; task < s.end; ++task) {
     const TensorChunk& chunk = args.chunks[task];
-    auto* p = static_cast<T*>(chunk.p);
-    const auto* g = static_cast<const T*>(chunk.g);
-    float *m = chunk.m, *v = chunk.v;
-#pragma GCC ivdep
-    for (int64_t i = 0; i < chunk.n; ++i) {
-      const float w = to_float(p[i]), d = adam_gradient(w, sign * to_float(g[i]), step);
-      const float m1 = adam_m(m[i], d, step), v1 = adam_v(v[i], d, step);
-      m[i] = m1;
-      v[i] = v1;
-      p[i] = from_float<T>(adam_update(w, m1, v1, step));
-    }
+    args.maxima[task] = max_abs(static_cast<const T*>(chunk.g), chunk.n);
   }
 }
 
-// The norm of all gradients as one vector, in float64: finite gradients never overflow it.
+float largest(const GradNormArgs& args) {
+  return args.num_chunks == 0 ? 0.f : max_abs(args.maxima, args.num_chunks);
+}
+
+// In float64: finite gradients never overflow it.
 template <class T>
-void grad_norm_chunks(const OptimArgs& args, Slice s) {
+void grad_norm_sum(const GradNormArgs& args, Slice s) {
+  const bool squared = args.norm_type == 2, absolute = args.norm_type == 1;
+  const float p = static_cast<float>(args.norm_type);
+  const PowerSum power(p, squared || absolute ? 1.f : largest(args));
   for (int64_t task = s.begin; task < s.end; ++task) {
-    const TensorChunk& chunk = args.chunks[task];
-    double acc[kBlockLanes] = {};
-    for_blocks(chunk.n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
-      float v[kBlockLanes];
-      load_block(static_cast<const T*>(chunk.g) + i, lanes, 0.f, v);
-      for (int l = 0; l < kBlockLanes; ++l)
-        acc[l] += static_cast<double>(v[l]) * static_cast<double>(v[l]);
-    });
-    args.partials[task] = combine(acc);
+    const auto* g = static_cast<const T*>(args.chunks[task].g);
+    const int64_t n = args.chunks[task].n;
+    args.sums[task] = squared    ? sum(g, n, 0.f, [](float v) { return double(v) * double(v); })
+                      : absolute ? sum(g, n, 0.f, [](float v) { return double(abs(v)); })
+                                 : sum(g, n, 0.f, [power](float v) { return double(power(v)); });
   }
 }
 
-// norm[0] is the total norm, norm[1] the factor: min(1, max_norm / norm).
-void grad_norm_combine(const OptimArgs& args, Slice) {
+void grad_norm_combine(const GradNormArgs& args, Slice) {
   double total = 0;
-  for (int64_t task = 0; task < args.num_chunks; ++task) total += args.partials[task];
-  const double norm = __builtin_sqrt(total), limit = static_cast<double>(args.max_norm);
+  if (args.norm_type < double{kInf})
+    for (int64_t task = 0; task < args.num_chunks; ++task) total += args.sums[task];
+  const bool plain = args.norm_type == 1 || args.norm_type == 2;
+  const double norm = combine_norm(args.norm_type, total, plain ? 0.f : largest(args));
   args.norm[0] = static_cast<float>(norm);
-  args.norm[1] = norm > limit ? static_cast<float>(limit / norm) : 1.f;
-  if (!(norm - norm == 0.0)) report(args.status, args.site, 0, DataError::kBadGradient);
+  args.norm[1] = norm_factor(norm, static_cast<double>(args.max_norm));
+  if (args.status != nullptr && !(norm - norm == 0.0))
+    report(args.status, args.site, 0, DataError::kBadGradient);
 }
 
-// Scales the gradients in place by norm[1].
-template <class T>
-void grad_scale(const OptimArgs& args, Slice s) {
-  if (!is_ok(args.status)) return;
-  const float factor = args.norm[1];
-  if (factor == 1.f) return;
+// ---- gradients changed in place ----------------------------------------------------------------
+
+template <class T, class F>
+void map_gradients(const GradNormArgs& args, Slice s, F f) {
   for (int64_t task = s.begin; task < s.end; ++task) {
     const TensorChunk& chunk = args.chunks[task];
     auto* g = static_cast<T*>(const_cast<void*>(chunk.g));
-#pragma GCC ivdep
-    for (int64_t i = 0; i < chunk.n; ++i) g[i] = from_float<T>(to_float(g[i]) * factor);
+    map(g, g, {0, chunk.n}, f);
   }
 }
 
 template <class T>
-constexpr OptimKernels kernels() {
+void grad_scale(const GradNormArgs& args, Slice s) {
+  const float factor = args.norm[1];
+  if (!is_ok(args.status) || factor == 1.f) return;
+  map_gradients<T>(args, s, [factor](float g) { return g * factor; });
+}
+
+template <class T>
+void grad_clamp(const GradNormArgs& args, Slice s) {
+  if (!is_ok(args.status)) return;
+  const float limit = args.max_norm;
+  map_gradients<T>(args, s, [limit](float g) { return within(g, limit); });
+}
+
+template <class T, class... R>
+constexpr OptimKernels kernels(OptimRuleList<R...>) {
   return {
       .optim_begin = optim_begin,
       .optim_check = optim_check<T>,
-      .sgd = sgd<T>,
-      .adam = adam<T>,
-      .grad_norm_chunks = grad_norm_chunks<T>,
+      .optim_update = {optim_update<T, R>...},
+      .grad_norm_max = grad_norm_max<T>,
+      .grad_norm_sum = grad_norm_sum<T>,
       .grad_norm_combine = grad_norm_combine,
       .grad_scale = grad_scale<T>,
+      .grad_clamp = grad_clamp<T>,
   };
 }
 
@@ -153,6 +186,6 @@ constexpr OptimKernels kernels() {
 
 template <>
 constinit const OptimKernels FASTNN_LEVEL::Table<OptimKernels>::of_dtype[kNumTableDTypes] = {
-    kernels<float>(), kernels<bf16>(), {}, {}};
+    kernels<float>(OptimRules{}), kernels<bf16>(OptimRules{}), {}, {}};
 
 }  // namespace fastnn

@@ -141,6 +141,7 @@ constexpr uint64_t hash_kernels() {
   add_fields<Slice>(&hash);
   add_fields<TensorChunk>(&hash);
   add_fields<OptimState>(&hash);
+  add_fields<OptimOptions>(&hash);
   add_fields<RngDraw>(&hash);
   return hash.value;
 }

@@ -51,16 +51,17 @@ constexpr ReduceKernels reduce() {
   };
 }
 
-template <class T>
-constexpr OptimKernels optim() {
+template <class T, class... R>
+constexpr OptimKernels optim(OptimRuleList<R...>) {
   return {
       .optim_begin = optim_begin,
       .optim_check = optim_check<T>,
-      .sgd = sgd<T>,
-      .adam = adam<T>,
-      .grad_norm_chunks = grad_norm_chunks<T>,
+      .optim_update = {optim_update<T, R>...},
+      .grad_norm_max = nullptr,
+      .grad_norm_sum = grad_norm_sum<T>,
       .grad_norm_combine = grad_norm_combine,
       .grad_scale = grad_scale<T>,
+      .grad_clamp = grad_clamp<T>,
   };
 }
 
@@ -72,7 +73,8 @@ constexpr Kernels table() {
       LossKernels{},    // pending
       MovementKernels{.gather = nullptr, .advance = advance},
       norm<T>(),
-      optim<T>(),
+      optim<T>(OptimRules{}),
+      PenaltyKernels{},  // pending
       random<T>(),
       reduce<T>(),
       SoftmaxKernels{},  // pending

@@ -1,47 +1,53 @@
 // Optimizers: one launch for all parameters. Tasks: chunks of kOptimChunk elements.
 #pragma once
+#include "../formulas/optim.h"
 #include "../kernel.h"
 
 namespace fastnn {
+
+inline constexpr int kNumOptimRules = OptimRules::kSize;
 
 // One row per chunk of kOptimChunk elements of one parameter: the multi-tensor table.
 struct TensorChunk {
   void* p;
   const void* g;
-  float *m, *v;
+  float* slots[kMaxSlots];
+  OptimState* state;  // of the parameter; its chunks are neighbours
   int64_t n, first;
 };  // first: flat index over all parameters
-// Lives in memory, so that a recorded step sees changes: written by the host (lr) and by
-// optim_begin.
-struct OptimState {
-  double lr;
-  int64_t step;
-  double correction1, correction2;
-};
-struct OptimBeginArgs {
-  OptimState* state;
-  double beta1, beta2;
-  const Status* status;
-};
+
 struct OptimArgs {
   const TensorChunk* chunks;
-  const OptimState* state;
+  const double* lr;   // in memory, so that a recorded step sees changes
+  const float* clip;  // null, or GradNormArgs::norm
   Status* status;
-  double* partials;  // [tasks] sums of squares
-  float* norm;       // [2]: the total norm and the clip coefficient
   int32_t site;
   int32_t num_chunks;
-  double beta1, beta2;  // float64: 1 - beta2 has to be right to the last bit of float32
-  float eps, weight_decay, momentum, dampening, max_norm;
-  bool nesterov, maximize, decoupled;
+  OptimOptions options;
+  Squares squares;
+};
+
+struct GradNormArgs {
+  const TensorChunk* chunks;
+  Status* status;    // null: a norm that is not finite is not an error here
+  double* sums;      // [tasks]
+  float* maxima;     // [tasks]
+  float* norm;       // [2]: the norm of all gradients, and the factor that clips it
+  double norm_type;  // p > 0
+  float max_norm;    // of grad_clamp: the largest value
+  int32_t site;
+  int32_t num_chunks;
 };
 
 struct OptimKernels {
-  Kernel<OptimBeginArgs> optim_begin;
+  // Counts the step of each parameter.
+  Kernel<OptimArgs> optim_begin;
   // Finds gradients that are not finite or overflow the second moment.
   Kernel<OptimArgs> optim_check;
-  Kernel<OptimArgs> sgd, adam;
-  Kernel<OptimArgs> grad_norm_chunks, grad_norm_combine, grad_scale;
+  Kernel<OptimArgs> optim_update[kNumOptimRules];
+  // max |g| of each chunk; then the sum of |g|^p, relative to that for p other than 1 and 2.
+  Kernel<GradNormArgs> grad_norm_max, grad_norm_sum, grad_norm_combine;
+  Kernel<GradNormArgs> grad_scale, grad_clamp;
 };
 
 }  // namespace fastnn

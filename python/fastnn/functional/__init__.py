@@ -20,13 +20,17 @@ from fastnn.functional.dropout import dropout
 from fastnn.functional.linear import linear
 from fastnn.functional.loss import cross_entropy
 from fastnn.functional.norm import layer_norm
+from fastnn.functional.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from fastnn.functional.softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
     "cross_entropy",
     "dropout",
+    "elastic_net_penalty",
     "elu",
     "gelu",
+    "l1_penalty",
+    "l2_penalty",
     "layer_norm",
     "leaky_relu",
     "linear",

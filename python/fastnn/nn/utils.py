@@ -1,24 +1,34 @@
-"""Gradient clipping."""
+"""Gradient clipping, and constraints on weights; all parameters in one launch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from fastnn import _core
 from fastnn.tensor import Tensor
 
-__all__ = ["clip_grad_norm_"]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "max_norm_", "soft_threshold_"]
 
 
-def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> Tensor:
+def _tensors(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
+    return [parameters] if isinstance(parameters, Tensor) else list(parameters)
+
+
+def clip_grad_norm_(
+    parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float = 2.0
+) -> Tensor:
     """Scale the gradients in place so that their norm as one vector is at most max_norm.
 
-    The norm is accumulated in float64: finite gradients never overflow it.
+    (sum |g|^p)^(1/p), accumulated in float64 and for other p than 1 and 2 relative to the largest:
+    finite gradients never overflow it. To clip inside an update, see
+    :meth:`fastnn.optim.Optimizer.step`.
 
     Args:
         parameters: Tensors; those without a gradient are skipped.
         max_norm: Upper bound, >= 0.
+        norm_type: p > 0; ``inf`` is the largest magnitude.
 
     Returns:
         The norm before clipping, a float32 scalar.
@@ -34,7 +44,92 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> T
         5.0
         >>> w.grad.numpy()
         array([0.6, 0.8], dtype=float32)
+
+    Source:
+        Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural networks".
     """
-    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    norm: Any = _core.clip_grad_norm([p.grad for p in tensors if p.grad is not None], max_norm)
+    grads = [p.grad for p in _tensors(parameters) if p.grad is not None]
+    norm: Any = _core.clip_grad_norm(grads, max_norm, norm_type)
     return norm  # type: ignore[no-any-return]
+
+
+def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
+    """Clamp the gradients in place to [-clip_value, clip_value].
+
+    Args:
+        parameters: Tensors; those without a gradient are skipped.
+        clip_value: Upper bound of the magnitudes, >= 0.
+
+    Raises:
+        ValueError: If clip_value is negative, or a gradient is NaN or infinite: nothing is clipped.
+
+    Example:
+        >>> import fastnn as fn
+        >>> w = fn.tensor([1.0, 1.0], requires_grad=True)
+        >>> w.grad = fn.tensor([0.25, -4.0])
+        >>> fn.nn.utils.clip_grad_value_(w, 0.5)
+        >>> w.grad.numpy()
+        array([ 0.25, -0.5 ], dtype=float32)
+
+    Source:
+        Mikolov 2012, "Statistical language models based on neural networks".
+    """
+    grads = [p.grad for p in _tensors(parameters) if p.grad is not None]
+    _core.clip_grad_value(grads, clip_value)
+
+
+def max_norm_(
+    parameters: Iterable[Tensor] | Tensor, max_norm: float, *, squared: bool = False
+) -> None:
+    """Scale each unit's incoming weights in place to a Euclidean norm of at most max_norm.
+
+    w_i *= min(1, max_norm / ||w_i||), w_i = w[i, ...]. As a constraint on training, see
+    :class:`fastnn.optim.MaxNorm`.
+
+    Args:
+        parameters: Tensors of at least two axes, the first of which counts the units.
+        max_norm: Upper bound, > 0.
+        squared: Whether it is one of the squared norm.
+
+    Raises:
+        ValueError: If max_norm is not positive, or a parameter has fewer axes; nothing is changed.
+
+    Example:
+        >>> import fastnn as fn
+        >>> w = fn.tensor([[3.0, 4.0], [0.0, 1.0]])
+        >>> fn.nn.utils.max_norm_(w, 2.5)
+        >>> w.numpy()
+        array([[1.5, 2. ],
+               [0. , 1. ]], dtype=float32)
+
+    Source:
+        Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
+    """
+    limit = math.sqrt(max_norm) if squared and max_norm > 0 else max_norm
+    _core.max_norm(_tensors(parameters), limit)
+
+
+def soft_threshold_(parameters: Iterable[Tensor] | Tensor, threshold: float) -> None:
+    """Move each element in place by threshold towards 0, and to 0 exactly if it is closer.
+
+    w = sign(w) max(|w| - threshold, 0): the proximal step of threshold sum |w|. As a penalty in
+    training, see :class:`fastnn.optim.ProximalL1`.
+
+    Args:
+        parameters: Tensors.
+        threshold: Finite, >= 0.
+
+    Raises:
+        ValueError: If the threshold is out of range; nothing is changed.
+
+    Example:
+        >>> import fastnn as fn
+        >>> w = fn.tensor([0.25, -2.0])
+        >>> fn.nn.utils.soft_threshold_(w, 0.5)
+        >>> w.numpy()
+        array([ 0. , -1.5], dtype=float32)
+
+    Source:
+        Donoho 1995, "De-noising by soft-thresholding".
+    """
+    _core.soft_threshold(_tensors(parameters), threshold, None)

@@ -1,19 +1,16 @@
-"""Adam and AdamW."""
+"""Adam, and Adam with decoupled decay."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from fastnn import _core
-from fastnn.optim.optimizer import Optimizer, _check_range
-from fastnn.tensor import Tensor
+from fastnn.optim.optimizer import Optimizer, Params
 
 __all__ = ["Adam", "AdamW"]
 
 
 class Adam(Optimizer):
-    """Adam, as in torch; weight_decay is the coupled L2 penalty.
+    """Adam, as in torch.
 
     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;
     p -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps).
@@ -22,9 +19,14 @@ class Adam(Optimizer):
         params: Tensors or groups.
         lr: Learning rate, >= 0.
         betas: Decay of the first and second moment, each in [0, 1).
-        eps: Added outside the square root.
-        weight_decay: See above.
+        eps: Keeps the quotient finite.
+        weight_decay: Coupled L2 penalty, g += weight_decay p.
+        amsgrad: Divide by the largest v so far, which never shrinks.
         maximize: Climb instead of descend.
+        decoupled_weight_decay: Decay the weights, p *= 1 - lr weight_decay, not the gradient.
+        bias_correction: If False, the corrections 1 - b^t are left out: the first steps are then
+            (1 - b1) / sqrt(1 - b2) times as long, 3.162 with the defaults.
+        eps_mode: ``"outside"``, sqrt(v) + eps, or ``"inside"``, sqrt(v + eps).
 
     Raises:
         ValueError: If an option is out of range.
@@ -39,55 +41,41 @@ class Adam(Optimizer):
         array([0.9], dtype=float32)
 
     Source:
-        Kingma, Ba 2015, "Adam: a method for stochastic optimization".
+        Kingma, Ba 2015, "Adam: a method for stochastic optimization"; Reddi, Kale, Kumar 2018, "On
+        the convergence of Adam and beyond", for amsgrad.
     """
 
-    slots = ("exp_avg", "exp_avg_sq")
-    _decoupled = False
+    slots = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Params,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        bias_correction: bool = True,
+        eps_mode: str = "outside",
     ) -> None:
         options = {
             "lr": lr,
             "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
             "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "bias_correction": bias_correction,
+            "eps_mode": eps_mode,
         }
         super().__init__(params, options)
 
-    def _check(self, group: dict[str, Any]) -> None:
-        super()._check(group)
-        name = type(self).__name__
-        _check_range(name, "betas[0]", group["betas"][0], 0.0, 1.0)
-        _check_range(name, "betas[1]", group["betas"][1], 0.0, 1.0)
-        _check_range(name, "eps", group["eps"], 0.0)
-
-    def _update(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Any], state: Any
-    ) -> None:
-        _core.adam(
-            type(self).__name__.lower(),
-            params,
-            grads,
-            self._slot("exp_avg", params),
-            self._slot("exp_avg_sq", params),
-            state,
-            group["betas"][0],
-            group["betas"][1],
-            group["eps"],
-            group["weight_decay"],
-            self._decoupled,
-            group["maximize"],
-        )
+    def _rule(self, group: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+        return ("adam_amsgrad", self.slots) if group["amsgrad"] else ("adam", self.slots[:2])
 
 
 class AdamW(Adam):
@@ -97,9 +85,12 @@ class AdamW(Adam):
         params: Tensors or groups.
         lr: Learning rate, >= 0.
         betas: Decay of the first and second moment, each in [0, 1).
-        eps: Added outside the square root.
+        eps: Keeps the quotient finite.
         weight_decay: See above.
+        amsgrad: Divide by the largest v so far.
         maximize: Climb instead of descend.
+        bias_correction: See :class:`Adam`.
+        eps_mode: ``"outside"``, sqrt(v) + eps, or ``"inside"``, sqrt(v + eps).
 
     Example:
         >>> import fastnn as fn
@@ -111,16 +102,28 @@ class AdamW(Adam):
         Loshchilov, Hutter 2019, "Decoupled weight decay regularization".
     """
 
-    _decoupled = True
-
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Params,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        amsgrad: bool = False,
         *,
         maximize: bool = False,
+        bias_correction: bool = True,
+        eps_mode: str = "outside",
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, maximize=maximize)
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            bias_correction=bias_correction,
+            eps_mode=eps_mode,
+        )

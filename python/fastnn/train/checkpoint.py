@@ -125,13 +125,18 @@ def save_training(
         f"{_PREFIX}{i}:{name}": value
         for i, values in state["state"].items()
         for name, value in values.items()
+        if name in optimizer.slots
     }
+    counts = [
+        {k: v for k, v in state["state"].get(i, {}).items() if k in optimizer.scalars}
+        for i in range(sum(len(group["params"]) for group in optimizer.param_groups))
+    ]
     training = {
         "position": dataclasses.asdict(position),
         "generators": random.get_state(),
         "optimizer": type(optimizer).__name__,
         "param_groups": state["param_groups"],
-        "steps": state["steps"],
+        "counts": counts,
     }
     texts = {**_texts(model, extra), "training": json.dumps(training)}
     write_tensors(path, {**model.state_dict(), **slots}, texts)
@@ -254,11 +259,8 @@ def _optimizer_state(
             raise ValueError("optimizer: expected options of the same kinds")
         optimizer._check(group)
         groups.append(group)
-    steps = training["steps"]
-    if len(steps) != len(groups) or any(type(s) is not int or not 0 <= s < 1 << 62 for s in steps):
-        raise ValueError("optimizer: expected a step count >= 0 for each group")
     params = [p for g in optimizer.param_groups for p in g["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Any]] = _counts(optimizer, training["counts"], len(params))
     for key, value in slots.items():
         _, index, slot = key.split(":", 2)
         i = int(index) if index.isascii() and index.isdigit() and len(index) < 9 else len(params)
@@ -269,7 +271,25 @@ def _optimizer_state(
                 f"optimizer: expected {key!r} of shape {params[i].shape}, got {value.shape}"
             )
         state.setdefault(i, {})[slot] = value
-    return {"param_groups": groups, "steps": steps, "state": state}
+    return {"param_groups": groups, "state": state}
+
+
+def _counts(optimizer: Optimizer, counts: Any, params: int) -> dict[int, dict[str, Any]]:
+    """What the optimizer counts for each parameter that has made a step."""
+    state = {}
+    if not isinstance(counts, list) or len(counts) != params:
+        raise ValueError(f"optimizer: expected counts of {params} parameters")
+    for i, values in enumerate(counts):
+        if values and values.keys() != set(optimizer.scalars):
+            raise ValueError(f"optimizer: expected {optimizer.scalars} of parameter {i}")
+        step, product = values.get("step", 0), values.get("mu_product", 1.0)
+        if type(step) is not int or not 0 <= step < 1 << 62:
+            raise ValueError("optimizer: expected a step count >= 0 for each parameter")
+        if type(product) is not float or not 0 <= product <= 1:
+            raise ValueError("optimizer: expected 0 <= mu_product <= 1 for each parameter")
+        if values:
+            state[i] = dict(values)
+    return state
 
 
 def _same_kind(have: Any, got: Any) -> bool:

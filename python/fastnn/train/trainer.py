@@ -280,9 +280,7 @@ class Trainer:
         loss = self._loss(outputs, y)
         self.optimizer.zero_grad()
         loss.backward()
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self._trained, self.max_grad_norm)
-        self.optimizer.step()
+        self.optimizer.step(max_grad_norm=self.max_grad_norm)
         return outputs, loss
 
     def _evaluation_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -291,10 +289,9 @@ class Trainer:
 
     def _train_loop(self, data: Data, batch_size: int) -> Loop:
         def prepare() -> object:
+            self.optimizer.prepare()  # a callback may have brought another one
             self.optimizer.sync()
-            groups = self.optimizer.param_groups
-            options = [[v for k, v in g.items() if k not in ("lr", "params")] for g in groups]
-            return options, self._structure()
+            return id(self.optimizer), self.optimizer.structure(), self._structure()
 
         return self._loop(data, batch_size, self._train_step, prepare)
 

@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fastnn.testing.op import Op
-from fastnn.testing.ops import activation, arithmetic, dropout, linear, loss, norm, softmax
+from fastnn.testing.ops import (
+    activation,
+    arithmetic,
+    dropout,
+    linear,
+    loss,
+    norm,
+    penalty,
+    softmax,
+)
 from fastnn.testing.optimizers import OPTIMIZERS
 
 __all__ = ["INTERNALS", "OPS", "OPTIMIZERS"]
@@ -22,6 +31,7 @@ OPS: tuple[Op, ...] = (
     *norm.ROWS,
     *softmax.ROWS,
     *loss.ROWS,
+    *penalty.ROWS,
     *dropout.ROWS,
     *arithmetic.ROWS,
 )
@@ -37,7 +47,11 @@ INTERNALS: Mapping[str, str] = {
     "accumulate": "test_counters.py",
     "gather": "test_counters.py",
     "advance": "test_counters.py",
-    "grad_norm_chunks": "test_clip.py",
+    "grad_norm_max": "test_clip.py",
+    "grad_norm_sum": "test_clip.py",
     "grad_norm_combine": "test_clip.py",
     "grad_scale": "test_clip.py",
+    "grad_clamp": "test_clip.py",
+    "soft_threshold": "test_constraint.py",
+    "max_norm": "test_constraint.py",
 }
