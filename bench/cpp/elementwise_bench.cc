@@ -38,7 +38,7 @@ void add_dropout(int64_t n) {
         const auto x = std::make_shared<Floats>(n), y = std::make_shared<Floats>(n);
         const auto draw = std::make_shared<RngDraw>(RngDraw{1, 2});
         return [=, &kernels] {
-          kernels.dropout({x->get(), y->get(), n, draw.get(), 1u << 15, 2.f},
+          kernels.dropout({x->get(), y->get(), n, draw.get(), {1u << 15, 2.f, -0.f, 0.f}},
                           all(ceil_div(n, kElementwiseChunk)));
         };
       });

@@ -43,13 +43,27 @@ def _cross_entropy(x: Any, y: Any) -> Any:
     return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
 
 
-def _layer_norm(x: Any, w: Any, b: Any) -> Any:
+def _layer_norm(x: Any, w: Any, b: Any, normalized_shape: Any) -> Any:
     mean = x.mean(-1, keepdims=True)
     variance = jnp.square(x - mean).mean(-1, keepdims=True)
     return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * w + b
 
 
+def _max_pool2d(x: Any, kernel_size: int) -> Any:
+    window = (1, 1, kernel_size, kernel_size)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+
+def _avg_pool2d(x: Any, kernel_size: int) -> Any:
+    window = (1, 1, kernel_size, kernel_size)
+    return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") / kernel_size**2
+
+
 _OPS: dict[str, Any] = {
+    "max_pool2d": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": lambda x, output_size: x.mean((-2, -1), keepdims=True),
+    "adaptive_max_pool2d": lambda x, output_size: x.max((-2, -1), keepdims=True),
     "relu": jax.nn.relu,
     "leaky_relu": jax.nn.leaky_relu,
     "elu": jax.nn.elu,
@@ -79,7 +93,9 @@ _OPS: dict[str, Any] = {
 def _op(case: dict[str, Any], x: list[Any], arrays: dict[str, Any]) -> dict[str, Any]:
     if case["op"] == "dropout":
         return _dropout(case, x[0], arrays)
-    function = _OPS[case["op"]]
+    if case["op"] not in _OPS:
+        return {}
+    function = partial(_OPS[case["op"]], **case["params"])
     if case["kind"] == "fwd":
         forward = jax.jit(function)
         return {"jit": lambda: _wait(forward(*x))}

@@ -154,6 +154,18 @@ def _dropout(x: Array) -> dict[str, Any]:
     return {"Generator.random": generator, "random bytes": from_bytes}
 
 
+def _max_pool2d(x: Array, kernel_size: int) -> dict[str, Any]:
+    n, c, h, w = x.shape
+    k = kernel_size
+    tiles = x.reshape(n, c, h // k, k, w // k, k)
+
+    def slices() -> Array:
+        rows = np.maximum(x[:, :, ::2], x[:, :, 1::2])
+        return np.maximum(rows[..., ::2], rows[..., 1::2])
+
+    return {"reduction": lambda: tiles.max(axis=(3, 5)), "slices": slices}
+
+
 def _binary(function: Any) -> Any:
     def make(x: Array, z: Array) -> dict[str, Any]:
         out = np.empty_like(x)
@@ -173,6 +185,7 @@ FORWARD = {
     "linear": _linear,
     "matmul": _matmul,
     "dropout": _dropout,
+    "max_pool2d": _max_pool2d,
     "add": _binary(np.add),
     "sub": _binary(np.subtract),
     "mul": _binary(np.multiply),

@@ -62,6 +62,12 @@ _ACTIVATIONS = {
     "swish": F.silu,
     "gelu": F.gelu,
 }
+
+
+def _fractional_max_pool2d(x: Any, pseudo_random: bool, **params: Any) -> Any:
+    return F.fractional_max_pool2d(x, **params)
+
+
 _OPS: dict[str, Any] = {
     **_ACTIVATIONS,
     "linear": F.linear,
@@ -71,7 +77,24 @@ _OPS: dict[str, Any] = {
     "log_softmax": lambda x: F.log_softmax(x, -1),
     "logsumexp": lambda x: torch.logsumexp(x, -1),
     "cross_entropy": F.cross_entropy,
-    "dropout": F.dropout,
+    **{
+        name: getattr(F, name)
+        for name in (
+            "dropout",
+            "dropout1d",
+            "dropout2d",
+            "alpha_dropout",
+            "max_pool1d",
+            "max_pool2d",
+            "avg_pool1d",
+            "avg_pool2d",
+            "adaptive_avg_pool2d",
+            "adaptive_max_pool2d",
+            "embedding",
+            "pad",
+        )
+    },
+    "fractional_max_pool2d": _fractional_max_pool2d,
     "add": torch.add,
     "sub": torch.sub,
     "mul": torch.mul,
@@ -82,6 +105,8 @@ _OPS: dict[str, Any] = {
 
 
 def _op(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
+    if case["op"] not in _OPS:
+        return {}
     function, params = _OPS[case["op"]], case["params"]
     xs = [t[k] for k in sorted(t) if k[0] == "x"]
     if case["kind"] == "fwd":

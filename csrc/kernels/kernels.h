@@ -1,13 +1,16 @@
 // The whole contract between ops and targets: one table of kernels per (target, storage dtype),
 // which is the families' tables side by side. A null entry: no such kernel for this dtype here.
 #pragma once
+#include "families/dropout.h"
 #include "families/elementwise.h"
+#include "families/embedding.h"
 #include "families/linear.h"
 #include "families/loss.h"
 #include "families/movement.h"
 #include "families/norm.h"
 #include "families/optim.h"
 #include "families/penalty.h"
+#include "families/pool.h"
 #include "families/random.h"
 #include "families/reduce.h"
 #include "families/softmax.h"
@@ -17,8 +20,9 @@ namespace fastnn {
 template <class... Family>
 struct FamilyList : Family... {};
 using Kernels =
-    FamilyList<ElementwiseKernels, LinearKernels, LossKernels, MovementKernels, NormKernels,
-               OptimKernels, PenaltyKernels, RandomKernels, ReduceKernels, SoftmaxKernels>;
+    FamilyList<DropoutKernels, ElementwiseKernels, EmbeddingKernels, LinearKernels, LossKernels,
+               MarginKernels, MovementKernels, NormKernels, OptimKernels, ParametricKernels,
+               PenaltyKernels, PoolKernels, RandomKernels, ReduceKernels, SoftmaxKernels>;
 using KernelTable = Kernels[kNumTableDTypes];
 
 // One per compiled instruction set (cpu/table.cc); see core/dispatch.cc.

@@ -41,5 +41,20 @@ FASTNN_FN PhiloxBlock philox(uint64_t block, uint64_t offset, uint64_t seed) {
 // Uniform on [0, 1): the top 24 bits, so that every value is a float.
 FASTNN_FN float uniform01(uint32_t word) { return float(int32_t(word >> 8)) * 0x1p-24f; }
 
+// Standard normal, by the inverse of its distribution function: the sign is the top bit, and |z| is
+// exceeded with probability q, 23 more bits in the middle of their intervals, so that q and 1 - q
+// are exact floats. The polynomials are those of Giles 2012, "Approximating the erfinv function".
+FASTNN_FN float standard_normal(uint32_t word) {
+  const float q = (float(int32_t(word >> 8 & 0x7fffff)) + 0.5f) * 0x1p-23f;
+  const float w = -log(q * (2.f - q)), central = w - 2.5f, tail = sqrt(w) - 3.f;
+  const float p =
+      poly(central, 1.50140941f, 0.246640727f, -0.00417768164f, -0.00125372503f, 0.00021858087f,
+           -4.39150654e-06f, -3.5233877e-06f, 3.43273939e-07f, 2.81022636e-08f);
+  const float t =
+      poly(tail, 2.83297682f, 1.00167406f, 0.00943887047f, -0.0076224613f, 0.00573950773f,
+           -0.00367342844f, 0.00134934322f, 0.000100950558f, -0.000200214257f);
+  return copysign(1.41421356f * (1.f - q) * (w < 5.f ? p : t), from_bits(int32_t(word)));
+}
+
 }  // namespace
 }  // namespace fastnn

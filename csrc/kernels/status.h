@@ -6,7 +6,14 @@
 
 namespace fastnn {
 
-enum class DataError : uint8_t { kNone, kLabelOutOfRange, kNanLoss, kBadGradient, kOverflow };
+enum class DataError : uint8_t {
+  kNone,
+  kLabelOutOfRange,
+  kNanLoss,
+  kBadGradient,
+  kOverflow,
+  kIndexOutOfRange
+};
 
 struct Status {
   uint64_t word;  // site (8 bits) | index (48 bits) | code (8 bits)

@@ -48,6 +48,19 @@ Array binary_scalar(int kind, const Array& x, float z) {
   return y;
 }
 
+// act(x + z), and x + z itself when `save_sum`: what the activation's derivative needs.
+std::pair<Array, OptionalArray> add_activation(const Array& x, const Array& z, int kind, float a,
+                                               bool save_sum) {
+  check_same("add", "input", x, "other", z);
+  Array y = empty_like(x);
+  OptionalArray sum;
+  if (save_sum) sum = empty_like(x);
+  const AddActivationArgs args{read(x),   read(z), write(y), sum ? write(*sum) : nullptr,
+                               x.numel(), a};
+  launch(elementwise("add", x, kCostPerExp), &Kernels::add_activation, kind, args);
+  return {y, sum};
+}
+
 }  // namespace
 
 void bind_activation(py::module_& m) {
@@ -59,6 +72,8 @@ void bind_activation(py::module_& m) {
   m.def("activation_fwd", &activation_fwd, py::arg("x"), py::arg("kind"), py::arg("a"));
   m.def("activation_bwd", &activation_bwd, py::arg("dy"), py::arg("saved"), py::arg("kind"),
         py::arg("a"));
+  m.def("add_activation", &add_activation, py::arg("x"), py::arg("z"), py::arg("kind"),
+        py::arg("a"), py::arg("save_sum"));
   py::dict binaries;
   for (int i = 0; i < static_cast<int>(Binary::kSize); ++i) binaries[kBinaryNames[i]] = i;
   m.attr("BINARIES") = binaries;

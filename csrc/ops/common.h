@@ -48,17 +48,24 @@ inline Launch row_wise(const char* op, const Array& x, int64_t rows, int64_t col
 }
 inline Launch single(const char* op, Device device) { return {op, device, DType::kFloat32, 1, 0}; }
 
+// A draw (random.cc) where the kernel that reads it runs. The generator itself stays on the host.
+Array draw_on(const Array& draw, Device device);
+
 // One binder per family.
 void bind_activation(py::module_& m);
 void bind_arrays(py::module_& m);
 void bind_capture(py::module_& m);
 void bind_clip(py::module_& m);
 void bind_dropout(py::module_& m);
+void bind_embedding(py::module_& m);
 void bind_linear(py::module_& m);
 void bind_norm(py::module_& m);
 void bind_optim(py::module_& m);
 void bind_penalty(py::module_& m);
+void bind_pool(py::module_& m);
+void bind_random(py::module_& m);
 void bind_reduce(py::module_& m);
+void bind_shape(py::module_& m);
 void bind_softmax(py::module_& m);
 void bind_system(py::module_& m);
 

@@ -1,83 +1,152 @@
-// Dropout and the generator. The generator is two numbers in memory, (seed, offset); a forward pass
-// draws by copying them and counting up, in a launch, so that a replayed step draws anew.
-#include "../kernels/philox.h"
+// Dropout and its relatives: what a probability of dropping means for the kernels. Backward calls
+// the same functions with the same draw.
+#include <cmath>
+
 #include "common.h"
 
 namespace fastnn {
 namespace {
 
-constexpr uint64_t kStreamShift = 56;
+constexpr double kLanes = 65536;
 
-// An RngDraw as an int64 array of two.
-Array make_generator(uint64_t seed, int stream, uint64_t offset) {
-  check(offset < uint64_t{1} << kStreamShift, "generator: expected an offset below 2^56, got ",
-        offset);
-  Array state = empty({2}, DType::kInt64);
-  auto* words = static_cast<uint64_t*>(state.storage->data);
-  words[0] = seed;
-  words[1] = static_cast<uint64_t>(stream) << kStreamShift | offset;
-  return state;
+void check_probability(const char* op, double p) {
+  check(p >= 0 && p <= 1, op, ": expected 0 <= p <= 1, got ", p);
 }
 
-void set_generator(const Array& state, uint64_t seed, int stream, uint64_t offset) {
-  copy_bytes(make_generator(seed, stream, offset), state);
+uint32_t threshold_of(double p) { return static_cast<uint32_t>(p * kLanes + 0.5); }
+
+// Zeros and x / (1 - p), or x itself without `inverted`, for p rounded to the lanes.
+Keep keep_of(double p, bool inverted) {
+  const uint32_t threshold = threshold_of(p);
+  const double kept = kLanes - threshold;
+  return {threshold, inverted && kept > 0 ? static_cast<float>(kLanes / kept) : 1.f, -0.f, 0.f};
 }
 
-// A draw where the kernel that reads it runs. The generator itself stays on the host.
-Array draw_on(const Array& draw, Device device) {
-  if (draw.device() == device) return draw;
-  refuse_while_recording("a random draw on another device");
-  Array moved = empty(draw.shape, draw.dtype, device);
-  copy_bytes(draw, moved);
-  return moved;
-}
-
-// Returns the draw: what the kernels read, and what backward reads again.
-Array rng_draw(const Array& generator) {
-  Array draw = empty({2}, DType::kInt64, generator.device());
-  launch(single("dropout", generator.device()), &Kernels::rng_draw,
-         RngDrawArgs{write_as<RngDraw>(generator), write_as<RngDraw>(draw)});
-  return draw;
-}
-
-Array dropout(const Array& x, const Array& draw, double p) {
-  check(p >= 0 && p <= 1, "dropout: expected 0 <= p <= 1, got ", p);
+// The first `axes` axes have a draw for each of their elements; what lies below stays together.
+Array dropout(const Array& x, const Array& draw, double p, bool inverted, std::optional<int> axes) {
+  check_probability("dropout", p);
   Array y = empty_like(x);
   const Array local = draw_on(draw, x.device());
-  const auto threshold = static_cast<uint32_t>(p * 65536 + 0.5);
-  const float scale =
-      threshold == 65536 ? 0.f : static_cast<float>(65536.0 / (65536.0 - threshold));
-  const DropoutArgs args{read(x), write(y), x.numel(), read_as<RngDraw>(local), threshold, scale};
-  launch(elementwise("dropout", x, kCostPerExp), &Kernels::dropout, args);
+  const Keep keep = keep_of(p, inverted);
+  int64_t rows = 1;
+  for (int i = 0; i < axes.value_or(x.shape.ndim); ++i) rows *= x.shape.dims[i];
+  const int64_t cols = rows > 0 ? x.numel() / rows : 0;
+  if (cols == 1) {
+    launch(elementwise("dropout", x, kCostPerExp), &Kernels::dropout,
+           DropoutArgs{read(x), write(y), rows, read_as<RngDraw>(local), keep});
+  } else if (cols > 0) {
+    launch(row_wise("dropout", x, rows, cols, kCostPerElement), &Kernels::dropout_rows,
+           DropoutRowsArgs{read(x), write(y), rows, cols, read_as<RngDraw>(local), keep});
+  }
   return y;
 }
 
-void uniform_(const Array& y, const Array& draw, float lo, float hi) {
-  check_writable("uniform_", "tensor", y);
-  const Array local = draw_on(draw, y.device());
-  const UniformArgs args{write(y), y.numel(), read_as<RngDraw>(local), lo, hi};
-  launch(elementwise("uniform_", y, kCostPerExp), &Kernels::uniform, args);
+// Dropped elements take SELU's lower limit a' = -1.7581; a and b keep mean 0 and variance 1
+// (Klambauer et al. 2017). Backward is the slope: a where kept, else 0.
+Array alpha_dropout(const Array& x, const Array& draw, double p, bool backward) {
+  check_probability("alpha_dropout", p);
+  constexpr double kSaturation = -1.7580993408473766;
+  Array y = empty_like(x);
+  const Array local = draw_on(draw, x.device());
+  const uint32_t threshold = threshold_of(p);
+  const double rate = threshold / kLanes;
+  Keep keep{threshold, 0.f, -0.f, 0.f};
+  if (rate < 1) {
+    const double a = 1 / std::sqrt((1 - rate) * (1 + rate * kSaturation * kSaturation));
+    const double b = -a * kSaturation * rate;
+    keep.scale = static_cast<float>(a);
+    if (!backward) {
+      keep.shift = static_cast<float>(b);
+      keep.dropped = static_cast<float>(a * kSaturation + b);
+    }
+  }
+  launch(elementwise("alpha_dropout", x, kCostPerExp), &Kernels::dropout,
+         DropoutArgs{read(x), write(y), x.numel(), read_as<RngDraw>(local), keep});
+  return y;
 }
 
-Array shuffle_keys(int64_t n, uint64_t seed, uint64_t epoch) {
-  Array keys = empty({n}, DType::kInt64);
-  const ShuffleKeysArgs args{write_as<uint64_t>(keys), n, seed, epoch};
-  launch({"shuffle", Device::kCpu, DType::kFloat32, ceil_div(n, kElementwiseChunk),
-          static_cast<double>(n) * 3},
-         &Kernels::shuffle_keys, args);
-  return keys;
+Array gaussian_dropout(const Array& x, const Array& draw, double p) {
+  check(p >= 0 && p < 1, "gaussian_dropout: expected 0 <= p < 1, got ", p);
+  Array y = empty_like(x);
+  const Array local = draw_on(draw, x.device());
+  launch(elementwise("gaussian_dropout", x, 3 * kCostPerExp), &Kernels::gaussian_dropout,
+         GaussianDropoutArgs{read(x), write(y), x.numel(), read_as<RngDraw>(local),
+                             static_cast<float>(std::sqrt(p / (1 - p)))});
+  return y;
+}
+
+// The distribution function of Poisson(rate) in units of 2^-24, where it is neither 0 nor 1: its
+// values from `first` on.
+std::vector<int32_t> poisson_thresholds(double rate, int64_t* first) {
+  constexpr double kUnits = 1 << 24;
+  const auto start = static_cast<int64_t>(std::max(0.0, rate - 8 * std::sqrt(rate)));
+  const auto stop = static_cast<int64_t>(rate + 12 * std::sqrt(rate)) + 64;
+  std::vector<int32_t> thresholds;
+  double below = 0;
+  for (int64_t k = start; k < stop; ++k) {
+    const auto count = static_cast<double>(k);
+    below += std::exp(count * std::log(rate) - rate - std::lgamma(count + 1));
+    const double threshold = std::floor(below * kUnits + 0.5);
+    if (threshold >= kUnits) break;
+    if (threshold == 0) continue;
+    if (thresholds.empty()) *first = k;
+    thresholds.push_back(static_cast<int32_t>(threshold));
+  }
+  return thresholds;
+}
+
+Array poisson_dropout(const Array& x, const Array& draw, double p) {
+  check(p >= 1 / kLanes && p < 1, "poisson_dropout: expected p = 0 or 2^-16 <= p < 1, got ", p);
+  const double rate = (1 - p) / p;
+  int64_t first = 0;
+  const std::vector<int32_t> thresholds = poisson_thresholds(rate, &first);
+  int32_t log2_size = 0;
+  while ((size_t{1} << log2_size) <= thresholds.size()) ++log2_size;
+  Array table = allocate_constant({int64_t{1} << log2_size}, DType::kFloat32);
+  auto* entries = static_cast<int32_t*>(table.storage->data);
+  std::fill_n(entries, size_t{1} << log2_size, INT32_MAX);
+  std::copy(thresholds.begin(), thresholds.end(), entries);
+  Array y = empty_like(x);
+  const Array local = draw_on(draw, x.device());
+  launch(elementwise("poisson_dropout", x, 6 * kCostPerExp), &Kernels::poisson_dropout,
+         PoissonDropoutArgs{read(x), write(y), x.numel(), read_as<RngDraw>(local),
+                            read_as<int32_t>(table), log2_size, static_cast<float>(first),
+                            static_cast<float>(1 / rate)});
+  return y;
+}
+
+Array sample_normal(const Array& mean, const Array& variance, const Array& draw) {
+  check_same("sample_normal", "mean", mean, "variance", variance);
+  Array y = empty_like(mean);
+  const Array local = draw_on(draw, mean.device());
+  launch(
+      elementwise("sample_normal", mean, 3 * kCostPerExp), &Kernels::sample_normal,
+      SampleNormalArgs{read(mean), read(variance), write(y), y.numel(), read_as<RngDraw>(local)});
+  return y;
+}
+
+Array sample_normal_bwd(const Array& dy, const Array& variance, const Array& draw) {
+  check_same("sample_normal", "the output", variance, "its gradient", dy);
+  Array dvariance = empty_like(dy);
+  const Array local = draw_on(draw, dy.device());
+  launch(elementwise("sample_normal", dy, 3 * kCostPerExp), &Kernels::sample_normal_bwd,
+         SampleNormalBwdArgs{read(dy), read(variance), write(dvariance), dy.numel(),
+                             read_as<RngDraw>(local)});
+  return dvariance;
 }
 
 }  // namespace
 
 void bind_dropout(py::module_& m) {
-  m.def("make_generator", &make_generator, py::arg("seed"), py::arg("stream"), py::arg("offset"));
-  m.def("set_generator", &set_generator, py::arg("state"), py::arg("seed"), py::arg("stream"),
-        py::arg("offset"));
-  m.def("rng_draw", &rng_draw, py::arg("generator"));
-  m.def("dropout", &dropout, py::arg("x"), py::arg("draw"), py::arg("p"));
-  m.def("uniform_", &uniform_, py::arg("y"), py::arg("draw"), py::arg("lo"), py::arg("hi"));
-  m.def("shuffle_keys", &shuffle_keys, py::arg("n"), py::arg("seed"), py::arg("epoch"));
+  m.def("dropout", &dropout, py::arg("x"), py::arg("draw"), py::arg("p"), py::arg("inverted"),
+        py::arg("axes"));
+  m.def("alpha_dropout", &alpha_dropout, py::arg("x"), py::arg("draw"), py::arg("p"),
+        py::arg("backward"));
+  m.def("gaussian_dropout", &gaussian_dropout, py::arg("x"), py::arg("draw"), py::arg("p"));
+  m.def("poisson_dropout", &poisson_dropout, py::arg("x"), py::arg("draw"), py::arg("p"));
+  m.def("sample_normal", &sample_normal, py::arg("mean"), py::arg("variance"), py::arg("draw"));
+  m.def("sample_normal_bwd", &sample_normal_bwd, py::arg("dy"), py::arg("variance"),
+        py::arg("draw"));
 }
 
 }  // namespace fastnn

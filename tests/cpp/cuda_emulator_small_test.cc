@@ -105,7 +105,8 @@ void test_random(int64_t n, int64_t shift) {
   *draw.data() = {0x123456789abcdef0, uint64_t{2} << 56 | 77};
   const uint32_t threshold = 20000;
   expect(same_on_all_schedules([&] {
-           kernels<T>().dropout({x.data(), y.data(), n, draw.data(), threshold, 1.5f}, kAll);
+           kernels<T>().dropout({x.data(), y.data(), n, draw.data(), {threshold, 1.5f, -0.f, 0.f}},
+                                kAll);
            kernels<T>().uniform({u.data(), n, draw.data(), -1.f, 3.f}, kAll);
            return y.bits() + u.bits();
          }),

@@ -3,6 +3,8 @@
 // across tables (v3 == v4 bitwise); the oracles are in the Python tests.
 #include "kernels/kernels.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -79,12 +81,31 @@ Bytes elementwise(const Kernels& k, int64_t n) {
     append(out, y);
     append(out, s);
   }
-  Buffer<T> y(n, true), u(n, true), d(n, true);
+  Buffer<T> y(n, true), u(n, true);
   const RngDraw draw{7, 9};
   k.fill({nullptr, y.get(), n, 1.5f}, all);
   k.uniform({u.get(), n, &draw, -1, 1}, all);
-  k.dropout({x.get(), d.get(), n, &draw, 20000, 1.4f}, all);
-  for (const auto* b : {&y, &u, &d}) append(out, *b);
+  for (const auto* b : {&y, &u}) append(out, *b);
+  return out;
+}
+
+template <class T>
+Bytes dropouts(const Kernels& k, int64_t n) {
+  Bytes out;
+  const Slice all{0, ceil_div(n, kElementwiseChunk), nullptr};
+  Buffer<T> x(n), variance(n);
+  for (T& v : variance.values) v = T{};
+  const RngDraw draw{7, 9};
+  const Keep keep{20000, 1.4f, -0.f, 0.f};
+  const std::vector<int32_t> thresholds{1 << 22, 1 << 23, 3 << 22, INT32_MAX};
+  std::vector<Buffer<T>> y(6, Buffer<T>(n, true));
+  k.dropout({x.get(), y[0].get(), n, &draw, keep}, all);
+  k.gaussian_dropout({x.get(), y[1].get(), n, &draw, 0.7f}, all);
+  k.poisson_dropout({x.get(), y[2].get(), n, &draw, thresholds.data(), 2, 1, 0.5f}, all);
+  k.sample_normal({x.get(), variance.get(), y[3].get(), n, &draw}, all);
+  k.sample_normal_bwd({x.get(), variance.get(), y[4].get(), n, &draw}, all);
+  if (n > 0) k.dropout_rows({x.get(), y[5].get(), 1, n, &draw, keep}, {0, 1, nullptr});
+  for (const auto& b : y) append(out, b);
   return out;
 }
 
@@ -284,6 +305,58 @@ Bytes reductions(const Kernels& k, int64_t n) {
   return out;
 }
 
+template <class T>
+Bytes pooling(const Kernels& k, int64_t w, int32_t kernel, int32_t stride, int32_t pad) {
+  constexpr int64_t kPlanes = 3, kRows = 5;
+  const int64_t reach = w + 2 * pad - kernel, out_w = reach / stride + 1;
+  const int64_t out_h = (kRows + 2 * pad - kernel) / stride + 1, outs = kPlanes * out_h * out_w;
+  const PoolGrid grid{kPlanes, kRows,  w,   out_h, out_w, kernel, kernel,
+                      stride,  stride, pad, pad,   1,     1};
+  const Slice all{0, ceil_div(kPlanes, rows_per_task(kRows * w)), nullptr};
+  Buffer<T> x(kPlanes * kRows * w), y(outs, true), mean(outs, true), dx(kPlanes * kRows * w, true);
+  Buffer<float> sums(kPlanes * kRows * w, true);
+  std::vector<uint8_t> offsets(static_cast<size_t>(outs));
+  const std::vector<float> divisors(static_cast<size_t>(std::max(out_h, out_w)), 2.f);
+  k.max_pool_fwd({x.get(), y.get(), offsets.data(), grid}, all);
+  k.max_pool_bwd({y.get(), offsets.data(), dx.get(), sums.get(), grid}, all);
+  k.avg_pool_fwd({x.get(), mean.get(), divisors.data(), divisors.data(), grid}, all);
+  Bytes out;
+  for (const auto* b : {&y, &mean, &dx}) append(out, *b);
+  // The same by spans: the whole plane as one window.
+  const PoolSpan rows{0, kRows}, cols{0, static_cast<int32_t>(w)};
+  const PoolSpans spans{&rows, &cols, kPlanes, kRows, w, 1, 1, 1, 1, false};
+  Buffer<T> most(kPlanes, true), total(kPlanes, true), back(kPlanes * kRows * w, true);
+  std::vector<int64_t> at(kPlanes);
+  k.max_pool_spans_fwd({x.get(), most.get(), at.data(), spans}, all);
+  k.max_pool_spans_bwd({most.get(), at.data(), back.get(), sums.get(), kPlanes, kRows * w, 1}, all);
+  k.avg_pool_spans_fwd({x.get(), total.get(), divisors.data(), divisors.data(), spans}, all);
+  for (const auto* b : {&most, &total, &back}) append(out, *b);
+  const PoolSpans turned{&rows, &cols, kPlanes, kRows, w, 1, 1, 1, 1, false};
+  const std::vector<float> ones(static_cast<size_t>(std::max(kRows, w)), 1.f);
+  k.avg_pool_bwd({x.get(), total.get(), ones.data(), ones.data(), turned}, all);
+  append(out, total);
+  return out;
+}
+
+template <class T>
+Bytes rows_by_index(const Kernels& k, int64_t cols) {
+  constexpr int64_t kCount = 9, kRows = 4;
+  const std::vector<int64_t> index{3, 0, 0, 1, 3, 3, -1, 0, 1};
+  Buffer<T> x(kRows * cols), y(kCount * cols, true), dx(kRows * cols, true);
+  std::vector<int64_t> first(kRows + 1), order(kCount), best(kCount);
+  k.take({x.get(), index.data(), y.get(), 1, kCount, kRows, cols, 2.f, nullptr, 0},
+         {0, ceil_div(kCount, rows_per_task(cols)), nullptr});
+  k.take_order({index.data(), first.data(), order.data(), kCount, kRows, 1}, {0, 1, nullptr});
+  EXPECT(first[1] == 3 && first[2] == 3 && first[4] == 6, "row 1 is ignored, -1 is no row");
+  const Slice all{0, ceil_div(kRows, rows_per_task(cols)), nullptr};
+  k.take_bwd({y.get(), first.data(), order.data(), dx.get(), 1, kCount, kRows, cols}, all);
+  k.argmax({x.get(), best.data(), kRows, cols}, all);
+  Bytes out;
+  append(out, y);
+  append(out, dx);
+  return out;
+}
+
 // Runs on every table; v3 and v4 must agree to the bit.
 void compare(const std::string& what, const std::function<Bytes(const Kernels&)>& run,
              DType dtype) {
@@ -303,11 +376,21 @@ void compare_dtype(DType dtype) {
   for (const int64_t n : sizes) {
     const std::string at = " n=" + std::to_string(n);
     compare("elementwise" + at, [n](const Kernels& k) { return elementwise<T>(k, n); }, dtype);
+    compare("dropout" + at, [n](const Kernels& k) { return dropouts<T>(k, n); }, dtype);
     compare("optimizers" + at, [n](const Kernels& k) { return optimizers<T>(k, n); }, dtype);
     compare("penalties" + at, [n](const Kernels& k) { return penalties<T>(k, n); }, dtype);
     compare("sum" + at, [n](const Kernels& k) { return reductions<T>(k, n); }, dtype);
     if (n == 0) continue;
     compare("softmax" + at, [n](const Kernels& k) { return softmax<T>(k, 3, n); }, dtype);
+    compare("take" + at, [n](const Kernels& k) { return rows_by_index<T>(k, n); }, dtype);
+    for (const auto& [kernel, stride, pad] : {std::array{2, 2, 0}, {3, 1, 1}, {3, 2, 1}, {2, 3, 1}})
+      if (n >= kernel)
+        compare(
+            "pool" + at,
+            [n, kernel, stride, pad](const Kernels& k) {
+              return pooling<T>(k, n, kernel, stride, pad);
+            },
+            dtype);
     compare("layer_norm" + at, [n](const Kernels& k) { return layer_norm<T>(k, 3, n); }, dtype);
   }
   compare("layer_norm tall", [](const Kernels& k) { return layer_norm<T>(k, 4000, 9); }, dtype);

@@ -53,6 +53,29 @@ void binary(const BinaryArgs& args, Slice s) {
   zip(x, z, static_cast<T*>(args.y), r, [](float v, float w) { return Op::f(v, w); });
 }
 
+// The stored sum is what backward takes the slope at, so y is of the rounded one.
+template <class T, class A>
+void add_activation(const AddActivationArgs& args, Slice s) {
+  const auto *x = static_cast<const T*>(args.x), *z = static_cast<const T*>(args.z);
+  auto *y = static_cast<T*>(args.y), *sum = static_cast<T*>(args.sum);
+  const Range r = elements(s, kElementwiseChunk, args.n);
+  const float a = args.a;
+  const auto activate = [a](T v) __attribute__((always_inline)) {
+    return from_float<T>(A::fwd(to_float(v), a));
+  };
+  if (sum == nullptr) {
+#pragma GCC ivdep
+    for (int64_t i = r.begin; i < r.end; ++i)
+      y[i] = activate(from_float<T>(to_float(x[i]) + to_float(z[i])));
+  } else {
+#pragma GCC ivdep
+    for (int64_t i = r.begin; i < r.end; ++i) {
+      sum[i] = from_float<T>(to_float(x[i]) + to_float(z[i]));
+      y[i] = activate(sum[i]);
+    }
+  }
+}
+
 template <class T>
 void fill(const FillArgs& args, Slice s) {
   auto* y = static_cast<T*>(args.y);
@@ -78,6 +101,7 @@ constexpr ElementwiseKernels kernels(ActivationList<A...>) {
       .activation_bwd = {activation_bwd<T, A>...},
       .binary = {binary<T, Add>, binary<T, Sub>, binary<T, Mul>, binary<T, Div>, binary<T, Rsub>,
                  binary<T, Rdiv>},
+      .add_activation = {add_activation<T, A>...},
       .fill = fill<T>,
       .to_float32 = convert<float, T>,
       .from_float32 = convert<T, float>,

@@ -20,9 +20,18 @@ void gather(const GatherArgs& args, Slice s) {
                      static_cast<uint64_t>(args.row_bytes));
 }
 
+void copy_rows(const CopyRowsArgs& args, Slice s) {
+  const Range r = elements(s, rows_per_task(args.row_bytes), args.rows);
+  for (int64_t i = r.begin; i < r.end; ++i)
+    __builtin_memcpy(static_cast<char*>(args.y) + i * args.y_pitch,
+                     static_cast<const char*>(args.x) + i * args.x_pitch,
+                     static_cast<uint64_t>(args.row_bytes));
+}
+
 constexpr MovementKernels kernels() {
   return {
       .gather = gather,
+      .copy_rows = copy_rows,
       .advance = advance,
   };
 }

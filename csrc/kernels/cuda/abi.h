@@ -143,6 +143,10 @@ constexpr uint64_t hash_kernels() {
   add_fields<OptimState>(&hash);
   add_fields<OptimOptions>(&hash);
   add_fields<RngDraw>(&hash);
+  add_fields<Keep>(&hash);
+  add_fields<PoolGrid>(&hash);
+  add_fields<PoolSpan>(&hash);
+  add_fields<PoolSpans>(&hash);
   return hash.value;
 }
 

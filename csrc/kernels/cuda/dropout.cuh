@@ -1,14 +1,13 @@
 // Random kernels. A thread draws whole Philox blocks for the elements it writes, so that every
 // value is a function of (seed, offset, element), the same as on the CPU; no mask is stored.
 #pragma once
-#include "../philox.h"
+#include "../families/dropout.h"
 #include "engine.cuh"
 
 namespace fastnn {
 namespace {
 
-// Element e is dropped if 16-bit lane e & 7 of block e >> 3 is below the threshold, low half of
-// each word first. Forward and backward are the same map.
+// Element e takes 16-bit lane e & 7 of block e >> 3, low half of each word first.
 template <class T>
 __global__ void __launch_bounds__(kElementwiseThreads) dropout_kernel(DropoutArgs args) {
   constexpr int kCount = static_cast<int>(kLanesPerBlock);
@@ -24,7 +23,7 @@ __global__ void __launch_bounds__(kElementwiseThreads) dropout_kernel(DropoutArg
     FASTNN_UNROLL
     for (int k = 0; k < kCount; ++k) {
       const uint32_t lane = (block.word[k / 2] >> (k % 2 * 16)) & 0xffff;
-      v.v[k] = from_float<T>(lane < args.threshold ? 0.f : to_float(v.v[k]) * args.scale);
+      v.v[k] = from_float<T>(keep_or_drop(to_float(v.v[k]), lane, args.keep));
     }
     store(y + i, v, args.n - i, aligned);
   }

@@ -16,6 +16,7 @@ constexpr ElementwiseKernels elementwise(ActivationList<A...>) {
       .activation_bwd = {activation_bwd<T, A>...},
       .binary = {binary<T, Add>, binary<T, Sub>, binary<T, Mul>, binary<T, Div>,
                  binary<T, Reversed<Sub>>, binary<T, Reversed<Div>>},
+      .add_activation = {},  // pending
       .fill = fill<T>,
       .to_float32 = convert<float, T>,
       .from_float32 = convert<T, float>,
@@ -32,11 +33,22 @@ constexpr NormKernels norm() {
 }
 
 template <class T>
+constexpr DropoutKernels dropout_family() {
+  return {
+      .dropout = dropout<T>,
+      .dropout_rows = nullptr,
+      .gaussian_dropout = nullptr,
+      .poisson_dropout = nullptr,
+      .sample_normal = nullptr,
+      .sample_normal_bwd = nullptr,
+  };
+}
+
+template <class T>
 constexpr RandomKernels random() {
   return {
       .rng_draw = rng_draw,
       .uniform = uniform<T>,
-      .dropout = dropout<T>,
       .shuffle_keys = nullptr,
   };
 }
@@ -68,13 +80,17 @@ constexpr OptimKernels optim(OptimRuleList<R...>) {
 template <class T>
 constexpr Kernels table() {
   return {
+      dropout_family<T>(),
       elementwise<T>(Activations{}),
-      LinearKernels{},  // pending
-      LossKernels{},    // pending
-      MovementKernels{.gather = nullptr, .advance = advance},
+      EmbeddingKernels{},  // pending
+      LinearKernels{},     // pending
+      LossKernels{},       // pending
+      MovementKernels{.gather = nullptr, .copy_rows = nullptr, .advance = advance},
       norm<T>(),
       optim<T>(OptimRules{}),
       PenaltyKernels{},  // pending
+      optim<T>(),
+      PoolKernels{},  // pending
       random<T>(),
       reduce<T>(),
       SoftmaxKernels{},  // pending

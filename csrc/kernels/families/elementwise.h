@@ -27,6 +27,13 @@ struct BinaryArgs {
   float scalar;
 };
 enum class Binary : int { kAdd, kSub, kMul, kDiv, kRsub, kRdiv, kSize };
+// sum = x + z (sum may be null), y = act(sum).
+struct AddActivationArgs {
+  const void *x, *z;
+  void *y, *sum;
+  int64_t n;
+  float a;
+};
 struct FillArgs {
   const void* x;
   void* y;
@@ -43,6 +50,7 @@ struct ElementwiseKernels {
   Kernel<ActivationFwdArgs> activation_fwd[kNumActivations];
   Kernel<ActivationBwdArgs> activation_bwd[kNumActivations];
   Kernel<BinaryArgs> binary[static_cast<int>(Binary::kSize)];
+  Kernel<AddActivationArgs> add_activation[kNumActivations];
   Kernel<FillArgs> fill;
   Kernel<CopyArgs> to_float32, from_float32;
 };

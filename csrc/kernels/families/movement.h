@@ -12,6 +12,12 @@ struct GatherArgs {
   void* y;
   int64_t rows, row_bytes;
 };
+// Rows of `row_bytes` from one pitch to another.
+struct CopyRowsArgs {
+  const void* x;
+  void* y;
+  int64_t rows, row_bytes, x_pitch, y_pitch;
+};
 struct AdvanceArgs {
   int64_t* value;
   int64_t by;
@@ -19,6 +25,7 @@ struct AdvanceArgs {
 
 struct MovementKernels {
   Kernel<GatherArgs> gather;
+  Kernel<CopyRowsArgs> copy_rows;
   Kernel<AdvanceArgs> advance;
 };
 

@@ -1,4 +1,4 @@
-// What draws random numbers: see philox.h.
+// The generator, and what draws from it: see philox.h.
 #pragma once
 #include "../kernel.h"
 
@@ -18,14 +18,6 @@ struct UniformArgs {
   const RngDraw* draw;
   float lo, hi;
 };
-struct DropoutArgs {
-  const void* x;
-  void* y;
-  int64_t n;
-  const RngDraw* draw;
-  uint32_t threshold;
-  float scale;
-};
 struct ShuffleKeysArgs {
   uint64_t* keys;
   int64_t n;
@@ -35,7 +27,6 @@ struct ShuffleKeysArgs {
 struct RandomKernels {
   Kernel<RngDrawArgs> rng_draw;
   Kernel<UniformArgs> uniform;
-  Kernel<DropoutArgs> dropout;
   Kernel<ShuffleKeysArgs> shuffle_keys;
 };
 

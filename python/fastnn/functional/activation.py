@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn import _core, _rules
+from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -22,6 +22,30 @@ _GELU = _core.ACTIVATIONS["gelu"]
 _GELU_TANH = _core.ACTIVATIONS["gelu_tanh"]
 
 
+Activation = str | tuple[str, float] | None
+
+
+def resolve_activation(op: str, activation: Activation) -> tuple[int, bool, float]:
+    """(index, whether backward needs the output, parameter) of an activation given by name.
+
+    Example:
+        >>> from fastnn.functional.activation import resolve_activation
+        >>> resolve_activation("linear", None)
+        (0, True, 0.0)
+    """
+    name, a = activation if isinstance(activation, tuple) else (activation, None)
+    if name is None:
+        return 0, True, 0.0
+    try:
+        kind, saves_output, default = _core.ACTIVATIONS[name]
+    except KeyError:
+        known = ", ".join(k for k in _core.ACTIVATIONS if k != "identity")
+        raise ValueError(f"{op}: expected activation to be one of {known}, got {name!r}") from None
+    if name == "softplus" and a is not None and not a > 0:
+        raise ValueError(f"{op}: expected softplus with beta > 0, got {a}")
+    return kind, saves_output, default if a is None else float(a)
+
+
 def _activation(x: Any, *, kind: int, a: float, saves_output: bool) -> tuple[Any, Vjp]:
     y = _core.activation_fwd(x, kind, a)
     saved = y if saves_output else x
@@ -34,6 +58,17 @@ def _call(info: tuple[int, bool, float], x: Any, a: float = 0.0) -> Tensor:
         result: Tensor = apply(_activation, x, kind=kind, a=a, saves_output=saves_output)
         return result
     return _core.activation_fwd(x, kind, a)  # nothing to record: one native call
+
+
+def _add(x: Any, z: Any, *, kind: int, a: float, saves_output: bool, save: bool) -> tuple[Any, Vjp]:
+    y, total = _core.add_activation(x, z, kind, a, save and not saves_output)
+    saved = y if saves_output else total
+
+    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        dx = _core.activation_bwd(dy, saved, kind, a)
+        return dx, dx
+
+    return y, vjp
 
 
 def relu(input: ArrayLike | Tensor) -> Tensor:
@@ -245,3 +280,33 @@ def gelu(input: ArrayLike | Tensor, approximate: str = "none") -> Tensor:
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
     return _call(_GELU if approximate == "none" else _GELU_TANH, input)
+
+
+def add(
+    input: ArrayLike | Tensor, other: ArrayLike | Tensor, *, activation: Activation = None
+) -> Tensor:
+    """act(input + other), in one pass: the end of a residual block.
+
+    Args:
+        input: Array of any shape.
+        other: Array of the same shape and dtype.
+        activation: Name of an activation, or (name, parameter), as in :func:`linear`.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Raises:
+        ValueError: If shapes differ, or there is no such activation.
+        TypeError: If dtypes differ.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.add([1.0, 2.0], [-3.0, 1.0], activation="relu").numpy()
+        array([0., 3.], dtype=float32)
+    """
+    if activation is None:
+        return _rules.arithmetic("add", input, other)
+    kind, saves_output, a = resolve_activation("add", activation)
+    return apply(
+        _add, input, other, kind=kind, a=a, saves_output=saves_output, save=is_grad_enabled()
+    )

@@ -5,33 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
+from fastnn.functional.activation import Activation, resolve_activation
 from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-Activation = str | tuple[str, float] | None
-
-
-def resolve_activation(op: str, activation: Activation) -> tuple[int, bool, float]:
-    """(index, whether backward needs the output, parameter) of an activation given by name.
-
-    Example:
-        >>> from fastnn.functional.linear import resolve_activation
-        >>> resolve_activation("linear", None)
-        (0, True, 0.0)
-    """
-    name, a = activation if isinstance(activation, tuple) else (activation, None)
-    if name is None:
-        return 0, True, 0.0
-    try:
-        kind, saves_output, default = _core.ACTIVATIONS[name]
-    except KeyError:
-        known = ", ".join(k for k in _core.ACTIVATIONS if k != "identity")
-        raise ValueError(f"{op}: expected activation to be one of {known}, got {name!r}") from None
-    if name == "softplus" and a is not None and not a > 0:
-        raise ValueError(f"{op}: expected softplus with beta > 0, got {a}")
-    return kind, saves_output, default if a is None else float(a)
 
 
 def _linear(

@@ -7,7 +7,7 @@ import math
 from fastnn import _core, random
 from fastnn.tensor import Tensor
 
-__all__ = ["constant_", "kaiming_uniform_", "uniform_", "xavier_uniform_"]
+__all__ = ["constant_", "kaiming_uniform_", "normal_", "uniform_", "xavier_uniform_"]
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
@@ -20,6 +20,19 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """
     _core.uniform_(tensor, _core.rng_draw(random.generator("init")), a, b)
     return tensor
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Fill with N(mean, std^2), in place.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.nn.init.normal_(fn.zeros(2), mean=3.0, std=0.0).numpy()
+        array([3., 3.], dtype=float32)
+    """
+    zeros, ones = (_core.full(tensor.shape, v, tensor.dtype, tensor.device) for v in (0.0, 1.0))
+    z = _core.sample_normal(zeros, ones, _core.rng_draw(random.generator("init")))
+    return tensor.copy_(z * std + mean)
 
 
 def constant_(tensor: Tensor, value: float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import functional as F
-from fastnn.functional.linear import Activation
+from fastnn.functional.activation import Activation
 from fastnn.nn import init
 from fastnn.nn.module import Module
 from fastnn.tensor import Tensor, zeros

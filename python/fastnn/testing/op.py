@@ -56,6 +56,7 @@ class Op:
         bench: What to time.
         bad: Wrong calls.
         cuda: None where the CUDA library has it, else "pending: why".
+        large: A case that is worth several threads: more tasks than one, each of some cost.
         xfail: Reason per test template that the op is known to fail.
     """
 
@@ -74,6 +75,7 @@ class Op:
     pairs: tuple[Case, ...] = ()
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     cuda: str | None = "pending: GEMM, softmax and the losses"
+    large: Case | None = None
     xfail: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -26,25 +26,101 @@ def _flag(value: Any) -> bool:
     return type(value) is bool
 
 
+def _words(*words: str) -> Callable[[Any], bool]:
+    return lambda value: value in words
+
+
 def _sizes(value: Any) -> bool:
     return isinstance(value, list) and 0 < len(value) <= 8 and all(_size(v) for v in value)
 
 
+def _extent(value: Any) -> bool:
+    """A size, one for each axis, or what stands for the input's."""
+    return (
+        value is None
+        or _size(value)
+        or (isinstance(value, list) and 0 < len(value) <= 2 and all(map(_extent, value)))
+    )
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+
+
+_Fields = dict[str, Callable[[Any], bool]]
+_WINDOW: _Fields = {
+    "kernel_size": _extent,
+    "stride": _extent,
+    "padding": _extent,
+    "ceil_mode": _flag,
+}
+_MAX_POOL: _Fields = {**_WINDOW, "dilation": _extent, "return_indices": _flag}
+_AVG_POOL: _Fields = {**_WINDOW, "count_include_pad": _flag}
+
 # layer -> the constructor's arguments and what each has to be; the attributes have the same names
 # but for activations, which keep their one number as `a`.
-_Fields = dict[str, Callable[[Any], bool]]
 _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "Linear": (nn.Linear, {"in_features": _size, "out_features": _size, "bias": _flag}),
     "LayerNorm": (
         nn.LayerNorm,
         {"normalized_shape": _sizes, "eps": _number, "elementwise_affine": _flag, "bias": _flag},
     ),
-    "Dropout": (nn.Dropout, {"p": _number}),
+    "Dropout": (nn.Dropout, {"p": _number, "mode": _words("inverted", "vanilla")}),
+    "Dropout1d": (nn.Dropout1d, {"p": _number}),
+    "Dropout2d": (nn.Dropout2d, {"p": _number}),
+    "AlphaDropout": (nn.AlphaDropout, {"p": _number}),
+    "GaussianDropout": (nn.GaussianDropout, {"p": _number}),
+    "PoissonDropout": (nn.PoissonDropout, {"p": _number}),
+    "StochasticDepth": (
+        nn.StochasticDepth,
+        {"p": _number, "mode": _words("row", "batch"), "scaling": _words("inverted", "vanilla")},
+    ),
+    "DropConnect": (
+        nn.DropConnect,
+        {
+            "in_features": _size,
+            "out_features": _size,
+            "bias": _flag,
+            "p": _number,
+            "mode": _words("inverted", "vanilla"),
+            "inference": _words("mean", "sample"),
+        },
+    ),
+    "Embedding": (
+        nn.Embedding,
+        {
+            "num_embeddings": _size,
+            "embedding_dim": _size,
+            "padding_idx": lambda v: v is None or _size(v),
+        },
+    ),
+    "MaxPool1d": (nn.MaxPool1d, _MAX_POOL),
+    "MaxPool2d": (nn.MaxPool2d, _MAX_POOL),
+    "AvgPool1d": (nn.AvgPool1d, _AVG_POOL),
+    "AvgPool2d": (
+        nn.AvgPool2d,
+        {**_AVG_POOL, "divisor_override": lambda v: v is None or type(v) is int},
+    ),
+    "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d, {"output_size": _extent}),
+    "AdaptiveMaxPool2d": (
+        nn.AdaptiveMaxPool2d,
+        {"output_size": _extent, "return_indices": _flag},
+    ),
+    "FractionalMaxPool2d": (
+        nn.FractionalMaxPool2d,
+        {
+            "kernel_size": _extent,
+            "output_size": _extent,
+            "output_ratio": lambda v: v is None or _number(v) or _numbers(v),
+            "return_indices": _flag,
+            "pseudo_random": _flag,
+        },
+    ),
     "LeakyReLU": (nn.LeakyReLU, {"negative_slope": _number}),
     "ELU": (nn.ELU, {"alpha": _number}),
     "Softplus": (nn.Softplus, {"beta": _number}),
     "Swish": (nn.Swish, {"beta": _number}),
-    "GELU": (nn.GELU, {"approximate": lambda v: v in ("none", "tanh")}),
+    "GELU": (nn.GELU, {"approximate": _words("none", "tanh")}),
     "ReLU": (nn.ReLU, {}),
     "SELU": (nn.SELU, {}),
     "Sigmoid": (nn.Sigmoid, {}),
@@ -112,8 +188,10 @@ def num_parameters(spec: Any) -> int:
     """Number of parameters that the described model has; nothing is allocated for it."""
     if spec["type"] == "Sequential":
         return sum(num_parameters(layer) for layer in spec["layers"])
-    if spec["type"] == "Linear":
+    if spec["type"] in ("Linear", "DropConnect"):
         return int(spec["out_features"] * (spec["in_features"] + spec["bias"]))
+    if spec["type"] == "Embedding":
+        return int(spec["num_embeddings"] * spec["embedding_dim"])
     if spec["type"] == "LayerNorm" and spec["elementwise_affine"]:
         return int(math.prod(spec["normalized_shape"]) * (1 + spec["bias"]))
     return 0

@@ -15,15 +15,18 @@ from fastnn.testing.ops import (
     activation,
     arithmetic,
     dropout,
+    embedding,
     linear,
     loss,
     norm,
     penalty,
+    pool,
+    shape,
     softmax,
 )
 from fastnn.testing.optimizers import OPTIMIZERS
 
-__all__ = ["INTERNALS", "OPS", "OPTIMIZERS"]
+__all__ = ["INTERNALS", "NO_ROW", "OPS", "OPTIMIZERS"]
 
 OPS: tuple[Op, ...] = (
     *activation.ROWS,
@@ -33,8 +36,20 @@ OPS: tuple[Op, ...] = (
     *loss.ROWS,
     *penalty.ROWS,
     *dropout.ROWS,
+    *pool.ROWS,
+    *embedding.ROWS,
+    *shape.ROWS,
     *arithmetic.ROWS,
 )
+
+# Functions without a gradient, or of a number of arrays that varies, and the test file of each.
+NO_ROW: Mapping[str, str] = {
+    "accuracy": "test_embedding.py",
+    "argmax": "test_embedding.py",
+    "one_hot": "test_embedding.py",
+    "cat": "test_shape.py",
+    "split": "test_shape.py",
+}
 
 # Kernels behind no differentiable op, and the test file that holds each to its definition.
 INTERNALS: Mapping[str, str] = {
@@ -46,6 +61,10 @@ INTERNALS: Mapping[str, str] = {
     "count_correct": "test_counters.py",
     "accumulate": "test_counters.py",
     "gather": "test_counters.py",
+    "copy_rows": "test_shape.py",
+    "one_hot": "test_embedding.py",
+    "argmax": "test_embedding.py",
+    "topk_correct": "test_embedding.py",
     "advance": "test_counters.py",
     "grad_norm_max": "test_clip.py",
     "grad_norm_sum": "test_clip.py",

@@ -8,6 +8,7 @@ import fastnn
 from fastnn.testing.bounds import Array, Grads, Sample
 from fastnn.testing.compare import U, ulp
 from fastnn.testing.op import UNARY, Bad, Bench, Make, Op, Shapes, map_cost, normal, size, zeros
+from fastnn.testing.ops.linear import CURVED, FUSED, STEEPEST
 from fastnn.testing.reference import arithmetic as reference
 
 __all__ = ["ROWS"]
@@ -29,6 +30,17 @@ def summed(s: Sample) -> tuple[Array, Grads]:
 def arithmetic(s: Sample) -> tuple[Array, Grads]:
     """Forward is IEEE's own operation: half an ULP. A gradient is at most four of them."""
     return 0.5 * ulp(s.y), tuple(None if g is None else 2.5 * ulp(g) for g in s.grads)
+
+
+def added(s: Sample) -> tuple[Array, Grads]:
+    """Half an ULP; an activation passes that on, as it does the storage of the sum or of y."""
+    if s.params.get("activation") is None:
+        return arithmetic(s)
+    total = np.abs(np.asarray(s.inputs[0]) + np.asarray(s.inputs[1]))
+    error = (U + s.store) * total
+    slope = CURVED * error + 9 * U + 2 * s.store * np.abs(s.y)
+    grads = tuple(slope * np.abs(s.dy) + ulp(np.asarray(g)) for g in s.grads)
+    return STEEPEST * error + 4 * ulp(s.y), grads
 
 
 _BINARY: tuple[Shapes, ...] = tuple((s[0], s[0]) for s in UNARY)
@@ -85,19 +97,43 @@ def _reduction(
     )
 
 
-ROWS: tuple[Op, ...] = (
-    _tensor_op(
-        "__add__",
-        "add",
-        ("binary",),
-        bad=(
-            Bad(
-                lambda: fastnn.zeros(2, 3) + zeros(3),
-                ValueError,
-                "add: expected other of shape (2, 3) like input, got (3,)",
-            ),
+# Without an activation it is Tensor's own operator.
+_ADD = Op(
+    name="fastnn.functional.add",
+    family="activation",
+    arrays=("other",),
+    reference=(reference.add, reference.add_vjp),
+    covers=("binary", "add_activation"),
+    params=({},),
+    shapes=_BINARY,
+    pairs=tuple((_BINARY[4], {"activation": a}) for a in FUSED),
+    tail=lambda n: (((n,), (n,)), {}),
+    make=_NORMAL,
+    bound=added,
+    bench=Bench((((1 << 20,), (1 << 20,)),), map_cost(1)),
+    bad=(
+        Bad(
+            lambda: fastnn.zeros(2, 3) + zeros(3),
+            ValueError,
+            "add: expected other of shape (2, 3) like input, got (3,)",
+        ),
+        Bad(
+            lambda: fastnn.functional.add(zeros(2, 3), zeros(3), activation="relu"),
+            ValueError,
+            "add: expected other of shape (2, 3) like input, got (3,)",
+        ),
+        Bad(
+            lambda: fastnn.functional.add(zeros(2), zeros(2), activation="rely"),
+            ValueError,
+            "add: expected activation to be one of relu, leaky_relu, elu, selu, sigmoid, tanh, "
+            "softplus, silu, gelu, gelu_tanh, got 'rely'",
         ),
     ),
+    cuda="pending: the fused activation",
+)
+
+ROWS: tuple[Op, ...] = (
+    _ADD,
     _tensor_op("__sub__", "sub", ("binary",)),
     _tensor_op(
         "__mul__",

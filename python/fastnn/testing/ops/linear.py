@@ -14,7 +14,7 @@ from fastnn.testing.reference import linear as reference
 __all__ = ["ROWS"]
 
 # Largest |f'| and |f''| of the activations that linear fuses (selu has the steepest slope at 0-).
-_STEEPEST, _CURVED = 1.76, 1.76
+STEEPEST, CURVED = 1.76, 1.76
 _KINKED = ("relu", "leaky_relu", "selu", "elu")
 
 
@@ -35,10 +35,10 @@ def linear(s: Sample) -> tuple[Array, Grads]:
     if activation is None:
         y, dz_error = z_error, np.zeros_like(s.dy)
     else:
-        y = _STEEPEST * z_error + 4 * ulp(s.y)
+        y = STEEPEST * z_error + 4 * ulp(s.y)
         name = activation[0] if isinstance(activation, tuple) else activation
         wrong_side = (name in _KINKED) & (np.abs(z) <= z_error)
-        dz_error = dy * (_CURVED * z_error + 9 * U + _STEEPEST * wrong_side)
+        dz_error = dy * (CURVED * z_error + 9 * U + STEEPEST * wrong_side)
     count = int(np.prod(x.shape[:-1], dtype=np.int64))
     dz = (dy * np.abs(slope) + dz_error).reshape(count, w.shape[0])
     lost = dz_error.reshape(dz.shape)
@@ -77,7 +77,7 @@ _LINEAR_SHAPES: tuple[Shapes, ...] = (
     ((65, 129), (33, 129), (33,)),
     ((230, 300), (210, 300), (210,)),
 )
-_FUSED: tuple[reference.Activation, ...] = (
+FUSED: tuple[reference.Activation, ...] = (
     "relu",
     ("leaky_relu", 0.25),
     "elu",
@@ -106,7 +106,7 @@ _LINEAR = Op(
     ),
     params=({},),
     shapes=_LINEAR_SHAPES,
-    pairs=tuple((shapes, {"activation": a}) for a in _FUSED for shapes in _LINEAR_SHAPES[2:5]),
+    pairs=tuple((shapes, {"activation": a}) for a in FUSED for shapes in _LINEAR_SHAPES[2:5]),
     tail=lambda n: (((3, n), (2, n), (2,)), {}),
     make=normal(),
     bound=linear,

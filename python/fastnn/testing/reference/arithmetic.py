@@ -6,17 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.testing.reference.linear import Activation, activate
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def add(x: Array, z: Array) -> Array:
-    """x + z."""
-    return x + z
+def add(x: Array, z: Array, activation: Activation = None) -> Array:
+    """act(x + z)."""
+    return activate(x + z, activation)[0]
 
 
-def add_vjp(dy: Array, x: Array, z: Array) -> tuple[Array, Array]:
-    """dy, dy."""
-    return dy, dy
+def add_vjp(dy: Array, x: Array, z: Array, activation: Activation = None) -> tuple[Array, Array]:
+    """dy act'(x + z), twice."""
+    dx = dy * activate(x + z, activation)[1]
+    return dx, dx
 
 
 def sub(x: Array, z: Array) -> Array:

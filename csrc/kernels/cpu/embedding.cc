@@ -1,0 +1,155 @@
+// Rows by index. A gradient row is summed by the task that owns it, in the order of the indices, so
+// the result is the same on any number of threads and every row is written once.
+#include "../families/embedding.h"
+
+#include "loops.h"
+#include "table.h"
+
+namespace fastnn {
+namespace {
+
+// Neighbours that come from neighbours, as most of a padded axis does, are copied together.
+template <class T>
+void take(const TakeArgs& args, Slice s) {
+  const auto* x = static_cast<const T*>(args.x);
+  auto* y = static_cast<T*>(args.y);
+  const int64_t cols = args.cols;
+  const T fill = from_float<T>(args.fill);
+  const auto known = [&args](int64_t at) { return at >= 0 && at < args.rows; };
+  const Range r = elements(s, rows_per_task(cols), args.outer * args.n);
+  int64_t o = args.n > 0 ? r.begin / args.n : 0;
+  for (int64_t i = r.begin; i < r.end; ++o) {
+    const int64_t first = o * args.n, end = r.end < first + args.n ? r.end : first + args.n;
+    while (i < end) {
+      const int64_t at = args.index[i - first];
+      if (known(at)) {
+        int64_t run = 1;
+        while (i + run < end && at + run < args.rows && args.index[i + run - first] == at + run)
+          ++run;
+        __builtin_memcpy(y + i * cols, x + (o * args.rows + at) * cols,
+                         static_cast<uint64_t>(run * cols) * sizeof(T));
+        i += run;
+      } else {
+        for (int64_t c = 0; c < cols; ++c) y[i * cols + c] = fill;
+        if (args.status != nullptr) report(args.status, args.site, i, DataError::kIndexOutOfRange);
+        ++i;
+      }
+    }
+  }
+}
+
+// A counting sort: stable, so that each row's places ascend.
+void take_order(const TakeOrderArgs& args, Slice) {
+  const auto counts = [&args](int64_t r) { return r >= 0 && r < args.rows && r != args.ignored; };
+  int64_t* first = args.first;
+  for (int64_t r = 0; r <= args.rows; ++r) first[r] = 0;
+  for (int64_t i = 0; i < args.n; ++i)
+    if (counts(args.index[i])) ++first[args.index[i]];
+  int64_t total = 0;
+  for (int64_t r = 0; r <= args.rows; ++r) total += first[r], first[r] = total;
+  for (int64_t i = args.n - 1; i >= 0; --i)  // from the end of each row's part to its beginning
+    if (counts(args.index[i])) args.order[--first[args.index[i]]] = i;
+}
+
+// A row of dx: the sum of the rows `order` of dy.
+template <class T>
+FASTNN_FN void sum_rows(const T* dy, const int64_t* order, int64_t count, int64_t cols, T* dx) {
+  if (count == 1) {
+    __builtin_memcpy(dx, dy + order[0] * cols, static_cast<uint64_t>(cols) * sizeof(T));
+    return;
+  }
+  for_blocks(cols, [&](int64_t c, int lanes) __attribute__((always_inline)) {
+    double total[kBlockLanes] = {};
+    for (int64_t k = 0; k < count; ++k) {
+      float v[kBlockLanes];
+      load_block(dy + order[k] * cols + c, lanes, 0.f, v);
+      for (int l = 0; l < kBlockLanes; ++l) total[l] += static_cast<double>(v[l]);
+    }
+    float y[kBlockLanes];
+    for (int l = 0; l < kBlockLanes; ++l) y[l] = static_cast<float>(total[l]);
+    store_block(dx + c, lanes, y);
+  });
+}
+
+template <class T>
+void take_bwd(const TakeBwdArgs& args, Slice s) {
+  const int64_t cols = args.cols;
+  const Range r = elements(s, rows_per_task(cols), args.outer * args.rows);
+  int64_t o = args.rows > 0 ? r.begin / args.rows : 0;
+  for (int64_t i = r.begin; i < r.end; ++o) {
+    const T* dy = static_cast<const T*>(args.dy) + o * args.n * cols;
+    for (int64_t row = i - o * args.rows; row < args.rows && i < r.end; ++row, ++i)
+      sum_rows(dy, args.order + args.first[row], args.first[row + 1] - args.first[row], cols,
+               static_cast<T*>(args.dx) + i * cols);
+  }
+}
+
+void one_hot(const OneHotArgs& args, Slice s) {
+  const Range r = elements(s, rows_per_task(args.classes), args.n);
+  for (int64_t i = r.begin; i < r.end; ++i) {
+    int64_t* y = args.y + i * args.classes;
+    const int64_t at = args.index[i];
+    for (int64_t c = 0; c < args.classes; ++c) y[c] = 0;
+    if (at >= 0 && at < args.classes)
+      y[at] = 1;
+    else
+      report(args.status, args.site, i, DataError::kIndexOutOfRange);
+  }
+}
+
+template <class T>
+void argmax(const ArgmaxArgs& args, Slice s) {
+  const Range r = elements(s, rows_per_task(args.cols), args.rows);
+  for (int64_t i = r.begin; i < r.end; ++i) {
+    const T* x = static_cast<const T*>(args.x) + i * args.cols;
+    const float best = max(x, args.cols);
+    int64_t at = 0;
+    while (to_float(x[at]) != best && to_float(x[at]) == to_float(x[at])) ++at;
+    args.y[i] = at;
+  }
+}
+
+// NaN stands before all numbers, as in argmax.
+FASTNN_FN bool precedes(float v, float mine) { return (v > mine) | ((v != v) & (mine == mine)); }
+
+template <class T>
+void topk_correct(const TopKCorrectArgs& args, Slice s) {
+  const Range r = elements(s, rows_per_task(args.cols), args.rows);
+  for (int64_t i = r.begin; i < r.end; ++i) {
+    const T* x = static_cast<const T*>(args.x) + i * args.cols;
+    const int64_t label = args.labels[i];
+    if (label < 0 || label >= args.cols) {
+      report(args.status, args.site, i, DataError::kLabelOutOfRange);
+      args.y[i] = 0.f;
+      continue;
+    }
+    const float mine = to_float(x[label]);
+    int64_t before = 0;
+    for (int64_t c = 0; c < args.cols; ++c) {
+      const float v = to_float(x[c]);
+      const bool equal = (v == mine) | ((v != v) & (mine != mine));
+      before += precedes(v, mine) | (equal & (c < label));
+    }
+    args.y[i] = before < args.k ? 1.f : 0.f;
+  }
+}
+
+template <class T>
+constexpr EmbeddingKernels kernels() {
+  return {
+      .take = take<T>,
+      .take_order = take_order,
+      .take_bwd = take_bwd<T>,
+      .one_hot = one_hot,
+      .argmax = argmax<T>,
+      .topk_correct = topk_correct<T>,
+  };
+}
+
+}  // namespace
+
+template <>
+constinit const EmbeddingKernels FASTNN_LEVEL::Table<EmbeddingKernels>::of_dtype[kNumTableDTypes] =
+    {kernels<float>(), kernels<bf16>(), {}, {}};
+
+}  // namespace fastnn

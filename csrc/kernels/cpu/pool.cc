@@ -1,0 +1,368 @@
+// Max, average and fractional pooling, plane by plane. As in torch, the first of the largest wins,
+// and NaN is larger than all: the last one of a window.
+#include "../families/pool.h"
+
+#include "pool_grid.h"
+#include "pool_regions.h"
+#include "table.h"
+
+namespace fastnn {
+namespace {
+
+FASTNN_FN bool replaces(float v, float best) { return (v > best) | (v != v); }
+
+// ---- windows on a grid ----------------------------------------------------------------------
+
+// On vector types: the compiler does not vectorise two selections by one comparison.
+template <int kLanes>
+struct Vectors {
+  using Floats [[gnu::vector_size(4 * kLanes)]] = float;
+  using Ints [[gnu::vector_size(4 * kLanes)]] = int32_t;
+};
+template <>
+struct Vectors<1> {
+  using Floats = float;
+  using Ints = int32_t;
+};
+
+// Straight to memory where nothing is converted: a store through an array would be read back in
+// other pieces than it was written, which stalls.
+template <int kLanes, class T>
+FASTNN_FN void store_vector(T* y, typename Vectors<kLanes>::Floats v) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    __builtin_memcpy(y, &v, sizeof v);
+  } else {
+    float values[kLanes];
+    __builtin_memcpy(values, &v, sizeof v);
+    for (int l = 0; l < kLanes; ++l) y[l] = from_float<T>(values[l]);
+  }
+}
+
+template <int kLanes>
+struct MaxWindows {
+  using Floats = typename Vectors<kLanes>::Floats;
+  using Ints = typename Vectors<kLanes>::Ints;
+  Floats value;
+  Ints at;
+  FASTNN_FN explicit MaxWindows(int64_t first)
+      : value(Floats{} - kInf), at(Ints{} + static_cast<int32_t>(first)) {}
+  FASTNN_FN void add(const float (&x)[kLanes], int64_t k) {
+    Floats v;
+    __builtin_memcpy(&v, x, sizeof v);
+    const Ints larger = (v > value) | (v != v);
+    value = larger ? v : value;
+    at = larger ? Ints{} + static_cast<int32_t>(k) : at;
+  }
+};
+
+template <bool kOffsets, class T>
+struct MaxRow {
+  T* y;
+  uint8_t* offsets;
+  template <int kLanes>
+  FASTNN_FN void store(int64_t ow, const MaxWindows<kLanes>& windows) const {
+    store_vector<kLanes>(y + ow, windows.value);
+    if constexpr (kOffsets) {
+      int32_t at[kLanes];
+      __builtin_memcpy(at, &windows.at, sizeof at);
+      for (int l = 0; l < kLanes; ++l) offsets[ow + l] = static_cast<uint8_t>(at[l]);
+    }
+  }
+};
+
+template <bool kOffsets, class T>
+void max_pool_planes(const MaxPoolFwdArgs& args, Range planes) {
+  const PoolGrid& g = args.grid;
+  for (int64_t p = planes.begin; p < planes.end; ++p)
+    pool_plane<MaxWindows>(static_cast<const T*>(args.x) + p * g.h * g.w, g, [&](int64_t oh) {
+      const int64_t row = (p * g.out_h + oh) * g.out_w;
+      return MaxRow<kOffsets, T>{static_cast<T*>(args.y) + row,
+                                 kOffsets ? args.offsets + row : nullptr};
+    });
+}
+template <class T>
+void max_pool_fwd(const MaxPoolFwdArgs& args, Slice s) {
+  const Range planes = planes_of(s, args.grid.h * args.grid.w, args.grid.planes);
+  (args.offsets != nullptr ? max_pool_planes<true, T> : max_pool_planes<false, T>)(args, planes);
+}
+
+// Where gradients of a plane are summed up: its own memory, or wider one beside it.
+template <class T>
+FASTNN_FN float* sums_of(T* dx, float* sums, int64_t at) {
+  if constexpr (sizeof(T) == sizeof(float))
+    return dx + at;
+  else
+    return sums + at;
+}
+template <class T>
+FASTNN_FN void write_sums(const float* sums, T* dx, int64_t n) {
+  if constexpr (sizeof(T) != sizeof(float))
+    for (int64_t i = 0; i < n; ++i) dx[i] = from_float<T>(sums[i]);
+}
+
+// Windows of 2 x 2 side by side: each element has one window, and rows are written in order. For
+// the place k of an element in its window, and k + 1 of its right neighbour.
+template <class T>
+FASTNN_FN void place_pairs(const T* dy, const uint8_t* offsets, int k, int64_t n, T* dx) {
+  constexpr int kLanes = 8;
+  using Floats = Vectors<kLanes>::Floats;
+  using Ints = Vectors<kLanes>::Ints;
+  using Bytes [[gnu::vector_size(kLanes)]] = uint8_t;
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    float values[kLanes];
+    for (int l = 0; l < kLanes; ++l) values[l] = to_float(dy[i + l]);
+    Floats v;
+    Bytes bytes;
+    __builtin_memcpy(&v, values, sizeof v);
+    __builtin_memcpy(&bytes, offsets + i, sizeof bytes);
+    const Ints at = __builtin_convertvector(bytes, Ints);
+    const Floats left = at == k ? v : Floats{}, right = at == k + 1 ? v : Floats{};
+    const Floats low = __builtin_shuffle(left, right, Ints{0, 8, 1, 9, 2, 10, 3, 11});
+    const Floats high = __builtin_shuffle(left, right, Ints{4, 12, 5, 13, 6, 14, 7, 15});
+    store_vector<kLanes>(dx + 2 * i, low);
+    store_vector<kLanes>(dx + 2 * i + kLanes, high);
+  }
+  for (; i < n; ++i)
+    for (int right = 0; right < 2; ++right)
+      dx[2 * i + right] = offsets[i] == k + right ? dy[i] : from_float<T>(0.f);
+}
+template <class T>
+FASTNN_FN void max_pool_bwd_2x2(const T* dy, const uint8_t* offsets, T* dx, const PoolGrid& g) {
+  for (int64_t ih = 0; ih < g.h; ++ih) {
+    const int64_t row = ih / 2 * g.out_w, cols = ih / 2 < g.out_h ? g.out_w : 0;
+    T* out = dx + ih * g.w;
+    place_pairs(dy + row, offsets + row, static_cast<int>(ih % 2 * 2), cols, out);
+    for (int64_t iw = 2 * cols; iw < g.w; ++iw) out[iw] = from_float<T>(0.f);
+  }
+}
+
+template <class T>
+FASTNN_FN void max_pool_bwd_any(const T* dy, const uint8_t* offsets, float* sums,
+                                const PoolGrid& g) {
+  int64_t place[kMaxPoolOffsets];
+  for (int64_t k = 0; k < int64_t{g.kernel_h} * g.kernel_w; ++k)
+    place[k] = k / g.kernel_w * g.dilation_h * g.w + k % g.kernel_w * g.dilation_w;
+  for (int64_t i = 0; i < g.h * g.w; ++i) sums[i] = 0.f;
+  for (int64_t oh = 0; oh < g.out_h; ++oh) {
+    const int64_t corner = (oh * g.stride_h - g.pad_h) * g.w - g.pad_w, row = oh * g.out_w;
+    for (int64_t ow = 0; ow < g.out_w; ++ow)
+      sums[corner + ow * g.stride_w + place[offsets[row + ow]]] += to_float(dy[row + ow]);
+  }
+}
+
+template <class T>
+void max_pool_bwd(const MaxPoolBwdArgs& args, Slice s) {
+  const PoolGrid& g = args.grid;
+  const bool tiles = g.kernel_h == 2 && g.kernel_w == 2 && g.stride_h == 2 && g.stride_w == 2 &&
+                     g.pad_h == 0 && g.pad_w == 0 && g.dilation_h == 1 && g.dilation_w == 1 &&
+                     2 * g.out_h <= g.h && 2 * g.out_w <= g.w;
+  const int64_t size = g.h * g.w, out_size = g.out_h * g.out_w;
+  const Range planes = planes_of(s, size, g.planes);
+  for (int64_t p = planes.begin; p < planes.end; ++p) {
+    const T* dy = static_cast<const T*>(args.dy) + p * out_size;
+    const uint8_t* offsets = args.offsets + p * out_size;
+    T* dx = static_cast<T*>(args.dx) + p * size;
+    if (tiles) {
+      max_pool_bwd_2x2(dy, offsets, dx, g);
+    } else {
+      float* sums = sums_of(static_cast<T*>(args.dx), args.sums, p * size);
+      max_pool_bwd_any(dy, offsets, sums, g);
+      write_sums(sums, dx, size);
+    }
+  }
+}
+
+template <int kLanes>
+struct SumWindows {
+  double sum[kLanes] = {};
+  FASTNN_FN explicit SumWindows(int64_t) {}
+  FASTNN_FN void add(const float (&v)[kLanes], int64_t) {
+    for (int l = 0; l < kLanes; ++l) sum[l] += static_cast<double>(v[l]);
+  }
+};
+
+template <class T>
+struct MeanRow {
+  T* y;
+  float row_divisor;
+  const float* col_divisors;
+  template <int kLanes>
+  FASTNN_FN void store(int64_t ow, const SumWindows<kLanes>& windows) const {
+    for (int l = 0; l < kLanes; ++l)
+      y[ow + l] = from_float<T>(static_cast<float>(
+          windows.sum[l] / static_cast<double>(row_divisor * col_divisors[ow + l])));
+  }
+};
+
+template <class T>
+void avg_pool_fwd(const AvgPoolFwdArgs& args, Slice s) {
+  const PoolGrid& g = args.grid;
+  const Range planes = planes_of(s, g.h * g.w, g.planes);
+  for (int64_t p = planes.begin; p < planes.end; ++p)
+    pool_plane<SumWindows>(static_cast<const T*>(args.x) + p * g.h * g.w, g, [&](int64_t oh) {
+      return MeanRow<T>{static_cast<T*>(args.y) + (p * g.out_h + oh) * g.out_w,
+                        args.row_divisors[oh], args.col_divisors};
+    });
+}
+
+// ---- windows given by spans -----------------------------------------------------------------
+
+// Calls window(out index, rows, cols) for each window of a plane.
+template <class F>
+FASTNN_FN void for_windows(const PoolSpans& spans, int64_t p, F window) {
+  const PoolSpan* rows = spans.rows + (spans.per_plane ? p * spans.out_h : 0);
+  const PoolSpan* cols = spans.cols + (spans.per_plane ? p * spans.out_w : 0);
+  for (int64_t oh = 0; oh < spans.out_h; ++oh)
+    for (int64_t ow = 0; ow < spans.out_w; ++ow) window(oh, ow, rows[oh], cols[ow]);
+}
+
+// A window of whole rows is one run of a plane, as long as all of them.
+struct Run {
+  int64_t row_end, width;  // runs begin at rows.begin, rows.begin + step, ... below row_end
+};
+FASTNN_FN Run run_of(const PoolSpans& spans, PoolSpan rows, PoolSpan cols) {
+  const int64_t width = cols.end - cols.begin;
+  if (width < spans.w || spans.step_h != 1 || spans.step_w != 1) return {rows.end, width};
+  return {at_most(rows.end, rows.begin + 1), width * (rows.end - rows.begin)};
+}
+
+struct Largest {
+  float value;
+  int64_t at;
+};
+
+// The first of the largest of x[0], x[step], ... below n; the last NaN, if there is one.
+template <class T>
+FASTNN_FN void find_largest(const T* x, int64_t n, int64_t step, int64_t at, Largest& best) {
+  int64_t i = 0;
+  if (step == 1 && n >= kBlockLanes) {  // the maximum in blocks, then its place
+    const float value = max(x, n);
+    if (!replaces(value, best.value)) return;
+    best.value = value;
+    i = value == value ? 0 : n - 1;
+    while (value == value ? to_float(x[i]) != value : to_float(x[i]) == to_float(x[i]))
+      i += value == value ? 1 : -1;
+    best.at = at + i;
+    return;
+  }
+  for (; i < n; i += step) {
+    const float v = to_float(x[i]);
+    if (replaces(v, best.value)) best = {v, at + i};
+  }
+}
+
+template <class T>
+void max_pool_spans_fwd(const MaxPoolSpansFwdArgs& args, Slice s) {
+  const PoolSpans& spans = args.spans;
+  const Range planes = planes_of(s, spans.h * spans.w, spans.planes);
+  for (int64_t p = planes.begin; p < planes.end; ++p) {
+    const T* x = static_cast<const T*>(args.x) + p * spans.h * spans.w;
+    int64_t out = p * spans.out_h * spans.out_w;
+    for_windows(spans, p, [&](int64_t, int64_t, PoolSpan rows, PoolSpan cols) {
+      const Run run = run_of(spans, rows, cols);
+      Largest best{-kInf, rows.begin * spans.w + cols.begin};
+      for (int64_t r = rows.begin; r < run.row_end; r += spans.step_h) {
+        const int64_t at = r * spans.w + cols.begin;
+        find_largest(x + at, run.width, spans.step_w, at, best);
+      }
+      static_cast<T*>(args.y)[out] = from_float<T>(best.value);
+      args.indices[out++] = best.at;
+    });
+  }
+}
+
+template <class T>
+void max_pool_spans_bwd(const MaxPoolSpansBwdArgs& args, Slice s) {
+  const Range planes = planes_of(s, args.size, args.planes);
+  for (int64_t p = planes.begin; p < planes.end; ++p) {
+    float* sums = sums_of(static_cast<T*>(args.dx), args.sums, p * args.size);
+    for (int64_t i = 0; i < args.size; ++i) sums[i] = 0.f;
+    for (int64_t o = p * args.out_size; o < (p + 1) * args.out_size; ++o)
+      sums[args.indices[o]] += to_float(static_cast<const T*>(args.dy)[o]);
+    write_sums(sums, static_cast<T*>(args.dx) + p * args.size, args.size);
+  }
+}
+
+template <class T>
+FASTNN_FN double run_sum(const T* x, int64_t n) {
+  if (n >= kBlockLanes) return sum(x, n, 0.f, [](float v) { return v; });
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) total += static_cast<double>(to_float(x[i]));
+  return total;
+}
+
+template <class T>
+void avg_pool_spans_fwd(const AvgPoolSpansFwdArgs& args, Slice s) {
+  const PoolSpans& spans = args.spans;
+  const Range planes = planes_of(s, spans.h * spans.w, spans.planes);
+  for (int64_t p = planes.begin; p < planes.end; ++p) {
+    const T* x = static_cast<const T*>(args.x) + p * spans.h * spans.w;
+    auto* y = static_cast<T*>(args.y) + p * spans.out_h * spans.out_w;
+    for_windows(spans, p, [&](int64_t oh, int64_t ow, PoolSpan rows, PoolSpan cols) {
+      const Run run = run_of(spans, rows, cols);
+      double total = 0;
+      for (int64_t r = rows.begin; r < run.row_end; ++r)
+        total += run_sum(x + r * spans.w + cols.begin, run.width);
+      const double divisor = static_cast<double>(args.row_divisors[oh] * args.col_divisors[ow]);
+      *y++ = from_float<T>(static_cast<float>(total / divisor));
+    });
+  }
+}
+
+FASTNN_FN bool same(PoolSpan a, PoolSpan b) { return a.begin == b.begin && a.end == b.end; }
+
+// The planes of `spans` are those of dx: each of its elements gathers from the windows it was in.
+// An element in the same windows as the one before, and a row as the one above, is its copy.
+template <class T>
+void avg_pool_bwd(const AvgPoolBwdArgs& args, Slice s) {
+  const PoolSpans& spans = args.spans;
+  const int64_t w = spans.out_w;
+  const Range planes = planes_of(s, spans.out_h * w, spans.planes);
+  for (int64_t p = planes.begin; p < planes.end; ++p) {
+    const T* dy = static_cast<const T*>(args.dy) + p * spans.h * spans.w;
+    T* dx = static_cast<T*>(args.dx) + p * spans.out_h * w;
+    for (int64_t ih = 0; ih < spans.out_h; ++ih, dx += w) {
+      const PoolSpan rows = spans.rows[ih];
+      if (ih > 0 && same(rows, spans.rows[ih - 1])) {
+        __builtin_memcpy(dx, dx - w, static_cast<uint64_t>(w) * sizeof(T));
+        continue;
+      }
+      for (int64_t iw = 0; iw < w; ++iw) {
+        const PoolSpan cols = spans.cols[iw];
+        if (iw > 0 && same(cols, spans.cols[iw - 1])) {
+          dx[iw] = dx[iw - 1];
+          continue;
+        }
+        double total = 0;
+        for (int64_t r = rows.begin; r < rows.end; ++r)
+          for (int64_t c = cols.begin; c < cols.end; ++c)
+            total += static_cast<double>(to_float(dy[r * spans.w + c])) /
+                     static_cast<double>(args.row_divisors[r] * args.col_divisors[c]);
+        dx[iw] = from_float<T>(static_cast<float>(total));
+      }
+    }
+  }
+}
+
+template <class T>
+constexpr PoolKernels kernels() {
+  return {
+      .max_pool_fwd = max_pool_fwd<T>,
+      .max_pool_bwd = max_pool_bwd<T>,
+      .max_pool_spans_fwd = max_pool_spans_fwd<T>,
+      .max_pool_spans_bwd = max_pool_spans_bwd<T>,
+      .avg_pool_fwd = avg_pool_fwd<T>,
+      .avg_pool_spans_fwd = avg_pool_spans_fwd<T>,
+      .avg_pool_bwd = avg_pool_bwd<T>,
+      .fractional_spans = fractional_spans,
+  };
+}
+
+}  // namespace
+
+template <>
+constinit const PoolKernels FASTNN_LEVEL::Table<PoolKernels>::of_dtype[kNumTableDTypes] = {
+    kernels<float>(), kernels<bf16>(), {}, {}};
+
+}  // namespace fastnn

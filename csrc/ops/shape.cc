@@ -1,0 +1,165 @@
+// Arrays put together, taken apart and padded, along one axis.
+#include "common.h"
+
+namespace fastnn {
+namespace {
+
+struct Axis {
+  int64_t outer, size, inner;  // products of the sizes before and after the axis
+};
+Axis axis_of(const Shape& shape, int dim) {
+  Axis axis{1, shape.dims[dim], 1};
+  for (int i = 0; i < shape.ndim; ++i)
+    (i < dim ? axis.outer : axis.inner) *= i == dim ? 1 : shape.dims[i];
+  return axis;
+}
+Shape with_axis(const Shape& shape, int dim, int64_t size) {
+  Shape result = shape;
+  result.dims[dim] = size;
+  return result;
+}
+int resolve(const char* op, int dim, int ndim) {
+  check(dim >= -ndim && dim < ndim, op, ": expected ", -ndim, " <= dim < ", ndim, ", got ", dim);
+  return dim < 0 ? dim + ndim : dim;
+}
+
+// Copies `rows` runs of `run` elements between two arrays, from an element of each on.
+void copy_runs(const char* op, const Array& x, int64_t x_from, int64_t x_pitch, const Array& y,
+               int64_t y_from, int64_t y_pitch, int64_t rows, int64_t run) {
+  if (run == 0) return;
+  const auto item = static_cast<int64_t>(item_size(x.dtype));
+  launch({op, x.device(), DType::kFloat32, ceil_div(rows, rows_per_task(run * item)),
+          static_cast<double>(rows * run * item) * 0.1},
+         &Kernels::copy_rows,
+         CopyRowsArgs{static_cast<const char*>(read(x)) + x_from * item,
+                      static_cast<char*>(write(y)) + y_from * item, rows, run * item,
+                      x_pitch * item, y_pitch * item});
+}
+
+Array cat(const std::vector<Array>& arrays, int dim) {
+  constexpr const char* op = "cat";
+  check(!arrays.empty(), op, ": expected at least one array, got none");
+  const Array& first = arrays[0];
+  dim = resolve(op, dim, first.shape.ndim);
+  int64_t size = 0;
+  for (size_t i = 0; i < arrays.size(); ++i) {
+    const Array& x = arrays[i];
+    check(x.shape.ndim == first.shape.ndim &&
+              with_axis(x.shape, dim, 0) == with_axis(first.shape, dim, 0),
+          op, ": expected shapes that differ on axis ", dim, " only, got ", first.shape, " and ",
+          x.shape);
+    check_dtype(op, "every array", x, first.dtype);
+    check_device(op, "every array", x, first.device());
+    size += x.shape.dims[dim];
+  }
+  Array y = empty(with_axis(first.shape, dim, size), first.dtype, first.device());
+  const Axis out = axis_of(y.shape, dim);
+  int64_t from = 0;
+  for (const Array& x : arrays) {
+    const int64_t run = x.shape.dims[dim] * out.inner;
+    copy_runs(op, x, 0, run, y, from, size * out.inner, out.outer, run);
+    from += run;
+  }
+  return y;
+}
+
+std::vector<Array> split(const Array& x, const std::vector<int64_t>& sizes, int dim) {
+  constexpr const char* op = "split";
+  dim = resolve(op, dim, x.shape.ndim);
+  const Axis in = axis_of(x.shape, dim);
+  int64_t total = 0;
+  for (const int64_t size : sizes) {
+    check(size >= 0, op, ": expected sizes >= 0, got ", size);
+    total += size;
+  }
+  check(total == in.size, op, ": expected sizes that add up to ", in.size, " on axis ", dim,
+        " of input ", x.shape, ", got ", total);
+  std::vector<Array> parts;
+  int64_t from = 0;
+  for (const int64_t size : sizes) {
+    Array y = empty(with_axis(x.shape, dim, size), x.dtype, x.device());
+    copy_runs(op, x, from, in.size * in.inner, y, 0, size * in.inner, in.outer, size * in.inner);
+    from += size * in.inner;
+    parts.push_back(y);
+  }
+  return parts;
+}
+
+enum class Pad { kConstant, kReflect, kReplicate, kCircular };
+constexpr const char* kPadNames[] = {"constant", "reflect", "replicate", "circular"};
+
+// The element of an axis of n that stands at `at`, which may be outside; -1 for the constant.
+int64_t source(Pad mode, int64_t at, int64_t n) {
+  if (at >= 0 && at < n) return at;
+  switch (mode) {
+    case Pad::kReflect:
+      return at < 0 ? -at : 2 * (n - 1) - at;
+    case Pad::kReplicate:
+      return at < 0 ? 0 : n - 1;
+    case Pad::kCircular:
+      return at < 0 ? at + n : at - n;
+    case Pad::kConstant:
+      break;
+  }
+  return -1;
+}
+
+// Memory that says which element each of the padded axis is; negative widths cut off.
+Array sources(Pad mode, int64_t n, int64_t before, int64_t after) {
+  constexpr const char* op = "pad";
+  check(n + before + after >= 0, op, ": expected widths that leave an axis of ", n,
+        " elements something, got ", before, " and ", after);
+  const int64_t limit = mode == Pad::kReflect ? n - 1 : n;
+  const bool fits = mode == Pad::kConstant || (mode == Pad::kReplicate && n > 0) ||
+                    (mode != Pad::kReplicate && before <= limit && after <= limit);
+  check(fits, op, ": expected widths that mode '", kPadNames[static_cast<int>(mode)],
+        "' can fill from an axis of ", n, " elements, got ", before, " and ", after);
+  Array index = allocate_constant({n + before + after}, DType::kInt64);
+  auto* values = static_cast<int64_t*>(index.storage->data);
+  for (int64_t i = 0; i < n + before + after; ++i) values[i] = source(mode, i - before, n);
+  return index;
+}
+
+Array pad(const Array& x, int dim, int64_t before, int64_t after, int mode, float value) {
+  const Axis axis = axis_of(x.shape, dim);
+  const Array index = sources(static_cast<Pad>(mode), axis.size, before, after);
+  const int64_t n = index.numel();
+  Array y = empty(with_axis(x.shape, dim, n), x.dtype, x.device());
+  launch(row_wise("pad", x, axis.outer * n, axis.inner, kCostPerExp), &Kernels::take,
+         TakeArgs{read(x), read_as<int64_t>(index), write(y), axis.outer, n, axis.size, axis.inner,
+                  value, nullptr, 0});
+  return y;
+}
+
+// Each element's sum over where padding has put it.
+Array pad_bwd(const Array& dy, int dim, int64_t before, int64_t after, int mode) {
+  const Axis axis = axis_of(dy.shape, dim);
+  const int64_t rows = axis.size - before - after;
+  const Array index = sources(static_cast<Pad>(mode), rows, before, after);
+  Array first = empty({rows + 1}, DType::kInt64, dy.device()),
+        order = empty({axis.size}, DType::kInt64, dy.device());
+  Array dx = empty(with_axis(dy.shape, dim, rows), dy.dtype, dy.device());
+  launch({"pad", dy.device(), dy.dtype, 1, static_cast<double>(axis.size)}, &Kernels::take_order,
+         TakeOrderArgs{read_as<int64_t>(index), write_as<int64_t>(first), write_as<int64_t>(order),
+                       axis.size, rows, -1});
+  launch(row_wise("pad", dy, axis.outer * rows, axis.inner, kCostPerExp), &Kernels::take_bwd,
+         TakeBwdArgs{read(dy), read_as<int64_t>(first), read_as<int64_t>(order), write(dx),
+                     axis.outer, axis.size, rows, axis.inner});
+  return dx;
+}
+
+}  // namespace
+
+void bind_shape(py::module_& m) {
+  m.def("cat", &cat, py::arg("arrays"), py::arg("dim"));
+  m.def("split", &split, py::arg("x"), py::arg("sizes"), py::arg("dim"));
+  py::dict modes;
+  for (int i = 0; i < 4; ++i) modes[kPadNames[i]] = i;
+  m.attr("PAD_MODES") = modes;
+  m.def("pad", &pad, py::arg("x"), py::arg("dim"), py::arg("before"), py::arg("after"),
+        py::arg("mode"), py::arg("value"));
+  m.def("pad_bwd", &pad_bwd, py::arg("dy"), py::arg("dim"), py::arg("before"), py::arg("after"),
+        py::arg("mode"));
+}
+
+}  // namespace fastnn

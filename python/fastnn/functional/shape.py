@@ -1,0 +1,152 @@
+"""Arrays put together, taken apart and padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastnn import _core
+from fastnn.tensor import Tensor, Vjp, apply
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def _share(input: ArrayLike | Tensor) -> Any:
+    return input if isinstance(input, Tensor) else _core.share(input)
+
+
+def _cat(*arrays: Any, dim: int) -> tuple[Any, Vjp]:
+    sizes = [x.shape[dim] if x.ndim else 0 for x in arrays]
+    return _core.cat(arrays, dim), lambda dy, needs: tuple(_core.split(dy, sizes, dim))
+
+
+def _split(x: Any, *, sizes: list[int], dim: int) -> tuple[Any, Vjp]:
+    parts = tuple(_core.split(x, sizes, dim))
+    shapes = [list(p.shape) for p in parts]
+    dtype, device = x.dtype, x.device
+
+    def vjp(dys: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        given = dys if len(parts) > 1 else (dys,)
+        whole = [
+            _core.full(shape, 0.0, dtype, device) if dy is None else dy
+            for dy, shape in zip(given, shapes, strict=True)
+        ]
+        return (_core.cat(whole, dim),)
+
+    return parts, vjp
+
+
+def cat(tensors: Sequence[ArrayLike | Tensor], dim: int = 0) -> Tensor:
+    """Arrays one after the other along an axis.
+
+    Args:
+        tensors: Arrays of one dtype, whose shapes differ on that axis only.
+        dim: The axis.
+
+    Returns:
+        Tensor whose axis has the sum of their sizes.
+
+    Raises:
+        ValueError: If shapes do not fit, or there is no array.
+        TypeError: If dtypes differ.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.cat([[[1.0], [2.0]], [[3.0], [4.0]]], dim=1).numpy()
+        array([[1., 3.],
+               [2., 4.]], dtype=float32)
+    """
+    arrays = [_share(x) for x in tensors]
+    if arrays and not -arrays[0].ndim <= dim < arrays[0].ndim:
+        ndim = arrays[0].ndim
+        raise ValueError(f"cat: expected {-ndim} <= dim < {ndim}, got {dim}")
+    return apply(_cat, *arrays, dim=dim)
+
+
+def split(
+    tensor: ArrayLike | Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
+) -> tuple[Tensor, ...]:
+    """Parts of an axis, copied.
+
+    Args:
+        tensor: Any array.
+        split_size_or_sections: The size of every part (the last may be smaller), or their sizes.
+        dim: The axis.
+
+    Returns:
+        A Tensor for each part.
+
+    Raises:
+        ValueError: If the sizes do not add up to the axis.
+
+    Example:
+        >>> import fastnn as fn
+        >>> [p.shape for p in fn.functional.split(fn.ones(5, 2), 2)]
+        [(2, 2), (2, 2), (1, 2)]
+    """
+    x = _share(tensor)
+    if not -x.ndim <= dim < x.ndim:
+        raise ValueError(f"split: expected {-x.ndim} <= dim < {x.ndim}, got {dim}")
+    n = x.shape[dim]
+    if isinstance(split_size_or_sections, int):
+        size = split_size_or_sections
+        if size <= 0:
+            raise ValueError(f"split: expected a size > 0, got {size}")
+        sizes = [min(size, n - i) for i in range(0, n, size)] or [0]
+    else:
+        sizes = list(split_size_or_sections)
+    parts: Any = apply(_split, x, sizes=sizes, dim=dim)
+    return parts  # type: ignore[no-any-return]
+
+
+def _pad(x: Any, *, dim: int, before: int, after: int, mode: int, value: float) -> tuple[Any, Vjp]:
+    y = _core.pad(x, dim, before, after, mode, value)
+    return y, lambda dy, needs: (_core.pad_bwd(dy, dim, before, after, mode),)
+
+
+def pad(
+    input: ArrayLike | Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0
+) -> Tensor:
+    """Elements before and after the last axes.
+
+    Args:
+        input: Any array.
+        pad: (before, after) of the last axis, then of the one before it, and so on; negative
+            numbers cut off.
+        mode: ``"constant"``; ``"reflect"`` without repeating the edge; ``"replicate"`` the edge; or
+            ``"circular"``.
+        value: The constant.
+
+    Returns:
+        Tensor whose axes have before and after more elements.
+
+    Raises:
+        ValueError: If pad has an odd number of entries or too many, or an axis cannot fill them.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.pad([1.0, 2.0, 3.0], (2, 1), mode="reflect").numpy()
+        array([3., 2., 1., 2., 3., 2.], dtype=float32)
+    """
+    x = _share(input)
+    if mode not in _core.PAD_MODES:
+        names = ", ".join(repr(m) for m in _core.PAD_MODES)
+        raise ValueError(f"pad: expected mode to be one of {names}, got {mode!r}")
+    if len(pad) % 2 or len(pad) > 2 * x.ndim:
+        raise ValueError(
+            f"pad: expected two widths for each of at most {x.ndim} axes, got {tuple(pad)}"
+        )
+    for i in range(0, len(pad), 2):
+        before, after = pad[i], pad[i + 1]
+        if before or after:
+            x = apply(
+                _pad,
+                x,
+                dim=x.ndim - 1 - i // 2,
+                before=before,
+                after=after,
+                mode=_core.PAD_MODES[mode],
+                value=float(value),
+            )
+    return x  # type: ignore[no-any-return]

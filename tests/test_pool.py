@@ -1,0 +1,164 @@
+"""Pooling: indices, ties and NaN as in torch, recorded draws, and sequences of regions."""
+
+import fastnn as fn
+import numpy as np
+import pytest
+from fastnn import functional as F
+from fastnn import nn
+from fastnn.testing.compare import assert_bitwise_equal
+from fastnn.testing.reference import pool as reference
+
+X = np.random.default_rng(0).standard_normal((2, 3, 9, 40)).astype(np.float32)
+
+
+def test_indices_are_flat_and_those_of_the_largest():
+    y, indices = F.max_pool2d(X, 3, 2, 1, return_indices=True)
+    assert indices.dtype == "int64"
+    flat = X.reshape(2, 3, -1)
+    taken = np.take_along_axis(flat, np.array(indices).reshape(2, 3, -1), axis=2)
+    np.testing.assert_array_equal(taken.reshape(y.shape), np.array(y))
+    assert_bitwise_equal(np.array(F.max_pool2d(X, 3, 2, 1)), np.array(y))
+
+
+@pytest.mark.parametrize("indices", [False, True])
+@pytest.mark.parametrize("size", [4, 34])
+def test_the_first_of_equal_elements_gets_the_gradient(size, indices):
+    for stride in (1, 2, 3):
+        x = fn.tensor(np.zeros((1, 4, size), np.float32), requires_grad=True)
+        y = F.max_pool2d(x, 2, stride, return_indices=indices)
+        y = y[0] if indices else y
+        y.backward(np.ones(y.shape, np.float32))
+        expected = np.zeros((4, size))
+        for i in range(y.shape[1]):
+            for j in range(y.shape[2]):
+                expected[i * stride, j * stride] += 1
+        np.testing.assert_array_equal(np.array(x.grad)[0], expected)
+
+
+@pytest.mark.parametrize("size", [4, 34])
+def test_nan_is_the_largest_and_the_last_one_counts(size):
+    x = np.ones((1, 2, size), np.float32)
+    x[0, 0, 1] = x[0, 1, 0] = np.nan
+    y, indices = F.max_pool2d(x, 2, return_indices=True)
+    assert np.isnan(np.array(y)[0, 0, 0])
+    assert np.array(indices)[0, 0, 0] == size
+    assert not np.isnan(np.array(y)[0, 0, 1:]).any()
+    leaf = fn.tensor(x, requires_grad=True)
+    F.max_pool2d(leaf, 2).backward(np.ones((1, 1, size // 2), np.float32))
+    assert np.array(leaf.grad)[0, 1, 0] == 1
+
+
+def test_windows_of_minus_infinity_have_the_first_index():
+    x = np.full((1, 4, 4), -np.inf, np.float32)
+    y, indices = F.max_pool2d(x, 2, 2, 1, return_indices=True)
+    assert np.isneginf(np.array(y)).all()
+    assert np.array(indices).reshape(-1).tolist() == [0, 1, 3, 4, 5, 7, 12, 13, 15]
+    leaf = fn.tensor(x, requires_grad=True)
+    F.max_pool2d(leaf, 2, 2, 1).backward(np.ones((1, 3, 3), np.float32))
+    expected = np.zeros(16)
+    np.add.at(expected, [0, 1, 3, 4, 5, 7, 12, 13, 15], 1)
+    np.testing.assert_array_equal(np.array(leaf.grad).reshape(-1), expected)
+
+
+def test_large_windows_and_small_ones_agree():
+    """More than 256 elements take the way of indices."""
+    x = np.random.default_rng(1).standard_normal((2, 40, 41)).astype(np.float32)
+    for kernel in (15, 17):
+        leaf = fn.tensor(x, requires_grad=True)
+        y = F.max_pool2d(leaf, kernel, 3)
+        y.backward(np.ones(y.shape, np.float32))
+        oracle = reference.max_pool2d_vjp(np.ones(y.shape), x.astype(float), kernel, stride=3)[0]
+        np.testing.assert_array_equal(np.array(leaf.grad), oracle)
+
+
+def test_global_pooling():
+    np.testing.assert_allclose(
+        np.array(F.adaptive_avg_pool2d(X, 1))[..., 0, 0], X.mean(axis=(2, 3)), atol=1e-6
+    )
+    np.testing.assert_array_equal(
+        np.array(F.adaptive_max_pool2d(X, 1))[..., 0, 0], X.max(axis=(2, 3))
+    )
+
+
+def test_average_is_exact_at_large_offsets():
+    x = np.float32(1e8 + 8 * (np.arange(4096).reshape(1, 64, 64) % 2))
+    assert F.adaptive_avg_pool2d(x, 1).item() == np.float32(1e8 + 4)
+
+
+@pytest.mark.parametrize("pseudo", [True, False])
+def test_fractional_regions_cover_the_plane_and_differ_by_channel(pseudo):
+    """Every step is the floor or the ceiling of alpha, in numbers that fill the axis."""
+    fn.manual_seed(3)
+    x = np.arange(30 * 30, dtype=np.float32).reshape(1, 1, 30, 30).repeat(50, axis=1)
+    y, indices = F.fractional_max_pool2d(x, 2, 20, return_indices=True, pseudo_random=pseudo)
+    assert y.shape == (1, 50, 20, 20)
+    cols = np.array(indices)[0, :, 0, :] % 30 - 1  # of a rising plane the last element is largest
+    steps = np.diff(cols, axis=1)
+    assert set(steps.reshape(-1).tolist()) == {1, 2}
+    assert (cols[:, 0] == 0).all()
+    assert (cols[:, -1] == 28).all()
+    assert len({tuple(c) for c in cols.tolist()}) > (3 if pseudo else 45)
+
+
+def test_fractional_regions_by_given_samples_are_torchs_formula():
+    u = np.random.default_rng(5).random((1, 2, 2)).astype(np.float32)
+    x = np.arange(14 * 11, dtype=np.float32).reshape(1, 1, 14, 11).repeat(2, axis=1)
+    _, indices = F.fractional_max_pool2d(x, 2, (9, 7), return_indices=True, _random_samples=u)
+    for c in range(2):
+        rows = reference.pseudo_random(14, 9, 2, float(u[0, c, 1]))
+        cols = reference.pseudo_random(11, 7, 2, float(u[0, c, 0]))
+        expected = (np.array(rows)[:, None] + 1) * 11 + np.array(cols) + 1
+        np.testing.assert_array_equal(np.array(indices)[0, c], expected)
+
+
+def test_random_orders_are_equally_likely():
+    """Three steps that add up to 5, two of them large: 3 orders, within 6 standard errors."""
+    fn.manual_seed(0)
+    x = np.arange(6, dtype=np.float32).reshape(1, 1, 6).repeat(30_000, axis=0)
+    _, indices = F.fractional_max_pool2d(x, 1, (1, 4), return_indices=True, pseudo_random=False)
+    orders, counts = np.unique(np.diff(np.array(indices)[:, 0], axis=1), axis=0, return_counts=True)
+    assert len(orders) == 3
+    assert (np.abs(counts - 10_000) < 6 * np.sqrt(30_000 * 2 / 9)).all()
+
+
+def test_fractional_ratio():
+    layer = nn.FractionalMaxPool2d(2, output_ratio=(0.5, 0.75))
+    assert layer(fn.ones(2, 3, 20, 20)).shape == (2, 3, 10, 15)
+
+
+def test_recorded_steps_draw_new_regions():
+    x = X[:, :, :, :9]
+
+    def pool(v):
+        return F.fractional_max_pool2d(v, 2, 5)
+
+    results = []
+    for step in (pool, fn.capture(pool)):
+        fn.manual_seed(1)
+        results.append([np.array(step(x)) for _ in range(3)])
+    for got, expected in zip(*results, strict=True):
+        assert_bitwise_equal(got, expected)
+    assert (results[0][1] != results[0][2]).any()
+
+
+def test_recorded_average_pooling_keeps_its_windows():
+    captured = fn.capture(lambda v: F.adaptive_avg_pool2d(F.avg_pool2d(v, 3, 2, 1), (2, 3)))
+    for seed in range(3):
+        x = np.random.default_rng(seed).standard_normal((2, 3, 11, 13)).astype(np.float32)
+        expected = F.adaptive_avg_pool2d(F.avg_pool2d(x, 3, 2, 1), (2, 3))
+        assert_bitwise_equal(np.array(captured(x)), np.array(expected))
+
+
+def test_layers_are_their_functions():
+    x = X[0]
+    cases = [
+        (nn.MaxPool2d(3, 2, 1), F.max_pool2d(x, 3, 2, 1)),
+        (nn.MaxPool2d(2), F.max_pool2d(x, 2)),
+        (nn.MaxPool1d(3, ceil_mode=True), F.max_pool1d(x, 3, ceil_mode=True)),
+        (nn.AvgPool2d(2, divisor_override=3), F.avg_pool2d(x, 2, divisor_override=3)),
+        (nn.AvgPool1d(3, padding=1), F.avg_pool1d(x, 3, padding=1)),
+        (nn.AdaptiveAvgPool2d((2, None)), F.adaptive_avg_pool2d(x, (2, None))),
+        (nn.AdaptiveMaxPool2d(2), F.adaptive_max_pool2d(x, 2)),
+    ]
+    for layer, expected in cases:
+        assert_bitwise_equal(np.array(layer(x)), np.array(expected))
