@@ -246,8 +246,9 @@ def test_softmax_layers(module):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_cross_entropy_loss(reduction):
     labels = np.arange(37) % 19
-    got = nn.CrossEntropyLoss(reduction)(X, labels)
-    assert_bitwise_equal(np.array(got), np.array(F.cross_entropy(X, labels, reduction)))
+    got = nn.CrossEntropyLoss(reduction=reduction)(X, labels)
+    expected = F.cross_entropy(X, labels, reduction=reduction)
+    assert_bitwise_equal(np.array(got), np.array(expected))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 37, 1000])

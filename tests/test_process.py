@@ -118,7 +118,7 @@ def test_two_python_threads_get_what_one_gets():
         lambda: np.array(F.softmax(x)),
         lambda: np.array(F.layer_norm(x, 300)),
         lambda: np.array(F.linear(x, w.detach(), activation="tanh")),
-        lambda: np.array(F.cross_entropy(x, np.arange(600) % 300, "none")),
+        lambda: np.array(F.cross_entropy(x, np.arange(600) % 300, reduction="none")),
     ]
     expected = [f() for f in functions]
     errors = []

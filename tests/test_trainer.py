@@ -296,7 +296,7 @@ def test_a_summed_loss_is_reported_per_sample():
     logs = []
     for reduction in ("mean", "sum"):
         trainer = make()
-        trainer.loss = nn.CrossEntropyLoss(reduction)
+        trainer.loss = nn.CrossEntropyLoss(reduction=reduction)
         logs.append(trainer.evaluate(X, Y)["loss"])
     assert logs[0] == pytest.approx(logs[1], rel=1e-5)
 

@@ -142,7 +142,7 @@ def test_bad_trainers():
 
 def test_loss_that_is_no_scalar():
     trainer = make()
-    trainer.loss = nn.CrossEntropyLoss("none")
+    trainer.loss = nn.CrossEntropyLoss(reduction="none")
     with pytest.raises(
         ValueError, match=r"^fit: expected a loss that is a scalar Tensor, got shape \(1,\)$"
     ):

@@ -36,7 +36,8 @@ void add_softmax(Rows s) {
 
 struct Loss {
   explicit Loss(Rows s)
-      : x(s.size(), 3.f),
+      : shape(s),
+        x(s.size(), 3.f),
         dx(s.size()),
         dy(1),
         loss(s.rows),
@@ -45,6 +46,19 @@ struct Loss {
         labels(static_cast<size_t>(s.rows)) {
     for (size_t r = 0; r < labels.size(); ++r) labels[r] = static_cast<int64_t>(r) % s.cols;
   }
+  ClassTarget target() const { return {labels.data(), nullptr, nullptr, -100, 0}; }
+  CrossEntropyFwdArgs forward() {
+    return {x.get(),    target(),   {loss.get(), nullptr},
+            nullptr,    max.get(),  log_sum.get(),
+            shape.rows, shape.cols, false,
+            &status,    0};
+  }
+  CrossEntropyBwdArgs backward() const {
+    const LossGradient gradient{dy.get(), nullptr, 1.f / static_cast<float>(shape.rows), true};
+    return {x.get(),       target(), gradient,   max.get(),
+            log_sum.get(), dx.get(), shape.rows, shape.cols};
+  }
+  Rows shape;
   Floats x, dx, dy, loss, max, log_sum;
   std::vector<int64_t> labels;
   Status status{kStatusOk};
@@ -54,24 +68,13 @@ void add_cross_entropy(Rows s) {
   add("cross_entropy/fwd/" + s.name(), s.work(20, 1),
       [=](const Kernels& kernels) -> std::function<void()> {
         const auto l = std::make_shared<Loss>(s);
-        return [=, &kernels] {
-          kernels.cross_entropy_fwd({l->x.get(), l->labels.data(), nullptr, l->loss.get(),
-                                     l->max.get(), l->log_sum.get(), s.rows, s.cols, &l->status, 0},
-                                    all(s.tasks()));
-        };
+        return [=, &kernels] { kernels.cross_entropy_fwd(l->forward(), all(s.tasks())); };
       });
   add("cross_entropy/bwd/" + s.name(), s.work(20, 2),
       [=](const Kernels& kernels) -> std::function<void()> {
         const auto l = std::make_shared<Loss>(s);
-        kernels.cross_entropy_fwd({l->x.get(), l->labels.data(), nullptr, l->loss.get(),
-                                   l->max.get(), l->log_sum.get(), s.rows, s.cols, &l->status, 0},
-                                  all(s.tasks()));
-        return [=, &kernels] {
-          kernels.cross_entropy_bwd(
-              {l->x.get(), l->labels.data(), nullptr, l->max.get(), l->log_sum.get(), l->dy.get(),
-               l->dx.get(), s.rows, s.cols, 1.f / static_cast<float>(s.rows), true},
-              all(s.tasks()));
-        };
+        kernels.cross_entropy_fwd(l->forward(), all(s.tasks()));
+        return [=, &kernels] { kernels.cross_entropy_bwd(l->backward(), all(s.tasks())); };
       });
 }
 

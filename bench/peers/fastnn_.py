@@ -44,18 +44,22 @@ def _tensors(arrays: dict[str, Any], grad: bool) -> list[Any]:
 def _op(case: dict[str, Any], arrays: dict[str, Any]) -> Any:
     op, backward = _OPS[case["op"]], case["kind"] == "fwd+bwd"
     tensors, params = _tensors(arrays, backward), case["params"]
-    if case["op"] == "cross_entropy" and backward:
-        tensors[1].requires_grad = False
+    if op.is_loss:
+        for target in tensors[1:]:
+            target.requires_grad = False
+    tensors += [None] * (1 + len(op.arrays) - len(tensors))
     if not backward:
         return lambda: op.call(*tensors, **params)
     dy = fn.tensor(arrays["dy"])
 
     def run() -> list[Any]:
         for t in tensors:
-            t.grad = None
+            if t is not None:
+                t.grad = None
         y = op.call(*tensors, **params)
         y.backward(dy)
-        return [y.detach(), *(t.grad for t in tensors if t.grad is not None)]
+        grads = (t.grad for t in tensors if t is not None)
+        return [y.detach(), *(g for g in grads if g is not None)]
 
     return run
 

@@ -12,7 +12,8 @@ enum class DataError : uint8_t {
   kNanLoss,
   kBadGradient,
   kOverflow,
-  kIndexOutOfRange
+  kIndexOutOfRange,
+  kEmptyRow,
 };
 
 struct Status {

@@ -1,66 +1,8 @@
-// Every CPU kernel, from every compiled table, at sizes around its blocks, in memory of exactly the
-// size it may touch: a read or write outside is AddressSanitizer's to report. Values are compared
-// across tables (v3 == v4 bitwise); the oracles are in the Python tests.
-#include "kernels/kernels.h"
-
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <string>
-#include <vector>
-
-#include "test.h"
+// Every CPU kernel but the losses (kernels_loss_test.cc).
+#include "kernels_test.h"
 
 namespace fastnn {
 namespace {
-
-struct Table {
-  const char* name;
-  const KernelTable* kernels;
-};
-
-std::vector<Table> supported_tables() {
-#if defined(__x86_64__)
-  std::vector<Table> tables{{"v2", &v2::kernels()}};
-  if (__builtin_cpu_supports("x86-64-v3")) tables.push_back({"v3", &v3::kernels()});
-  if (__builtin_cpu_supports("x86-64-v4")) tables.push_back({"v4", &v4::kernels()});
-  return tables;
-#else
-  return {{"arm", &arm::kernels()}};
-#endif
-}
-
-// Exactly n values on the heap, from a fixed sequence in [-3, 3).
-template <class T>
-struct Buffer {
-  std::vector<T> values;
-  explicit Buffer(int64_t n, bool poison = false) : values(static_cast<size_t>(n)) {
-    uint32_t state = 12345;
-    for (T& v : values) {
-      state = state * 1664525 + 1013904223;
-      const float x = poison ? NAN : static_cast<float>(state >> 8) * 0x1p-24f * 6 - 3;
-      if constexpr (sizeof(T) == 2) {
-        uint32_t bits;
-        std::memcpy(&bits, &x, 4);
-        v = static_cast<T>(bits >> 16);
-      } else {
-        v = static_cast<T>(x);
-      }
-    }
-    values.shrink_to_fit();
-  }
-  T* get() { return values.data(); }
-};
-
-using Bytes = std::vector<char>;
-template <class T>
-void append(Bytes& bytes, const Buffer<T>& buffer) {
-  const char* begin = reinterpret_cast<const char*>(buffer.values.data());
-  bytes.insert(bytes.end(), begin, begin + buffer.values.size() * sizeof(T));
-}
 
 template <class T>
 Bytes elementwise(const Kernels& k, int64_t n) {
@@ -110,6 +52,37 @@ Bytes dropouts(const Kernels& k, int64_t n) {
 }
 
 template <class T>
+Bytes parametric(const Kernels& k, const ParametricShape& shape) {
+  const int64_t n = shape.outer * shape.channels * shape.inner;
+  Bytes out;
+  Buffer<T> x(n), dy(n), a(shape.channels);
+  for (int i = 0; i < kNumParametric; ++i) {
+    Buffer<T> y(n, true), dx(n, true), da(shape.channels, true);
+    Buffer<double> partials(shape.partials(), true);
+    const Slice all{0, shape.tasks(), nullptr};
+    k.parametric_fwd[i]({x.get(), a.get(), y.get(), shape}, all);
+    k.parametric_bwd[i]({dy.get(), x.get(), a.get(), dx.get(), partials.get(), shape}, all);
+    k.parametric_bwd_params({partials.get(), da.get(), shape}, {0, 1, nullptr});
+    for (const auto* b : {&y, &dx, &da}) append(out, *b);
+    append(out, partials);
+  }
+  return out;
+}
+
+template <class T>
+Bytes maxout(const Kernels& k, int64_t rows, int64_t cols, int64_t pieces) {
+  const Slice all{0, ceil_div(rows, rows_per_task(cols * pieces)), nullptr};
+  Buffer<T> x(rows * cols * pieces), y(rows * cols, true), dy(rows * cols),
+      dx(rows * cols * pieces, true);
+  k.maxout_fwd({x.get(), y.get(), rows, cols, pieces}, all);
+  k.maxout_bwd({dy.get(), x.get(), y.get(), dx.get(), rows, cols, pieces}, all);
+  Bytes out;
+  append(out, y);
+  append(out, dx);
+  return out;
+}
+
+template <class T>
 Bytes layer_norm(const Kernels& k, int64_t rows, int64_t cols) {
   Buffer<T> x(rows * cols), w(cols), b(cols), y(rows * cols, true), dy(rows * cols),
       dx(rows * cols, true);
@@ -146,33 +119,6 @@ Bytes softmax(const Kernels& k, int64_t rows, int64_t cols) {
   k.logsumexp_bwd({row_dy.get(), x.get(), dx.get(), rows, cols}, all);
   append(out, lse);
   append(out, dx);
-  Status status{kStatusOk};
-  std::vector<int64_t> labels(static_cast<size_t>(rows));
-  for (size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<int64_t>(i) % cols;
-  Buffer<float> targets(rows * cols), loss(rows, true), max(rows, true), log_sum(rows, true),
-      dloss(rows);
-  for (const bool hard : {false, true}) {
-    Buffer<T> dlogits(rows * cols, true);
-    const auto* l = hard ? labels.data() : nullptr;
-    const auto* t = hard ? nullptr : targets.get();
-    k.cross_entropy_fwd(
-        {x.get(), l, t, loss.get(), max.get(), log_sum.get(), rows, cols, &status, 0}, all);
-    k.cross_entropy_bwd({x.get(), l, t, max.get(), log_sum.get(), dloss.get(), dlogits.get(), rows,
-                         cols, 0.5f, false},
-                        all);
-    append(out, loss);
-    append(out, dlogits);
-  }
-  EXPECT(status.word == kStatusOk, "labels are in range");
-  if (rows > 0) {
-    labels[0] = cols;
-    k.cross_entropy_fwd({x.get(), labels.data(), nullptr, loss.get(), max.get(), log_sum.get(),
-                         rows, cols, &status, 3},
-                        all);
-    EXPECT(status_code(status.word) == DataError::kLabelOutOfRange &&
-               status_index(status.word) == 0 && status_site(status.word) == 3,
-           "word %lx", static_cast<unsigned long>(status.word));
-  }
   return out;
 }
 
@@ -357,29 +303,19 @@ Bytes rows_by_index(const Kernels& k, int64_t cols) {
   return out;
 }
 
-// Runs on every table; v3 and v4 must agree to the bit.
-void compare(const std::string& what, const std::function<Bytes(const Kernels&)>& run,
-             DType dtype) {
-  Bytes v3;
-  for (const Table& table : supported_tables()) {
-    const Bytes bytes = run((*table.kernels)[static_cast<int>(dtype)]);
-    if (std::string(table.name) == "v3") v3 = bytes;
-    if (std::string(table.name) == "v4") EXPECT(bytes == v3, "v3 != v4: %s", what.c_str());
-  }
-}
-
 template <class T>
 void compare_dtype(DType dtype) {
-  std::vector<int64_t> sizes;
-  for (int64_t n = 0; n <= 66; ++n) sizes.push_back(n);
-  for (const int64_t n : {127, 128, 129, 16383, 16384, 16385, 40000}) sizes.push_back(n);
-  for (const int64_t n : sizes) {
+  for (const int64_t n : sizes()) {
     const std::string at = " n=" + std::to_string(n);
     compare("elementwise" + at, [n](const Kernels& k) { return elementwise<T>(k, n); }, dtype);
     compare("dropout" + at, [n](const Kernels& k) { return dropouts<T>(k, n); }, dtype);
     compare("optimizers" + at, [n](const Kernels& k) { return optimizers<T>(k, n); }, dtype);
     compare("penalties" + at, [n](const Kernels& k) { return penalties<T>(k, n); }, dtype);
     compare("sum" + at, [n](const Kernels& k) { return reductions<T>(k, n); }, dtype);
+    for (const ParametricShape& shape :
+         {ParametricShape{1, 1, n}, ParametricShape{3, n, 1}, ParametricShape{2, 3, n}})
+      compare("parametric" + at, [=](const Kernels& k) { return parametric<T>(k, shape); }, dtype);
+    compare("maxout" + at, [n](const Kernels& k) { return maxout<T>(k, 3, n, 2); }, dtype);
     if (n == 0) continue;
     compare("softmax" + at, [n](const Kernels& k) { return softmax<T>(k, 3, n); }, dtype);
     compare("take" + at, [n](const Kernels& k) { return rows_by_index<T>(k, n); }, dtype);

@@ -65,6 +65,13 @@ FASTNN_FN double combine(double (&acc)[kBlockLanes]) {
   return acc[0];
 }
 
+// What tasks have summed, in their order.
+FASTNN_FN double sum_in_order(const double* partials, int64_t tasks) {
+  double total = 0;
+  for (int64_t task = 0; task < tasks; ++task) total += partials[task];
+  return total;
+}
+
 // sum f(x[i]) in float64; f(fill) must be 0.
 template <class T, class F>
 FASTNN_FN double sum(const T* x, int64_t n, float fill, F f) {

@@ -20,9 +20,7 @@ void sum_chunks(const SumArgs& args, Slice s) {
 // With a status word, a sum that is not finite is reported (the loss of a step).
 template <class T>
 void sum_combine(const SumArgs& args, Slice) {
-  double total = 0;
-  for (int64_t task = 0; task < ceil_div(args.n, kReduceChunk); ++task)
-    total += args.partials[task];
+  const double total = sum_in_order(args.partials, ceil_div(args.n, kReduceChunk));
   const float y = static_cast<float>(total * static_cast<double>(args.scale));
   if (args.status != nullptr && !(y - y == 0.f))
     report(args.status, args.site, 0, DataError::kNanLoss);

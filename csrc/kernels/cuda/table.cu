@@ -85,12 +85,13 @@ constexpr Kernels table() {
       EmbeddingKernels{},  // pending
       LinearKernels{},     // pending
       LossKernels{},       // pending
+      MarginKernels{},     // pending
       MovementKernels{.gather = nullptr, .copy_rows = nullptr, .advance = advance},
       norm<T>(),
       optim<T>(OptimRules{}),
-      PenaltyKernels{},  // pending
-      optim<T>(),
-      PoolKernels{},  // pending
+      ParametricKernels{},  // pending
+      PenaltyKernels{},     // pending
+      PoolKernels{},        // pending
       random<T>(),
       reduce<T>(),
       SoftmaxKernels{},  // pending

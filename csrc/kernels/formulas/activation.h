@@ -44,6 +44,46 @@ struct LeakyRelu {
     const float dx = x > 0.f ? dy : a * dy;
     return x != x ? x : dx;
   }
+  FASTNN_FN static float slope_of_a(float x, float) { return x > 0.f ? 0.f : x; }
+};
+
+// y = min(max(x, 0), 6), with slope 0 at 0 and at 6.
+struct Relu6 {
+  static constexpr const char* kName = "relu6";
+  static constexpr Saved kSaved = Saved::kOutput;
+  static constexpr float kDefault = 0.f;
+  FASTNN_FN static float fwd(float x, float) { return x <= 0.f ? 0.f : at_most(x, 6.f); }
+  FASTNN_FN static float bwd(float dy, float y, float a) {
+    return y >= 6.f ? Relu::bwd(dy, 0.f, a) : Relu::bwd(dy, y, a);
+  }
+};
+
+// y = min(max(x + 3, 0), 6) / 6, with slope 0 where it is 0 or 1.
+struct Hardsigmoid {
+  static constexpr const char* kName = "hardsigmoid";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 0.f;
+  FASTNN_FN static float fwd(float x, float) {
+    return x <= -3.f ? 0.f : at_most(x + 3.f, 6.f) / 6.f;
+  }
+  FASTNN_FN static float bwd(float dy, float x, float a) {
+    return abs(x) >= 3.f ? Relu::bwd(dy, 0.f, a) : Relu::bwd(dy, 1.f, a) * (x - x + 1.f) / 6.f;
+  }
+};
+
+// y = x min(max(x + 3, 0), 6) / 6, with slope 0 up to -3 and 1 from 3 on.
+struct Hardswish {
+  static constexpr const char* kName = "hardswish";
+  static constexpr Saved kSaved = Saved::kInput;
+  static constexpr float kDefault = 0.f;
+  FASTNN_FN static float fwd(float x, float) {
+    const float gate = at_most(x + 3.f, 6.f) / 6.f;
+    return x <= -3.f ? 0.f : x >= 3.f ? x : x * gate;
+  }
+  FASTNN_FN static float bwd(float dy, float x, float) {
+    const float slope = mad(x, 1.f / 3.f, 0.5f);
+    return dy * (x <= -3.f ? 0.f : x >= 3.f ? 1.f : slope);
+  }
 };
 
 // y = x > 0 ? x : a (e^x - 1). Input saved: for a <= 0 the output does not tell the branch.
@@ -132,6 +172,12 @@ struct Silu {
     const float z = within(a * x, 128.f);
     return dy * gate_slope(z, z);
   }
+  // x^2 s (1 - s) with s = sigmoid(a x): 0 where e^-|a x| is, whatever x is.
+  FASTNN_FN static float slope_of_a(float x, float a) {
+    const float e = exp_bounded(-abs(within(a * x, 128.f)));
+    const float r = 1.f / (1.f + e);
+    return e == 0.f ? 0.f : (x * e * r) * (x * r);
+  }
 };
 
 // y = x P(X < x) for a normal X, as max(x, 0) - |x| P(X > |x|): no cancellation on either side, and
@@ -187,7 +233,9 @@ struct ActivationList {
 };
 
 using Activations = ActivationList<Identity, Relu, LeakyRelu, Elu, Selu, Sigmoid, Tanh, Softplus,
-                                   Silu, Gelu, GeluTanh>;
+                                   Silu, Gelu, GeluTanh, Relu6, Hardsigmoid, Hardswish>;
+// Those whose parameter may be trained: slope_of_a(x, a) is d fwd / da.
+using ParametricActivations = ActivationList<LeakyRelu, Silu>;
 
 }  // namespace
 }  // namespace fastnn

@@ -8,8 +8,11 @@ from fastnn.functional.activation import (
     add,
     elu,
     gelu,
+    hardsigmoid,
+    hardswish,
     leaky_relu,
     relu,
+    relu6,
     selu,
     sigmoid,
     silu,
@@ -29,9 +32,27 @@ from fastnn.functional.dropout import (
 )
 from fastnn.functional.embedding import accuracy, argmax, embedding, one_hot
 from fastnn.functional.linear import linear
-from fastnn.functional.loss import cross_entropy
+from fastnn.functional.loss import cross_entropy, nll_loss
+from fastnn.functional.margin import (
+    multi_margin_loss,
+    multiclass_hinge_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+)
 from fastnn.functional.norm import layer_norm
+from fastnn.functional.parametric import maxout, prelu
 from fastnn.functional.penalty import elastic_net_penalty, l1_penalty, l2_penalty
+from fastnn.functional.pointwise_loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    hinge_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
+    soft_margin_loss,
+)
 from fastnn.functional.pool import (
     adaptive_avg_pool2d,
     adaptive_max_pool2d,
@@ -53,6 +74,8 @@ __all__ = [
     "argmax",
     "avg_pool1d",
     "avg_pool2d",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "cat",
     "cross_entropy",
     "drop_connect",
@@ -65,6 +88,12 @@ __all__ = [
     "fractional_max_pool2d",
     "gaussian_dropout",
     "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "hinge_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
     "l1_penalty",
     "l2_penalty",
     "layer_norm",
@@ -74,13 +103,24 @@ __all__ = [
     "logsumexp",
     "max_pool1d",
     "max_pool2d",
+    "maxout",
+    "mse_loss",
+    "multi_margin_loss",
+    "multiclass_hinge_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
     "one_hot",
     "pad",
     "poisson_dropout",
+    "prelu",
     "relu",
+    "relu6",
     "selu",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softplus",
     "split",

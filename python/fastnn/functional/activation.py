@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
+from fastnn.functional.parametric import parametric
 from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ _SOFTPLUS = _core.ACTIVATIONS["softplus"]
 _SILU = _core.ACTIVATIONS["silu"]
 _GELU = _core.ACTIVATIONS["gelu"]
 _GELU_TANH = _core.ACTIVATIONS["gelu_tanh"]
+_RELU6 = _core.ACTIVATIONS["relu6"]
+_HARDSIGMOID = _core.ACTIVATIONS["hardsigmoid"]
+_HARDSWISH = _core.ACTIVATIONS["hardswish"]
+_SWISH = _core.PARAMETRIC["swish"]
 
 
 Activation = str | tuple[str, float] | None
@@ -89,6 +94,66 @@ def relu(input: ArrayLike | Tensor) -> Tensor:
         Nair, Hinton 2010, "Rectified linear units improve restricted Boltzmann machines".
     """
     return _call(_RELU, input)
+
+
+def relu6(input: ArrayLike | Tensor) -> Tensor:
+    """min(max(x, 0), 6), with gradient 0 at 0 and at 6.
+
+    Args:
+        input: Array of any shape.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.relu6([-1.0, 2.0, 8.0]).numpy()
+        array([0., 2., 6.], dtype=float32)
+
+    Source:
+        Krizhevsky 2010, "Convolutional deep belief networks on CIFAR-10".
+    """
+    return _call(_RELU6, input)
+
+
+def hardsigmoid(input: ArrayLike | Tensor) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6, with gradient 0 where that is 0 or 1.
+
+    Args:
+        input: Array of any shape.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.hardsigmoid([-4.0, 0.0, 4.0]).numpy()
+        array([0. , 0.5, 1. ], dtype=float32)
+
+    Source:
+        Howard et al. 2019, "Searching for MobileNetV3".
+    """
+    return _call(_HARDSIGMOID, input)
+
+
+def hardswish(input: ArrayLike | Tensor) -> Tensor:
+    """x min(max(x + 3, 0), 6) / 6, with gradient 0 up to -3 and 1 from 3 on.
+
+    Args:
+        input: Array of any shape.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.hardswish([-4.0, 1.5, 4.0]).numpy()
+        array([0.   , 1.125, 4.   ], dtype=float32)
+
+    Source:
+        Howard et al. 2019, "Searching for MobileNetV3".
+    """
+    return _call(_HARDSWISH, input)
 
 
 def leaky_relu(input: ArrayLike | Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -235,15 +300,19 @@ def silu(input: ArrayLike | Tensor) -> Tensor:
     return _call(_SILU, input, 1.0)
 
 
-def swish(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
+def swish(input: ArrayLike | Tensor, beta: float | Tensor = 1.0) -> Tensor:
     """x sigmoid(beta x); beta 0 gives x / 2, and a large beta relu.
 
     Args:
         input: Array of any shape.
-        beta: Sharpness.
+        beta: Sharpness: a number, or a Tensor that may be trained, of shape (1,) or with one for
+            each index of axis 1.
 
     Returns:
         Tensor of the same shape and dtype.
+
+    Raises:
+        ValueError: If a Tensor beta has neither one element nor as many as axis 1.
 
     Example:
         >>> import fastnn as fn
@@ -253,6 +322,9 @@ def swish(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
     Source:
         Ramachandran, Zoph, Le 2017, "Searching for activation functions".
     """
+    if isinstance(beta, Tensor):
+        result: Tensor = apply(parametric, input, beta, kind=_SWISH)
+        return result
     return _call(_SILU, input, beta)
 
 

@@ -1,19 +1,31 @@
-"""Activation layers. A Sequential fuses those with a `fused` description into the layer before."""
+"""Activation layers. A Sequential fuses those with a `fused` description into the layer before.
+
+``inplace`` is accepted where torch has it, and is only a wish: results and gradients are the same,
+and the input is never overwritten. What it is for, not to need fresh memory, fusion and the caching
+allocator give without it.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastnn import functional as F
-from fastnn.nn.module import Module
+from fastnn.nn.linear import Linear
+from fastnn.nn.module import Module, parameter
+from fastnn.tensor import Tensor
 
 __all__ = [
     "ELU",
     "GELU",
     "SELU",
+    "Hardsigmoid",
+    "Hardswish",
     "LeakyReLU",
     "LogSoftmax",
+    "Maxout",
+    "PReLU",
     "ReLU",
+    "ReLU6",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -28,9 +40,9 @@ class _Activation(Module):
 
     name = ""
 
-    def __init__(self, a: float | None = None) -> None:
+    def __init__(self, a: float | None = None, inplace: bool = False) -> None:
         super().__init__()
-        self.a = a
+        self.a, self.inplace = a, inplace
 
     @property
     def fused(self) -> str | tuple[str, float]:
@@ -43,7 +55,14 @@ class _Activation(Module):
         return function(input) if self.a is None else function(input, self.a)
 
 
-class ReLU(_Activation):
+class _Plain(_Activation):
+    """An activation whose only argument is inplace."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(None, inplace)
+
+
+class ReLU(_Plain):
     """max(x, 0); see :func:`fastnn.functional.relu`.
 
     Example:
@@ -55,13 +74,31 @@ class ReLU(_Activation):
     name = "relu"
 
 
+class ReLU6(_Plain):
+    """min(max(x, 0), 6); see :func:`fastnn.functional.relu6`."""
+
+    name = "relu6"
+
+
+class Hardsigmoid(_Plain):
+    """min(max(x + 3, 0), 6) / 6; see :func:`fastnn.functional.hardsigmoid`."""
+
+    name = "hardsigmoid"
+
+
+class Hardswish(_Plain):
+    """x hardsigmoid(x); see :func:`fastnn.functional.hardswish`."""
+
+    name = "hardswish"
+
+
 class LeakyReLU(_Activation):
     """x, or negative_slope x below 0; see :func:`fastnn.functional.leaky_relu`."""
 
     name = "leaky_relu"
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__(negative_slope)
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__(negative_slope, inplace)
 
     def extra_repr(self) -> str:
         """The slope."""
@@ -73,15 +110,15 @@ class ELU(_Activation):
 
     name = "elu"
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__(alpha)
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(alpha, inplace)
 
     def extra_repr(self) -> str:
         """Alpha."""
         return f"alpha={self.a}"
 
 
-class SELU(_Activation):
+class SELU(_Plain):
     """Scaled ELU; see :func:`fastnn.functional.selu`."""
 
     name = "selu"
@@ -112,7 +149,7 @@ class Softplus(_Activation):
         return f"beta={self.a}"
 
 
-class SiLU(_Activation):
+class SiLU(_Plain):
     """x sigmoid(x); see :func:`fastnn.functional.silu`."""
 
     name = "silu"
@@ -124,21 +161,108 @@ class SiLU(_Activation):
 
 
 class Swish(_Activation):
-    """x sigmoid(beta x); see :func:`fastnn.functional.swish`."""
+    """x sigmoid(beta x); see :func:`fastnn.functional.swish`.
+
+    Args:
+        beta: Sharpness, or where it starts.
+        trainable: Whether beta is a parameter, of shape (1,).
+
+    Example:
+        >>> import fastnn as fn
+        >>> [name for name, _ in fn.nn.Swish(trainable=True).named_parameters()]
+        ['beta']
+    """
 
     name = "swish"
+    beta: Tensor | None
 
-    def __init__(self, beta: float = 1.0) -> None:
+    def __init__(self, beta: float = 1.0, trainable: bool = False) -> None:
         super().__init__(beta)
+        self.beta = parameter([beta]) if trainable else None
 
     @property
-    def fused(self) -> str | tuple[str, float]:
-        """The kernel is silu's, with beta."""
-        return ("silu", float(self.a or 0.0))
+    def fused(self) -> str | tuple[str, float] | None:  # type: ignore[override]
+        """The kernel is silu's, with beta; a trained beta is not fused."""
+        return ("silu", float(self.a or 0.0)) if self.beta is None else None
+
+    def forward(self, input: Any) -> Any:
+        """Apply swish elementwise."""
+        return F.swish(input, float(self.a or 0.0) if self.beta is None else self.beta)
 
     def extra_repr(self) -> str:
         """Beta."""
-        return f"beta={self.a}"
+        return f"beta={self.a}" if self.beta is None else f"beta={self.a}, trainable=True"
+
+
+class PReLU(Module):
+    """x, or weight x below 0, with weight trained; see :func:`fastnn.functional.prelu`.
+
+    Keep the weight out of weight decay: it would pull the layer towards relu.
+
+    Args:
+        num_parameters: 1, or the number of channels (axis 1).
+        init: Where the weight starts.
+
+    Attributes:
+        weight: (num_parameters,).
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.nn.PReLU()([-4.0]).item()
+        -1.0
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        super().__init__()
+        self.channels, self.init = num_parameters, init
+        self.weight = parameter([init] * num_parameters)
+
+    def forward(self, input: Any) -> Any:
+        """Apply prelu elementwise."""
+        return F.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        """How many."""
+        return f"num_parameters={self.channels}"
+
+
+class Maxout(Module):
+    """The largest of several linear units: Linear(in, pieces out), then the maximum over pieces.
+
+    Args:
+        in_features: Size of the last axis of the input.
+        out_features: Size of the last axis of the output.
+        pieces: Linear functions for each output.
+        bias: Whether they have a bias.
+
+    Attributes:
+        linear: The layer of all pieces; rows j out to (j + 1) out of its weight are piece j.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.nn.Maxout(3, 2)([[1.0, 2.0, 3.0]]).shape
+        (1, 2)
+
+    Source:
+        Goodfellow et al. 2013, "Maxout networks".
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, pieces: int = 2, bias: bool = True
+    ) -> None:
+        super().__init__()
+        if pieces < 1:
+            raise ValueError(f"Maxout: expected pieces >= 1, got {pieces}")
+        self.pieces = pieces
+        self.linear = Linear(in_features, pieces * out_features, bias)
+
+    def forward(self, input: Any) -> Any:
+        """max over j of W_j x + b_j."""
+        return F.maxout(self.linear(input), self.pieces)
+
+    def extra_repr(self) -> str:
+        """How many."""
+        return f"pieces={self.pieces}"
 
 
 class GELU(_Activation):

@@ -64,9 +64,38 @@ def _cross_entropy() -> Cases:
         assert x is not None
         # The label is a finite logit: the loss is then finite, and so is the gradient.
         labels = np.argmax(np.isfinite(x), axis=-1)
-        cases[name] = ((x, labels), {"reduction": "none"})
-        cases[f"{name}, best"] = ((x, np.argmax(x, axis=-1)), {"reduction": "mean"})
+        cases[name] = ((x, labels, None), {"reduction": "none"})
+        cases[f"{name}, best"] = ((x, np.argmax(x, axis=-1), None), {"reduction": "mean"})
     return cases
+
+
+def _logits() -> Cases:
+    """Targets 0, 1/2 and 1 for logits of all sizes."""
+    x = np.concatenate([np.tile(bit_patterns(1 << 12), 3), [1000.0, -1000.0] * 3])
+    t = np.resize(np.repeat([0.0, 0.5, 1.0], 11), x.size)
+    infinite = np.array([np.inf, -np.inf, np.inf, -np.inf])
+    cases: Cases = {"bit patterns": ((x, t, None, None), {"reduction": "none"})}
+    matching = np.array([1.0, 0.0, 0.5, 0.5])
+    cases["infinite"] = ((infinite, matching, None, None), {"reduction": "none"})
+    cases["no weight"] = ((x, t, None, np.zeros(())), {"reduction": "none"})
+    return cases
+
+
+def _probabilities() -> Cases:
+    x = np.array([0.0, 1.0, 0.0, 1.0, 2**-149, 1 - 2**-24, 0.5])
+    t = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.5])
+    return {"certain": ((x, t, None), {"reduction": "none"})}
+
+
+def _differences() -> Cases:
+    rng = np.random.default_rng(8)
+    x = bit_patterns(1 << 12) / 4
+    near = np.float32(x * (1 + 2.0**-23)).astype(float)
+    large = np.float32(1e30 * rng.standard_normal(1000)).astype(float)
+    return {
+        "bit patterns": ((x, near), {"reduction": "none"}),
+        "mean of huge": ((large, np.zeros(1000)), {}),
+    }
 
 
 def _layer_norm() -> Cases:
@@ -104,10 +133,17 @@ def _sums() -> Cases:
     }
 
 
+# By the name of an op, or of its family.
 HARD: Mapping[str, Callable[[], Cases]] = {
     "activation": _elementwise,
     "softmax": _rows,
-    "loss": _cross_entropy,
+    "cross_entropy": _cross_entropy,
+    "binary_cross_entropy_with_logits": _logits,
+    "binary_cross_entropy": _probabilities,
+    "mse_loss": _differences,
+    "l1_loss": _differences,
+    "smooth_l1_loss": _differences,
+    "huber_loss": _differences,
     "norm": _layer_norm,
     "reduce": _sums,
 }

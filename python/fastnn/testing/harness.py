@@ -28,7 +28,7 @@ def to_tensors(op: Op, s: Sample) -> list[Tensor | None]:
             tensors.append(None if x is None else tensor(x))
             continue
         # The targets of a loss are float32 labels: they have no gradient.
-        target = op.family == "loss" and i > 0
+        target = op.is_loss and i > 0
         dtype = "float32" if target else s.dtype
         tensors.append(tensor(x.astype(np.float32), dtype, requires_grad=not target))
     return tensors
@@ -50,7 +50,7 @@ def check(op: Op, s: Sample, results: Results | None = None) -> None:
     y_bound, bounds = op.bound(s)
     where = f"{op.short} {s.dtype} {s.params} {[None if x is None else x.shape for x in s.inputs]}"
     # A loss, and its gradient with respect to nothing else, is float32.
-    y_dtype = "float32" if op.family == "loss" else s.dtype
+    y_dtype = "float32" if op.is_loss else s.dtype
     assert_within(y, s.y, with_storage(y_bound, s.y, y_dtype), f"{where}: output")
     for i, (got, oracle, bound) in enumerate(zip(grads, s.grads, bounds, strict=True)):
         if oracle is None or bound is None:

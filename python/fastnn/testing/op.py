@@ -84,6 +84,11 @@ class Op:
         return self.name.rpartition(".")[2].strip("_")
 
     @property
+    def is_loss(self) -> bool:
+        """Whether the result is float32 and the second input a target, which has no gradient."""
+        return self.family in ("loss", "margin")
+
+    @property
     def cases(self) -> list[Case]:
         """All (shapes, params) to test."""
         return [(s, p) for p in self.params for s in self.shapes] + list(self.pairs)
@@ -112,7 +117,7 @@ class Op:
             y = np.asarray(forward(*inputs, **params), np.float64)
             dy = rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape)
             # A loss is float32 whatever its input is, and so is its gradient.
-            dy = np.asarray(round_to(dy, "float32" if self.family == "loss" else dtype))
+            dy = np.asarray(round_to(dy, "float32" if self.is_loss else dtype))
             return Sample(inputs, params, dtype, dy, y, vjp(dy, *inputs, **params))
 
 

@@ -83,6 +83,9 @@ def _activation(
 
 ROWS: tuple[Op, ...] = (
     _activation("relu", exact, ("nn.ReLU",), flops=1),
+    _activation("relu6", exact, ("nn.ReLU6",), flops=2),
+    _activation("hardsigmoid", pointwise(2, 1), ("nn.Hardsigmoid",), flops=4),
+    _activation("hardswish", gated, ("nn.Hardswish",), flops=5),
     _activation("leaky_relu", exact, ("nn.LeakyReLU",), ({}, {"negative_slope": 0.5}), flops=2),
     _activation("elu", scaled_elu, ("nn.ELU",), ({}, {"alpha": 0.5}), flops=15),
     _activation("selu", scaled_elu, ("nn.SELU",), flops=15),

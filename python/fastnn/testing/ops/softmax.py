@@ -81,7 +81,7 @@ def _softmax_op(name: str, bound: Bound, modules: tuple[str, ...], flops: int) -
         tail=lambda n: (((3 if n else 0, n),), {}),
         make=normal(3.0),
         bound=bound,
-        bench=Bench((((64, 10),), ((4096, 1000),), ((256, 32_000),)), map_cost(flops)),
+        bench=Bench((((100_000, 10),), ((4096, 1000),), ((64, 32_000),)), map_cost(flops)),
         bad=(
             Bad(
                 lambda: F.__dict__[name](zeros(2, 3), 0),

@@ -41,6 +41,37 @@ def relu_vjp(dy: Array, x: Array) -> tuple[Array]:
     return (np.where(np.isnan(x) | np.isnan(dy), np.nan, np.where(x > 0, dy, 0.0)),)
 
 
+def relu6(x: Array) -> Array:
+    """min(max(x, 0), 6)."""
+    return np.clip(x, 0.0, 6.0)
+
+
+def relu6_vjp(dy: Array, x: Array) -> tuple[Array]:
+    """1 for 0 < x < 6, else 0."""
+    return relu_vjp(dy, np.where(x < 6, x, np.where(np.isnan(x), x, 0.0)))
+
+
+def hardsigmoid(x: Array) -> Array:
+    """min(max(x + 3, 0), 6) / 6."""
+    return relu6(x + 3) / 6
+
+
+def hardsigmoid_vjp(dy: Array, x: Array) -> tuple[Array]:
+    """1 / 6 for -3 < x < 3, else 0."""
+    return (relu6_vjp(dy, x + 3)[0] / 6,)
+
+
+def hardswish(x: Array) -> Array:
+    """x min(max(x + 3, 0), 6) / 6."""
+    return _times(x, hardsigmoid(x))
+
+
+def hardswish_vjp(dy: Array, x: Array) -> tuple[Array]:
+    """(2 x + 3) / 6 for -3 < x < 3; below 0, above 1."""
+    slope = np.where(x >= 3, 1.0, np.where(np.isnan(x), x, 0.0))
+    return (dy * np.where(np.abs(x) < 3, (2 * x + 3) / 6, slope),)
+
+
 def leaky_relu(x: Array, negative_slope: float = SLOPE) -> Array:
     """x for x > 0, else negative_slope x."""
     return np.where(x > 0, x, negative_slope * x)

@@ -1,4 +1,4 @@
-"""Losses, from their definition; labels are class indices or a distribution per row."""
+"""Losses, from their definition; classes are indices or a distribution per row."""
 
 from __future__ import annotations
 
@@ -9,39 +9,102 @@ import numpy as np
 from fastnn.testing.reference.softmax import log_softmax, softmax
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+AnyArray = np.ndarray[Any, Any]
 
 
-def distribution(x: Array, target: np.ndarray[Any, Any]) -> Array:
-    """The target as one probability per class."""
+def reduce(losses: Array, reduction: str, divisor: float | None = None) -> Array:
+    """The mean or sum of the losses, or all of them; the mean divides by ``divisor``."""
+    if reduction == "none":
+        return losses
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        return np.asarray(losses.sum() / _divisor(losses, reduction, divisor))
+
+
+def spread(dy: Array, losses: Array, reduction: str, divisor: float | None = None) -> Array:
+    """The gradient of each loss, given that of what :func:`reduce` returned."""
+    return dy * np.ones(losses.shape) / _divisor(losses, reduction, divisor)
+
+
+def _divisor(losses: Array, reduction: str, divisor: float | None) -> np.float64:
+    mean = losses.size if divisor is None else divisor
+    return np.float64(mean if reduction == "mean" else 1.0)
+
+
+# ---- classes -------------------------------------------------------------------------------------
+
+
+def targets(
+    x: Array, target: AnyArray, weight: Array | None, ignore_index: int, smoothing: float
+) -> tuple[Array, float]:
+    """(t, the divisor of the mean): rows of w_c ((1 - smoothing) q_c + smoothing / classes).
+
+    A mean over labels divides by the sum of their weights, one over distributions by the rows.
+    """
+    classes = x.shape[-1]
+    w = np.ones(classes) if weight is None else weight
     if target.dtype.kind not in "iu":
-        return np.asarray(target, np.float64)
-    t = np.zeros(x.shape)
-    np.put_along_axis(t, target[..., None].astype(np.int64), 1.0, axis=-1)
-    return t
+        t = w * ((1 - smoothing) * target + smoothing / classes)
+        return t, float(np.prod(x.shape[:-1]))
+    kept = target != ignore_index
+    labels = np.where(kept, target, 0)
+    q = np.eye(classes)[labels]
+    t = kept[..., None] * w * ((1 - smoothing) * q + smoothing / classes)
+    return t, float((kept * w[labels]).sum())
 
 
-def reduce(rows: Array, reduction: str) -> Array:
-    """The mean or sum over rows, or all of them."""
-    return np.asarray(
-        rows.mean() if reduction == "mean" else rows.sum() if reduction == "sum" else rows
-    )
-
-
-def cross_entropy(x: Array, target: np.ndarray[Any, Any], reduction: str = "mean") -> Array:
+def cross_entropy(
+    x: Array,
+    target: AnyArray,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
     """-sum_c t_c log softmax(x)_c per row, 0 log 0 = 0; then the mean or sum over rows."""
-    t = distribution(x, target)
+    t, divisor = targets(x, target, weight, ignore_index, label_smoothing)
     with np.errstate(invalid="ignore"):
         rows = -np.where(t == 0, 0.0, t * log_softmax(x)).sum(axis=-1)
-    rows = np.where(np.isnan(x).any(axis=-1), np.nan, rows)
-    return reduce(rows, reduction)
+    rows = np.where(np.isnan(x).any(axis=-1) & (t != 0).any(axis=-1), np.nan, rows)
+    return reduce(rows, reduction, divisor)
 
 
 def cross_entropy_vjp(
-    dy: Array, x: Array, target: np.ndarray[Any, Any], reduction: str = "mean"
-) -> tuple[Array, None]:
-    """(softmax(x) sum_c t_c - t) dy, divided by the number of rows for the mean."""
-    t = distribution(x, target)
+    dy: Array,
+    x: Array,
+    target: AnyArray,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> tuple[Array, None, None]:
+    """(softmax(x) sum_c t_c - t) dy, divided as the mean is."""
+    t, divisor = targets(x, target, weight, ignore_index, label_smoothing)
     dx = softmax(x) * t.sum(axis=-1, keepdims=True) - t
-    if reduction == "none":
-        return dx * dy[..., None], None
-    return dx * dy / (t.sum(axis=-1).size if reduction == "mean" else 1), None
+    return dx * spread(dy, t[..., 0], reduction, divisor)[..., None], None, None
+
+
+def nll_loss(
+    x: Array,
+    target: AnyArray,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Array:
+    """-w_y x_y per row, y its label."""
+    t, divisor = targets(x, target, weight, ignore_index, 0.0)
+    with np.errstate(invalid="ignore"):
+        rows = -np.where(t == 0, 0.0, t * x).sum(axis=-1)
+    return reduce(rows, reduction, divisor)
+
+
+def nll_loss_vjp(
+    dy: Array,
+    x: Array,
+    target: AnyArray,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> tuple[Array, None, None]:
+    """-w_y at the label, else 0."""
+    t, divisor = targets(x, target, weight, ignore_index, 0.0)
+    return -t * spread(dy, t[..., 0], reduction, divisor)[..., None], None, None
