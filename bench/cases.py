@@ -21,7 +21,11 @@ _GOALS = {
     "relu": "C8",
     "linear": "C6",
     "matmul": "C1",
+    "batch_norm": "C12",
     "layer_norm": "C13",
+    "rms_norm": "C13",
+    "group_norm": "C13",
+    "instance_norm": "C13",
     "softmax": "C10",
     "log_softmax": "C10",
     "logsumexp": "C10",
@@ -158,7 +162,7 @@ def _ops() -> Iterator[Case]:
             moved, flops = op.bench.cost(shapes)
             lists = [None if s is None else list(s) for s in shapes]
             params = dict(op.params[0])
-            if op.short == "layer_norm":
+            if "normalized_shape" in params:
                 params["normalized_shape"] = lists[0][-1:]
             goal = _GOALS.get(op.short, "C7" if op.family == "activation" else "")
             if op.family == "activation" and moved > 1 << 24:

@@ -10,12 +10,19 @@ from fastnn import nn, optim
 from fastnn.train import CheckpointError
 from fastnn.train.files import read_tensors, write_atomically, write_tensors
 
+IMAGES = np.random.default_rng(1).standard_normal((3, 4, 5, 2)).astype(np.float32)
 LAYERS = {
     "Linear": lambda: nn.Linear(4, 4),
     "Linear without bias": lambda: nn.Linear(4, 4, bias=False),
     "LayerNorm": lambda: nn.LayerNorm(4),
     "LayerNorm without bias": lambda: nn.LayerNorm(4, 1e-3, bias=False),
     "LayerNorm without affine": lambda: nn.LayerNorm((4,), elementwise_affine=False),
+    "RMSNorm": lambda: nn.RMSNorm(4),
+    "GroupNorm": lambda: nn.GroupNorm(2, 4),
+    "BatchNorm1d": lambda: nn.BatchNorm1d(4, momentum=None),
+    "BatchNorm2d": lambda: nn.BatchNorm2d(4, 1e-3, affine=False),
+    "InstanceNorm1d": lambda: nn.InstanceNorm1d(4, track_running_stats=True),
+    "InstanceNorm2d": lambda: nn.InstanceNorm2d(4, affine=True),
     "Dropout": lambda: nn.Dropout(0.25),
     "vanilla Dropout": lambda: nn.Dropout(0.25, mode="vanilla"),
     "Dropout1d": lambda: nn.Dropout1d(0.25),
@@ -50,7 +57,14 @@ LAYERS = {
 
 
 # Where rows of features are not the input.
-INPUTS = {"Embedding": Y, "1d": X[:, None], "2d": X[:, None, None]}
+INPUTS = {
+    "BatchNorm2d": IMAGES,
+    "InstanceNorm1d": IMAGES[..., 0],
+    "InstanceNorm2d": IMAGES,
+    "Embedding": Y,
+    "1d": X[:, None],
+    "2d": X[:, None, None],
+}
 
 
 # ---- models --------------------

@@ -19,13 +19,15 @@ def test_every_op_passes(op):
     inputs = [
         fn.tensor(x) if x.dtype.kind in "iu" else fn.tensor(x / 2, requires_grad=True)
         for x in s.inputs
+        if x is not None
     ]
     if op.short == "truediv":
         inputs[1] = fn.tensor(s.inputs[1], requires_grad=True)
 
     def f(*arrays):
         fn.manual_seed(0)
-        return op.call(*arrays, **params)
+        given = iter(arrays)
+        return op.call(*(None if x is None else next(given) for x in s.inputs), **params)
 
     assert fn.gradcheck(f, inputs) is True
 

@@ -47,19 +47,19 @@ def _op(case: dict[str, Any], arrays: dict[str, Any]) -> Any:
     if op.is_loss:
         for target in tensors[1:]:
             target.requires_grad = False
-    tensors += [None] * (1 + len(op.arrays) - len(tensors))
+    given = iter(tensors)
+    inputs = [None if shape is None else next(given) for shape in case["shape"]]
+    inputs += [None] * (1 + len(op.arrays) - len(inputs))
     if not backward:
-        return lambda: op.call(*tensors, **params)
+        return lambda: op.call(*inputs, **params)
     dy = fn.tensor(arrays["dy"])
 
     def run() -> list[Any]:
         for t in tensors:
-            if t is not None:
-                t.grad = None
-        y = op.call(*tensors, **params)
+            t.grad = None
+        y = op.call(*inputs, **params)
         y.backward(dy)
-        grads = (t.grad for t in tensors if t is not None)
-        return [y.detach(), *(g for g in grads if g is not None)]
+        return [y.detach(), *(t.grad for t in tensors if t.grad is not None)]
 
     return run
 

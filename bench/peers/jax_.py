@@ -43,10 +43,35 @@ def _cross_entropy(x: Any, y: Any) -> Any:
     return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
 
 
-def _layer_norm(x: Any, w: Any, b: Any, normalized_shape: Any) -> Any:
-    mean = x.mean(-1, keepdims=True)
-    variance = jnp.square(x - mean).mean(-1, keepdims=True)
-    return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * w + b
+def _normalised(x: Any, axes: tuple[int, ...]) -> Any:
+    centred = x - x.mean(axes, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + 1e-5)
+
+
+def _layer_norm(x: Any, w: Any, b: Any) -> Any:
+    return _normalised(x, (-1,)) * w + b
+
+
+def _rms_norm(x: Any, w: Any) -> Any:
+    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-5) * w
+
+
+def _per_channel(xhat: Any, w: Any, b: Any) -> Any:
+    shape = (-1, *[1] * (xhat.ndim - 2))
+    return xhat * w.reshape(shape) + b.reshape(shape)
+
+
+def _batch_norm(x: Any, w: Any, b: Any) -> Any:
+    return _per_channel(_normalised(x, (0, *range(2, x.ndim))), w, b)
+
+
+def _group_norm(x: Any, w: Any, b: Any, groups: int = 2) -> Any:
+    xhat = _normalised(x.reshape(x.shape[0], groups, -1), (-1,)).reshape(x.shape)
+    return _per_channel(xhat, w, b)
+
+
+def _instance_norm(x: Any, w: Any, b: Any) -> Any:
+    return _per_channel(_normalised(x, tuple(range(2, x.ndim))), w, b)
 
 
 def _max_pool2d(x: Any, kernel_size: int) -> Any:
@@ -77,6 +102,10 @@ _OPS: dict[str, Any] = {
     "linear": lambda x, w, b: x @ w.T + b,
     "matmul": jnp.matmul,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
     "softmax": jax.nn.softmax,
     "log_softmax": jax.nn.log_softmax,
     "logsumexp": partial(jax.nn.logsumexp, axis=-1),

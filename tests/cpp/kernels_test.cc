@@ -1,5 +1,8 @@
-// Every CPU kernel but the losses (kernels_loss_test.cc).
+// Every CPU kernel but the losses and norms, which have files of their own.
 #include "kernels_test.h"
+
+#include <algorithm>
+#include <array>
 
 namespace fastnn {
 namespace {
@@ -79,26 +82,6 @@ Bytes maxout(const Kernels& k, int64_t rows, int64_t cols, int64_t pieces) {
   Bytes out;
   append(out, y);
   append(out, dx);
-  return out;
-}
-
-template <class T>
-Bytes layer_norm(const Kernels& k, int64_t rows, int64_t cols) {
-  Buffer<T> x(rows * cols), w(cols), b(cols), y(rows * cols, true), dy(rows * cols),
-      dx(rows * cols, true);
-  Buffer<T> dw(cols, true), db(cols, true);
-  Buffer<double> mean(rows, true);
-  Buffer<float> rstd(rows, true);
-  const int64_t tasks = ceil_div(rows, rows_per_task(cols));
-  Buffer<double> partials(tasks * 2 * cols, true);
-  k.layer_norm_fwd({x.get(), w.get(), b.get(), y.get(), mean.get(), rstd.get(), rows, cols, 1e-5f},
-                   {0, tasks, nullptr});
-  const LayerNormBwdArgs bwd{dy.get(),       x.get(),  w.get(),  mean.get(), rstd.get(), dx.get(),
-                             partials.get(), dw.get(), db.get(), rows,       cols};
-  k.layer_norm_bwd(bwd, {0, tasks, nullptr});
-  k.layer_norm_bwd_params(bwd, {0, ceil_div(cols, kColumnChunk), nullptr});
-  Bytes out;
-  for (const auto* buffer : {&y, &dx, &dw, &db}) append(out, *buffer);
   return out;
 }
 
@@ -327,9 +310,7 @@ void compare_dtype(DType dtype) {
               return pooling<T>(k, n, kernel, stride, pad);
             },
             dtype);
-    compare("layer_norm" + at, [n](const Kernels& k) { return layer_norm<T>(k, 3, n); }, dtype);
   }
-  compare("layer_norm tall", [](const Kernels& k) { return layer_norm<T>(k, 4000, 9); }, dtype);
   compare("softmax tall", [](const Kernels& k) { return softmax<T>(k, 4000, 10); }, dtype);
 }
 

@@ -1,9 +1,10 @@
-// Layer normalisation: statistics in float64, one row at a time; the parameters' gradients as
-// partial sums per task, added in order by a second phase.
+// Layer and RMS norm, one row at a time; the parameters' gradients as partial sums per task, added
+// in order by a second phase. The norms over channels are in channel_norm.h. Statistics are
+// float64.
 #include "../families/norm.h"
 
-#include "../formulas/norm.h"
-#include "loops.h"
+#include "channel_norm.h"
+#include "norm_parts.h"
 #include "table.h"
 
 namespace fastnn {
@@ -13,75 +14,57 @@ FASTNN_FN Range row_range(Slice s, int64_t rows, int64_t cols) {
   return elements(s, rows_per_task(cols), rows);
 }
 
-template <class T>
-struct RowStatistics {
-  double mean;
-  float rstd;
-  RowStatistics(const T* x, int64_t n, float eps) {
-    double m = 0, acc[kBlockLanes] = {};
-    m = sum(x, n, 0.f, [](float v) __attribute__((always_inline)) { return v; }) /
-        static_cast<double>(n);
-    for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
-      float v[kBlockLanes];
-      load_block(x + i, lanes, 0.f, v);
-      for (int l = 0; l < kBlockLanes; ++l) {
-        const double d = l < lanes ? static_cast<double>(v[l]) - m : 0.0;
-        acc[l] += d * d;
-      }
-    });
-    mean = m;
-    rstd = static_cast<float>(
-        1.0 / __builtin_sqrt(combine(acc) / static_cast<double>(n) + static_cast<double>(eps)));
+struct LayerNorm {
+  static constexpr bool kCentred = true;
+  template <class T>
+  FASTNN_FN static Statistics of(const T* x, int64_t n) {
+    Moments m = Moments::of_row(to_float(x[0]));
+    add_row(m, x, n);
+    return m.combined(static_cast<double>(n));
+  }
+};
+// The second moment in the variance's place, and no mean.
+struct RmsNorm {
+  static constexpr bool kCentred = false;
+  template <class T>
+  FASTNN_FN static Statistics of(const T* x, int64_t n) {
+    Moments m = Moments::of_row(0.f);
+    add_row(m, x, n);
+    return {0, combine(m.squares) / static_cast<double>(n)};
   }
 };
 
 template <class T>
-void layer_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
+struct RowNormalizer {
+  SplitMean mean;
+  float rstd;
+  const T *w, *b;
+  FASTNN_FN float xhat(float x) const { return normalize(x, mean, rstd); }
+  FASTNN_FN float operator()(int64_t i, float x) const {
+    return affine(xhat(x), value_or(w, i, 1.f), value_or(b, i, 0.f));
+  }
+};
+
+template <class T, class Norm>
+void row_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
   const Range rows = row_range(s, args.rows, args.cols);
-  const auto* w = static_cast<const T*>(args.w);
-  const auto* b = static_cast<const T*>(args.b);
+  const Epilogue epilogue(args.activation, args.activation_param);
+  const auto *w = static_cast<const T*>(args.w), *b = static_cast<const T*>(args.b);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const auto* x = static_cast<const T*>(args.x) + r * args.cols;
     auto* y = static_cast<T*>(args.y) + r * args.cols;
-    const RowStatistics<T> row(x, args.cols, args.eps);
-    const SplitMean mean = split(row.mean);
-    const float rstd = row.rstd;
-#pragma GCC ivdep
-    for (int64_t i = 0; i < args.cols; ++i)
-      y[i] = from_float<T>(affine(normalize(to_float(x[i]), mean, rstd), w ? to_float(w[i]) : 1.f,
-                                  b ? to_float(b[i]) : 0.f));
-    args.mean[r] = row.mean;
-    args.rstd[r] = rstd;
+    const Statistics stats = Norm::of(x, args.cols);
+    const RowNormalizer<T> f{split(stats.mean), reciprocal_std(stats.var, args.eps), w, b};
+    normalize_row(x, y, args.cols, f, epilogue);
+    args.mean[r] = stats.mean;
+    args.rstd[r] = f.rstd;
   }
 }
 
-// Means over the row of g = dy w and of g xhat.
-struct RowGradient {
-  float mean_g, mean_gx;
-};
-template <class T>
-FASTNN_FN RowGradient row_gradient(const T* dy, const T* x, const T* w, int64_t n, SplitMean mean,
-                                   float rstd) {
-  double g_sum[kBlockLanes] = {}, gx_sum[kBlockLanes] = {};
-  for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
-    float d[kBlockLanes], v[kBlockLanes], u[kBlockLanes];
-    load_block(dy + i, lanes, 0.f, d);
-    load_block(x + i, lanes, 0.f, v);
-    if (w != nullptr) load_block(w + i, lanes, 0.f, u);
-    for (int l = 0; l < kBlockLanes; ++l) {
-      const double g = static_cast<double>(w != nullptr ? d[l] * u[l] : d[l]);
-      const double xhat = l < lanes ? static_cast<double>(normalize(v[l], mean, rstd)) : 0.0;
-      g_sum[l] += g;
-      gx_sum[l] += g * xhat;
-    }
-  });
-  const double scale = 1.0 / static_cast<double>(n);
-  return {static_cast<float>(combine(g_sum) * scale), static_cast<float>(combine(gx_sum) * scale)};
-}
-
-template <class T>
-void layer_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
-  const auto* w = static_cast<const T*>(args.w);
+template <class T, class Norm>
+void row_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
+  const Epilogue epilogue(args.activation, args.activation_param);
+  const auto *w = static_cast<const T*>(args.w), *b = static_cast<const T*>(args.b);
   const int64_t n = args.cols;
   for (int64_t task = s.begin; task < s.end; ++task) {
     const Range rows = row_range({task, task + 1, nullptr}, args.rows, n);
@@ -94,50 +77,105 @@ void layer_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
       const auto* x = static_cast<const T*>(args.x) + r * n;
       const SplitMean mean = split(args.mean[r]);
       const float rstd = args.rstd[r];
+      const RowNormalizer<T> f{mean, rstd, w, b};
+      const auto for_row = [&](auto use) __attribute__((always_inline)) {
+        for_gradient_chunks(dy, x, n, f, epilogue, use);
+      };
       if (args.dx != nullptr) {
         auto* dx = static_cast<T*>(args.dx) + r * n;
-        const RowGradient row = row_gradient(dy, x, w, n, mean, rstd);
+        GradientSums sums;
+        for_row([&](int64_t first, int64_t count, const T* v, const float* d)
+                    __attribute__((always_inline)) {
+                      add_row_gradient(d, v, w ? w + first : w, count, mean, rstd, sums);
+                    });
+        const double scale = 1.0 / static_cast<double>(n);
+        const auto mean_g = static_cast<float>(Norm::kCentred ? combine(sums.d) * scale : 0.0),
+                   mean_gx = static_cast<float>(combine(sums.dx) * scale);
+        for_row([&](int64_t first, int64_t count, const T* v,
+                    const float* d) __attribute__((always_inline)) {
 #pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) {
-          const float g = w ? to_float(dy[i]) * to_float(w[i]) : to_float(dy[i]);
-          dx[i] = from_float<T>(normalize_dx(g, normalize(to_float(x[i]), mean, rstd), row.mean_g,
-                                             row.mean_gx, rstd));
-        }
+          for (int64_t i = 0; i < count; ++i) {
+            const float g = d[i] * value_or(w, first + i, 1.f);
+            dx[first + i] =
+                from_float<T>(normalize_dx(g, f.xhat(to_float(v[i])), mean_g, mean_gx, rstd));
+          }
+        });
       }
       if (args.partials != nullptr) {
+        for_row([&](int64_t first, int64_t count, const T* v, const float* d)
+                    __attribute__((always_inline)) {
 #pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) {
-          const float d = to_float(dy[i]);
-          dw[i] += static_cast<double>(d * normalize(to_float(x[i]), mean, rstd));
-          db[i] += static_cast<double>(d);
-        }
+                      for (int64_t i = 0; i < count; ++i) {
+                        dw[first + i] += static_cast<double>(d[i] * f.xhat(to_float(v[i])));
+                        db[first + i] += static_cast<double>(d[i]);
+                      }
+                    });
       }
     }
   }
 }
 
-// Phase 2; tasks are chunks of kColumnChunk columns.
+// ---- the second phase -----------------------------------------------------------------------
+// Sums rows of partials [rows, 2, cols]; tasks are chunks of kColumnChunk columns.
+template <class T>
+void sum_partials(const double* partials, int64_t rows, int64_t cols, void* dw, void* db, Slice s) {
+  const Range columns = elements(s, kColumnChunk, cols);
+  for (int64_t i = columns.begin; i < columns.end; ++i) {
+    double w = 0, b = 0;
+    for (int64_t r = 0; r < rows; ++r) {
+      w += partials[r * 2 * cols + i];
+      b += partials[(r * 2 + 1) * cols + i];
+    }
+    if (dw != nullptr) static_cast<T*>(dw)[i] = from_float<T>(static_cast<float>(w));
+    if (db != nullptr) static_cast<T*>(db)[i] = from_float<T>(static_cast<float>(b));
+  }
+}
 template <class T>
 void layer_norm_bwd_params(const LayerNormBwdArgs& args, Slice s) {
-  const Range columns = elements(s, kColumnChunk, args.cols);
   const int64_t tasks = ceil_div(args.rows, rows_per_task(args.cols));
-  for (int64_t i = columns.begin; i < columns.end; ++i) {
-    double dw = 0, db = 0;
-    for (int64_t t = 0; t < tasks; ++t) {
-      dw += args.partials[t * 2 * args.cols + i];
-      db += args.partials[(t * 2 + 1) * args.cols + i];
+  sum_partials<T>(args.partials, tasks, args.cols, args.dw, args.db, s);
+}
+template <class T>
+void channel_norm_bwd_params(const ChannelNormBwdArgs& args, Slice s) {
+  const int64_t rows = args.groups > 0 ? args.batch : 1;
+  sum_partials<T>(args.partials, rows, args.channels, args.dw, args.db, s);
+}
+
+// ---- running statistics ---------------------------------------------------------------------
+void running_stats(const RunningStatsArgs& args, Slice) {
+  if (args.count != nullptr) ++*args.count;
+  const double momentum =
+      args.momentum < 0 ? 1.0 / static_cast<double>(*args.count) : args.momentum;
+  const double n = static_cast<double>(args.n), samples = static_cast<double>(args.samples);
+  for (int64_t c = 0; c < args.channels; ++c) {
+    double mean = 0, var = 0;
+    for (int64_t i = 0; i < args.samples; ++i) {
+      mean += args.mean[i * args.channels + c];
+      var += args.var[i * args.channels + c] * (n / (n - 1));
     }
-    if (args.dw != nullptr) static_cast<T*>(args.dw)[i] = from_float<T>(static_cast<float>(dw));
-    if (args.db != nullptr) static_cast<T*>(args.db)[i] = from_float<T>(static_cast<float>(db));
+    const auto update = [=](float& running, double value) {
+      running = static_cast<float>((1 - momentum) * static_cast<double>(running) +
+                                   momentum * (value / samples));
+    };
+    update(args.running_mean[c], mean);
+    update(args.running_var[c], var);
   }
 }
 
 template <class T>
 constexpr NormKernels kernels() {
   return {
-      .layer_norm_fwd = layer_norm_fwd<T>,
-      .layer_norm_bwd = layer_norm_bwd<T>,
+      .layer_norm_fwd = row_norm_fwd<T, LayerNorm>,
+      .rms_norm_fwd = row_norm_fwd<T, RmsNorm>,
+      .layer_norm_bwd = row_norm_bwd<T, LayerNorm>,
+      .rms_norm_bwd = row_norm_bwd<T, RmsNorm>,
       .layer_norm_bwd_params = layer_norm_bwd_params<T>,
+      .plane_norm_fwd = plane_norm_fwd<T>,
+      .column_norm_fwd = column_norm_fwd<T>,
+      .plane_norm_bwd = plane_norm_bwd<T>,
+      .column_norm_bwd = column_norm_bwd<T>,
+      .channel_norm_bwd_params = channel_norm_bwd_params<T>,
+      .running_stats = float32_only<T, RunningStatsArgs>(running_stats),
   };
 }
 

@@ -27,8 +27,16 @@ template <class T>
 constexpr NormKernels norm() {
   return {
       .layer_norm_fwd = layer_norm_fwd<T>,
+      .rms_norm_fwd = nullptr,
       .layer_norm_bwd = layer_norm_bwd<T>,
+      .rms_norm_bwd = nullptr,
       .layer_norm_bwd_params = layer_norm_bwd_params<T>,
+      .plane_norm_fwd = nullptr,
+      .column_norm_fwd = nullptr,
+      .plane_norm_bwd = nullptr,
+      .column_norm_bwd = nullptr,
+      .channel_norm_bwd_params = nullptr,
+      .running_stats = nullptr,
   };
 }
 

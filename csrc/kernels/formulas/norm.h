@@ -1,9 +1,24 @@
-// Layer normalisation of one element, forward and derivative (Ba, Kiros, Hinton 2016).
+// Normalisation of one element, forward and derivative, and the statistics it needs (Ioffe, Szegedy
+// 2015; Ba, Kiros, Hinton 2016; Wu, He 2018; Zhang, Sennrich 2019).
 #pragma once
 #include "../primitives.h"
 
 namespace fastnn {
 namespace {
+
+// Mean and variance of n numbers x from sum = sum (x - shift) and squares = sum (x - shift)^2, in
+// float64. When shift is one of the numbers, (mean - shift)^2 <= n var, so the subtraction costs at
+// most a factor n of the 2^-53: one pass over memory is as good as two, at any common offset.
+struct Statistics {
+  double mean, var;
+};
+FASTNN_FN Statistics statistics(double shift, double sum, double squares, double n) {
+  const double var = (squares - sum * (sum / n)) / n;
+  return {shift + sum / n, var < 0.0 ? 0.0 : var};
+}
+FASTNN_FN float reciprocal_std(double var, float eps) {
+  return float(1.0 / __builtin_sqrt(var + double(eps)));
+}
 
 // A float64 mean as two floats: x - hi is exact where x is close to the mean, so that a large
 // common offset cancels without float64 arithmetic per element.
@@ -15,13 +30,14 @@ FASTNN_FN SplitMean split(double mean) {
   return {hi, float(mean - double(hi))};
 }
 
-// y = xhat w + b with xhat = (x - mean) rstd, mean and rstd over the row.
+// y = xhat w + b with xhat = (x - mean) rstd.
 FASTNN_FN float normalize(float x, SplitMean mean, float rstd) {
   return ((x - mean.hi) - mean.lo) * rstd;
 }
 FASTNN_FN float affine(float xhat, float w, float b) { return xhat * w + b; }
 
 // With g = dy w:  dx = rstd (g - mean(g) - xhat mean(g xhat)),  dw = sum dy xhat,  db = sum dy.
+// Without a mean (rms_norm) the first term is 0, for constant statistics both are.
 FASTNN_FN float normalize_dx(float g, float xhat, float mean_g, float mean_gx, float rstd) {
   return rstd * ((g - mean_g) - xhat * mean_gx);
 }

@@ -39,7 +39,7 @@ from fastnn.functional.margin import (
     multilabel_margin_loss,
     multilabel_soft_margin_loss,
 )
-from fastnn.functional.norm import layer_norm
+from fastnn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from fastnn.functional.parametric import maxout, prelu
 from fastnn.functional.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from fastnn.functional.pointwise_loss import (
@@ -74,6 +74,7 @@ __all__ = [
     "argmax",
     "avg_pool1d",
     "avg_pool2d",
+    "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cat",
@@ -88,10 +89,12 @@ __all__ = [
     "fractional_max_pool2d",
     "gaussian_dropout",
     "gelu",
+    "group_norm",
     "hardsigmoid",
     "hardswish",
     "hinge_loss",
     "huber_loss",
+    "instance_norm",
     "kl_div",
     "l1_loss",
     "l1_penalty",
@@ -116,6 +119,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "selu",
     "sigmoid",
     "silu",

@@ -52,7 +52,15 @@ from fastnn.nn.loss import (
     SoftMarginLoss,
 )
 from fastnn.nn.module import Module, parameter
-from fastnn.nn.norm import LayerNorm
+from fastnn.nn.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    LayerNorm,
+    RMSNorm,
+)
 from fastnn.nn.pool import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
@@ -74,6 +82,8 @@ __all__ = [
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "CrossEntropyLoss",
     "DropConnect",
     "Dropout",
@@ -82,10 +92,13 @@ __all__ = [
     "Embedding",
     "FractionalMaxPool2d",
     "GaussianDropout",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "HingeLoss",
     "HuberLoss",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "KLDivLoss",
     "L1Loss",
     "LayerNorm",
@@ -104,6 +117,7 @@ __all__ = [
     "NLLLoss",
     "PReLU",
     "PoissonDropout",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "Sequential",

@@ -1,4 +1,4 @@
-"""Sequential, which fuses a linear layer with the activation after it."""
+"""Sequential, which fuses a linear layer or a norm with the activation after it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 from fastnn.nn.activation import _Activation
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
+from fastnn.nn.norm import GroupNorm, LayerNorm, RMSNorm, _ChannelNorm
 
 __all__ = ["Sequential"]
+
+_TAKES_ACTIVATION = (Linear, LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
 
 
 class Sequential(Module):
     """Layers applied one after the other.
 
-    A Linear and the activation after it run as one kernel, unless one of them has a hook.
+    A Linear or a norm and the activation after it run as one kernel, unless one of them has a hook.
 
     Example:
         >>> import fastnn as fn
@@ -61,7 +64,7 @@ class Sequential(Module):
 
 def _fuses(layer: Module, following: Module | None) -> bool:
     return (
-        isinstance(layer, Linear)
+        isinstance(layer, _TAKES_ACTIVATION)
         and isinstance(following, _Activation)
         and not layer._forward_hooks
         and not following._forward_hooks

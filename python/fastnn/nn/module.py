@@ -177,7 +177,7 @@ class Module:
         return self.train(False)
 
     def to(self, target: str) -> Module:
-        """Move parameters and buffers to a device, or convert them to a dtype.
+        """Move parameters and buffers to a device, or convert the parameters to a dtype.
 
         Do this before making an optimizer: parameters are replaced.
 
@@ -185,7 +185,8 @@ class Module:
             CudaError: If there is no usable CUDA device.
         """
         for _, module in self.named_modules():
-            for name in (*module._parameters, *module._buffers):
+            buffers = module._buffers if target in ("cpu", "cuda") else ()
+            for name in (*module._parameters, *buffers):
                 value = getattr(module, name)
                 if value is not None:
                     moved = value.detach().to(target)

@@ -1,4 +1,4 @@
-"""Gradient clipping, and constraints on weights; all parameters in one launch."""
+"""Gradient clipping, constraints on weights, and batch norm folded into the layer before it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from fastnn import _core
+import numpy as np
+
+from fastnn import _core, random
+from fastnn.nn.linear import Linear
+from fastnn.nn.norm import BatchNorm1d
 from fastnn.tensor import Tensor
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "max_norm_", "soft_threshold_"]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "fold_bn", "max_norm_", "soft_threshold_"]
 
 
 def _tensors(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
@@ -133,3 +137,59 @@ def soft_threshold_(parameters: Iterable[Tensor] | Tensor, threshold: float) -> 
         Donoho 1995, "De-noising by soft-thresholding".
     """
     _core.soft_threshold(_tensors(parameters), threshold, None)
+
+
+def fold_bn(linear: Linear, bn: BatchNorm1d) -> Linear:
+    """One Linear that does what ``linear`` and then ``bn`` do in evaluation mode.
+
+    With s = weight / sqrt(running_var + eps):  W' = s W,  b' = s (b - running_mean) + bias. The
+    new weights are computed in float64 and share no memory with the old ones.
+
+    Args:
+        linear: The layer before.
+        bn: Batch norm over its outputs, with running statistics.
+
+    Returns:
+        A Linear with a bias, of the same device, in the same mode.
+
+    Raises:
+        ValueError: If the sizes do not fit, or bn has no running statistics.
+
+    Example:
+        >>> import fastnn as fn
+        >>> layer, norm = fn.nn.Linear(2, 3), fn.nn.BatchNorm1d(3)
+        >>> fn.nn.utils.fold_bn(layer, norm)
+        Linear(in_features=2, out_features=3)
+
+    Source:
+        Jacob et al. 2018, "Quantization and training of neural networks for efficient
+        integer-arithmetic-only inference".
+    """
+    if bn.running_mean is None or bn.running_var is None:
+        raise ValueError("fold_bn: expected running statistics, got track_running_stats=False")
+    if linear.out_features != bn.num_features:
+        raise ValueError(
+            f"fold_bn: expected BatchNorm1d({linear.out_features}) to fit "
+            f"Linear({linear.in_features}, {linear.out_features}), got {bn.num_features} features"
+        )
+    weight, bias = _float64(linear.weight, 0.0), _float64(linear.bias, 0.0)
+    mean, var = _float64(bn.running_mean, 0.0), _float64(bn.running_var, 0.0)
+    scale = _float64(bn.weight, 1.0) / np.sqrt(var + bn.eps)
+    generators = random.get_state()
+    folded = Linear(linear.in_features, linear.out_features)
+    random.set_state(generators)  # the fresh weights are not used, so neither is their draw
+    folded.load_state_dict(
+        {
+            "weight": (scale[:, None] * weight).astype(np.float32),
+            "bias": (scale * (bias - mean) + _float64(bn.bias, 0.0)).astype(np.float32),
+        }
+    )
+    folded.train(linear.training)
+    folded.to(linear.weight.device)
+    return folded
+
+
+def _float64(x: Tensor | None, otherwise: float) -> Any:
+    if x is None:
+        return np.float64(otherwise)
+    return np.asarray(x.detach().to("cpu"), dtype=np.float64)

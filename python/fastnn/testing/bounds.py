@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.testing.compare import ulp, unit_roundoff
+from fastnn.testing.compare import U, ulp, unit_roundoff
+from fastnn.testing.reference.linear import Activation, activate
 
 Array = np.ndarray[Any, Any]
 Grads = tuple[Array | None, ...]
@@ -55,3 +56,25 @@ U_STORE = unit_roundoff("bfloat16")
 def exact(s: Sample) -> tuple[Array, Grads]:
     """Every operation is exact, or is the oracle's own one rounded once (half an ULP)."""
     return 0.5 * ulp(s.y), tuple(None if g is None else 0.5 * ulp(g) for g in s.grads)
+
+
+# Largest |f'| and |f''| of the activations that ops fuse (selu has the steepest slope at 0-).
+STEEPEST, CURVED = 1.76, 1.76
+_KINKED = ("relu", "leaky_relu", "selu", "elu")
+
+
+def activated(
+    z: Array, z_error: Array, s: Sample, activation: Activation
+) -> tuple[Array, Array, Array]:
+    """What the activation after z makes of z's error: bounds of y and of d = dy act'(z), and |d|.
+
+    An activation passes z's error on with its slope, and adds its own 4 ULP; its derivative is off
+    by its curvature times z's error, and all of it next to a kink."""
+    dy = np.abs(s.dy)
+    if activation is None:
+        return z_error, np.zeros_like(dy), dy
+    name = activation[0] if isinstance(activation, tuple) else activation
+    wrong_side = (name in _KINKED) & (np.abs(z) <= z_error)
+    d_error = dy * (CURVED * z_error + 9 * U + STEEPEST * wrong_side)
+    d = dy * np.abs(activate(z, activation)[1]) + d_error
+    return STEEPEST * z_error + 4 * ulp(s.y), d_error, d

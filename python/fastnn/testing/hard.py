@@ -1,4 +1,4 @@
-"""Inputs that broke other libraries, by op family; the oracle and the bound are those of the row.
+"""Inputs that broke other libraries; the oracle and the bound are those of the row.
 
 The list follows the catalogue in the project's reliability notes: huge and tiny logits, equal rows,
 masks of -inf, rows far from zero, subnormals, and a sample of all float32 bit patterns.
@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HARD", "bit_patterns"]
+from fastnn.testing.op import Op
+
+__all__ = ["bit_patterns", "hard_cases"]
 
 Array = np.ndarray[Any, Any]
 Cases = dict[str, tuple[tuple[Array | None, ...], dict[str, Any]]]
@@ -98,7 +100,7 @@ def _differences() -> Cases:
     }
 
 
-def _layer_norm() -> Cases:
+def _norm_rows() -> dict[str, Array]:
     rng = np.random.default_rng(6)
     noise = rng.standard_normal((4, 257))
     rows = {
@@ -114,13 +116,32 @@ def _layer_norm() -> Cases:
         "one spike": np.eye(3, 300) * 1e30,
         "subnormals": 2.0**-140 * noise,
     }
-    return {
-        k: (
-            (v.astype(np.float32).astype(np.float64), None, None),
-            {"normalized_shape": v.shape[1:]},
-        )
-        for k, v in rows.items()
-    }
+    return {k: v.astype(np.float32).astype(np.float64) for k, v in rows.items()}
+
+
+def _layer_norm() -> Cases:
+    rows = _norm_rows().items()
+    return {k: ((v, None, None), {"normalized_shape": v.shape[1:]}) for k, v in rows}
+
+
+def _rms_norm() -> Cases:
+    rows = _norm_rows().items()
+    params = {"eps": float(np.float32(1e-5))}
+    return {k: ((v, None), {"normalized_shape": v.shape[1:], **params}) for k, v in rows}
+
+
+def _batch_norm() -> Cases:
+    cases: Cases = {}
+    for name, rows in _norm_rows().items():
+        none = (None,) * 4
+        cases[f"{name}, columns"] = ((rows.T.copy(), *none), {"training": True})
+        cases[f"{name}, planes"] = ((rows[None], *none), {"training": True})
+    return cases
+
+
+def _group_norm() -> Cases:
+    rows = _norm_rows().items()
+    return {k: ((v[:, None], None, None), {"num_groups": 1}) for k, v in rows}
 
 
 def _sums() -> Cases:
@@ -133,7 +154,7 @@ def _sums() -> Cases:
     }
 
 
-# By the name of an op, or of its family.
+# By the name of an op where its cases differ, or by family.
 HARD: Mapping[str, Callable[[], Cases]] = {
     "activation": _elementwise,
     "softmax": _rows,
@@ -144,6 +165,15 @@ HARD: Mapping[str, Callable[[], Cases]] = {
     "l1_loss": _differences,
     "smooth_l1_loss": _differences,
     "huber_loss": _differences,
-    "norm": _layer_norm,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
     "reduce": _sums,
 }
+
+
+def hard_cases(op: Op) -> Cases:
+    """The inputs and params for an op, by name."""
+    cases = HARD.get(op.short, HARD.get(op.family, dict))()
+    return {k: v for k, v in cases.items() if len(v[0]) == 1 + len(op.arrays)}

@@ -22,6 +22,10 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _optional(value: Any) -> bool:
+    return value is None or _number(value)
+
+
 def _flag(value: Any) -> bool:
     return type(value) is bool
 
@@ -59,6 +63,14 @@ _AVG_POOL: _Fields = {**_WINDOW, "count_include_pad": _flag}
 
 # layer -> the constructor's arguments and what each has to be; the attributes have the same names
 # but for activations, which keep their one number as `a`.
+_Fields = dict[str, Callable[[Any], bool]]
+_CHANNEL_NORM: _Fields = {
+    "num_features": _size,
+    "eps": _number,
+    "momentum": _optional,
+    "affine": _flag,
+    "track_running_stats": _flag,
+}
 _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "Linear": (nn.Linear, {"in_features": _size, "out_features": _size, "bias": _flag}),
     "LayerNorm": (
@@ -116,6 +128,18 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
             "pseudo_random": _flag,
         },
     ),
+    "RMSNorm": (
+        nn.RMSNorm,
+        {"normalized_shape": _sizes, "eps": _optional, "elementwise_affine": _flag},
+    ),
+    "GroupNorm": (
+        nn.GroupNorm,
+        {"num_groups": _size, "num_channels": _size, "eps": _number, "affine": _flag},
+    ),
+    "BatchNorm1d": (nn.BatchNorm1d, _CHANNEL_NORM),
+    "BatchNorm2d": (nn.BatchNorm2d, _CHANNEL_NORM),
+    "InstanceNorm1d": (nn.InstanceNorm1d, _CHANNEL_NORM),
+    "InstanceNorm2d": (nn.InstanceNorm2d, _CHANNEL_NORM),
     "LeakyReLU": (nn.LeakyReLU, {"negative_slope": _number}),
     "ELU": (nn.ELU, {"alpha": _number}),
     "Softplus": (nn.Softplus, {"beta": _number}),
@@ -185,7 +209,7 @@ def _build(spec: dict[str, Any]) -> nn.Module:
 
 
 def num_parameters(spec: Any) -> int:
-    """Number of parameters that the described model has; nothing is allocated for it."""
+    """Number of elements in the described model's state; nothing is allocated for it."""
     if spec["type"] == "Sequential":
         return sum(num_parameters(layer) for layer in spec["layers"])
     if spec["type"] in ("Linear", "DropConnect"):
@@ -194,6 +218,13 @@ def num_parameters(spec: Any) -> int:
         return int(spec["num_embeddings"] * spec["embedding_dim"])
     if spec["type"] == "LayerNorm" and spec["elementwise_affine"]:
         return int(math.prod(spec["normalized_shape"]) * (1 + spec["bias"]))
+    if spec["type"] == "RMSNorm" and spec["elementwise_affine"]:
+        return int(math.prod(spec["normalized_shape"]))
+    if spec["type"] == "GroupNorm":
+        return int(2 * spec["num_channels"] * spec["affine"])
+    if "track_running_stats" in spec:  # mean, variance and the count
+        channels, tracked = spec["num_features"], spec["track_running_stats"]
+        return int(2 * channels * spec["affine"] + (2 * channels + 1) * tracked)
     return 0
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 import fastnn
-from fastnn.testing.bounds import Array, Grads, Sample
+from fastnn.testing.bounds import CURVED, STEEPEST, Array, Grads, Sample
 from fastnn.testing.compare import U, ulp
 from fastnn.testing.op import UNARY, Bad, Bench, Make, Op, Shapes, map_cost, normal, size, zeros
-from fastnn.testing.ops.linear import CURVED, FUSED, STEEPEST
+from fastnn.testing.ops.linear import FUSED
 from fastnn.testing.reference import arithmetic as reference
 
 __all__ = ["ROWS"]

@@ -1,0 +1,307 @@
+// Batch, group and instance norm: statistics over planes (NCHW: a channel's data stays in the cache
+// between the passes), and over columns for x [batch, channels]. A statistic belongs to one task.
+#pragma once
+#include "../families/norm.h"
+#include "norm_parts.h"
+
+namespace fastnn {
+namespace {
+
+FASTNN_FN Planes planes_of(const auto& args) {
+  return {args.batch, args.channels, args.size, args.groups};
+}
+
+// What one plane's elements have in common.
+struct Normalizer {
+  SplitMean mean;
+  float rstd, w, b;
+  FASTNN_FN float xhat(float x) const { return normalize(x, mean, rstd); }
+  FASTNN_FN float operator()(int64_t, float x) const { return affine(xhat(x), w, b); }
+};
+template <class T>
+FASTNN_FN Normalizer normalizer(const void* w, const void* b, int64_t channel, double mean,
+                                float rstd) {
+  return {split(mean), rstd, value_or(static_cast<const T*>(w), channel, 1.f),
+          value_or(static_cast<const T*>(b), channel, 0.f)};
+}
+
+FASTNN_FN Statistics running_statistics(const ChannelNormFwdArgs& args, int64_t channel) {
+  return {static_cast<double>(args.running_mean[channel]),
+          static_cast<double>(args.running_var[channel])};
+}
+
+// ---- planes ---------------------------------------------------------------------------------
+template <class T>
+Statistics plane_statistics(const T* x, const Planes& p, int64_t s) {
+  if (p.count * p.size == 0) return {0, 0};
+  Moments m = Moments::of_row(to_float(x[p.offset(s, 0)]));
+  for (int64_t plane = 0; plane < p.count; ++plane) add_row(m, x + p.offset(s, plane), p.size);
+  return m.combined(static_cast<double>(p.count * p.size));
+}
+
+template <class T>
+void plane_norm_fwd(const ChannelNormFwdArgs& args, Slice slice) {
+  const Planes p = planes_of(args);
+  const Epilogue epilogue(args.activation, args.activation_param);
+  const Range range = elements(slice, p.per_task(), p.statistics);
+  for (int64_t s = range.begin; s < range.end; ++s) {
+    const Statistics stats = args.running_mean != nullptr
+                                 ? Statistics{static_cast<double>(args.running_mean[s]),
+                                              static_cast<double>(args.running_var[s])}
+                                 : plane_statistics(static_cast<const T*>(args.x), p, s);
+    args.mean[s] = stats.mean;
+    args.var[s] = stats.var;
+    const float rstd = reciprocal_std(stats.var, args.eps);
+    for (int64_t plane = 0; plane < p.count; ++plane) {
+      const auto f = normalizer<T>(args.w, args.b, p.channel(s, plane), stats.mean, rstd);
+      const int64_t at = p.offset(s, plane);
+      normalize_row(static_cast<const T*>(args.x) + at, static_cast<T*>(args.y) + at, p.size, f,
+                    epilogue);
+    }
+  }
+}
+
+// Sums over a plane of dy and of dy xhat, dy before the activation.
+struct PlaneSums {
+  double d, dx;
+};
+template <class T>
+PlaneSums plane_sums(const T* dy, const T* x, int64_t size, const Normalizer& f,
+                     const Epilogue& epilogue) {
+  GradientSums sums;
+  for_gradient_chunks(dy, x, size, f, epilogue,
+                      [&](int64_t, int64_t n, const T* v, const float* d)
+                          __attribute__((always_inline)) {
+                            add_row_gradient<T>(d, v, nullptr, n, f.mean, f.rstd, sums);
+                          });
+  return {combine(sums.d), combine(sums.dx)};
+}
+
+// Sample 0 is the whole batch for batch norm.
+inline void store_sums(const ChannelNormBwdArgs& args, int64_t sample, int64_t channel,
+                       PlaneSums sums) {
+  if (args.partials == nullptr) return;
+  double* row = args.partials + sample * 2 * args.channels;
+  row[channel] = sums.dx;
+  row[args.channels + channel] = sums.d;
+}
+
+template <class T>
+void plane_norm_bwd(const ChannelNormBwdArgs& args, Slice slice) {
+  const Planes p = planes_of(args);
+  const Epilogue epilogue(args.activation, args.activation_param);
+  const Range range = elements(slice, p.per_task(), p.statistics);
+  const auto* x = static_cast<const T*>(args.x);
+  const auto* dy = static_cast<const T*>(args.dy);
+  for (int64_t s = range.begin; s < range.end; ++s) {
+    const float rstd = reciprocal_std(args.var[s], args.eps);
+    const auto of_plane = [&](int64_t plane) {
+      return normalizer<T>(args.w, args.b, p.channel(s, plane), args.mean[s], rstd);
+    };
+    PlaneSums means{0, 0}, channel{0, 0};
+    for (int64_t plane = 0; plane < p.count; ++plane) {
+      const Normalizer f = of_plane(plane);
+      const int64_t at = p.offset(s, plane);
+      const PlaneSums sums = plane_sums(dy + at, x + at, p.size, f, epilogue);
+      const double w = static_cast<double>(f.w);
+      means = {means.d + w * sums.d, means.dx + w * sums.dx};
+      channel = {channel.d + sums.d, channel.dx + sums.dx};
+      if (p.groups > 0) store_sums(args, p.sample(s), p.channel(s, plane), sums);
+    }
+    if (p.groups == 0) store_sums(args, 0, s, channel);
+    if (args.dx == nullptr) continue;
+    const double scale = args.constant ? 0.0 : 1.0 / static_cast<double>(p.count * p.size);
+    const auto mean_g = static_cast<float>(means.d * scale),
+               mean_gx = static_cast<float>(means.dx * scale);
+    for (int64_t plane = 0; plane < p.count; ++plane) {
+      const Normalizer f = of_plane(plane);
+      const int64_t at = p.offset(s, plane);
+      T* dx = static_cast<T*>(args.dx) + at;
+      for_gradient_chunks(dy + at, x + at, p.size, f, epilogue,
+                          [&](int64_t i, int64_t n, const T* v, const float* d)
+                              __attribute__((always_inline)) {
+                                T* out = dx + i;
+#pragma GCC ivdep
+                                for (int64_t j = 0; j < n; ++j)
+                                  out[j] = from_float<T>(normalize_dx(
+                                      d[j] * f.w, f.xhat(to_float(v[j])), mean_g, mean_gx, f.rstd));
+                              });
+    }
+  }
+}
+
+// ---- columns --------------------------------------------------------------------------------
+// A task has kNormColumns columns, as strips of kBlockLanes; a row or two of them at a time.
+constexpr int kRowBlock = kNormChunk / kNormColumns;
+constexpr int kStrips = kNormColumns / kBlockLanes;
+using Tile = float[kRowBlock][kNormColumns];
+
+// Calls use(first row, rows) for blocks of rows.
+template <class F>
+FASTNN_FN void for_row_blocks(int64_t batch, F use) {
+  for (int64_t r = 0; r < batch; r += kRowBlock)
+    use(r, static_cast<int>(batch - r < kRowBlock ? batch - r : kRowBlock));
+}
+
+// The columns of a task: Normalizers side by side.
+struct ColumnNormalizers {
+  float hi[kNormColumns] = {}, lo[kNormColumns] = {}, rstd[kNormColumns] = {}, w[kNormColumns] = {},
+        b[kNormColumns] = {};
+  void set(int c, const Normalizer& f) {
+    hi[c] = f.mean.hi;
+    lo[c] = f.mean.lo;
+    rstd[c] = f.rstd;
+    w[c] = f.w;
+    b[c] = f.b;
+  }
+  FASTNN_FN float xhat(int64_t c, float x) const { return normalize(x, {hi[c], lo[c]}, rstd[c]); }
+  FASTNN_FN float operator()(int64_t c, float x) const { return affine(xhat(c, x), w[c], b[c]); }
+};
+
+// The columns of one task, for both directions.
+template <class T>
+struct Columns {
+  int64_t first, batch, stride;
+  int width;
+  template <class Args>
+  Columns(const Args& args, int64_t task)
+      : first(task * kNormColumns), batch(args.batch), stride(args.channels) {
+    const int64_t left = args.channels - first;
+    width = static_cast<int>(left < kNormColumns ? left : kNormColumns);
+  }
+  const T* at(const void* x) const { return static_cast<const T*>(x) + first; }
+  T* at(void* x) const { return static_cast<T*>(x) + first; }
+};
+
+template <class T>
+void column_statistics(const T* x, const Columns<T>& columns, Statistics (&stats)[kNormColumns]) {
+  Moments moments[kStrips];
+  for (int64_t r = 0; r < columns.batch; ++r) {
+    const T* row = x + r * columns.stride;
+    for_blocks(columns.width, [&](int64_t c, int lanes) __attribute__((always_inline)) {
+      float v[kBlockLanes];
+      load_block(row + c, lanes, 0.f, v);
+      Moments& m = moments[c / kBlockLanes];
+      if (r == 0) m = Moments(v);
+      m.add_each([&](auto add) __attribute__((always_inline)) { add(v); });
+    });
+  }
+  for (int c = 0; c < columns.width; ++c)
+    stats[c] = moments[c / kBlockLanes].lane(c % kBlockLanes, static_cast<double>(columns.batch));
+}
+
+template <class T>
+void column_norm_fwd(const ChannelNormFwdArgs& args, Slice s) {
+  const Epilogue epilogue(args.activation, args.activation_param);
+  for (int64_t task = s.begin; task < s.end; ++task) {
+    const Columns<T> columns(args, task);
+    const T* x = columns.at(args.x);
+    T* y = columns.at(args.y);
+    Statistics stats[kNormColumns] = {};
+    if (args.running_mean == nullptr && args.batch > 0) column_statistics(x, columns, stats);
+    ColumnNormalizers f;
+    for (int c = 0; c < columns.width; ++c) {
+      const int64_t channel = columns.first + c;
+      if (args.running_mean != nullptr) stats[c] = running_statistics(args, channel);
+      args.mean[channel] = stats[c].mean;
+      args.var[channel] = stats[c].var;
+      f.set(c, normalizer<T>(args.w, args.b, channel, stats[c].mean,
+                             reciprocal_std(stats[c].var, args.eps)));
+    }
+    Tile z = {};
+    for_row_blocks(args.batch, [&](int64_t first, int rows) __attribute__((always_inline)) {
+      for (int r = 0; r < rows; ++r) {
+        const T* v = x + (first + r) * columns.stride;
+#pragma GCC ivdep
+        for (int c = 0; c < columns.width; ++c) z[r][c] = f(c, to_float(v[c]));
+        if (epilogue.active) epilogue.f.fwd(z[r], columns.width, epilogue.a);
+      }
+      for (int r = 0; r < rows; ++r)
+        for (int c = 0; c < columns.width; ++c)
+          y[(first + r) * columns.stride + c] = from_float<T>(z[r][c]);
+    });
+  }
+}
+
+// A block of rows in backward: the gradient before the activation, and xhat.
+struct GradientTile {
+  Tile d = {}, xhat = {};
+  float z[kNormColumns];
+  template <class T>
+  FASTNN_FN void load(const T* dy, const T* x, const Columns<T>& columns, int rows,
+                      const ColumnNormalizers& f, const Epilogue& epilogue) {
+    for (int r = 0; r < rows; ++r) {
+      const T *v = x + r * columns.stride, *g = dy + r * columns.stride;
+#pragma GCC ivdep
+      for (int c = 0; c < columns.width; ++c) {
+        xhat[r][c] = f.xhat(c, to_float(v[c]));
+        d[r][c] = to_float(g[c]);
+      }
+    }
+    if (!epilogue.active) return;
+    for (int r = 0; r < rows; ++r) {
+      for (int c = 0; c < columns.width; ++c) z[c] = affine(xhat[r][c], f.w[c], f.b[c]);
+      epilogue.f.bwd(d[r], z, columns.width, epilogue.a);
+    }
+  }
+  FASTNN_FN void add_to(GradientSums (&sums)[kStrips], int rows, int width) const {
+    for (int strip = 0; strip * kBlockLanes < width; ++strip) {
+      const int c = strip * kBlockLanes;
+      sums[strip].add_each([=, this](auto add) __attribute__((always_inline)) {
+        for (int r = 0; r < rows; ++r) {
+          float g[kBlockLanes], h[kBlockLanes];
+          load_block(d[r] + c, kBlockLanes, 0.f, g);
+          load_block(xhat[r] + c, kBlockLanes, 0.f, h);
+          add(g, h);
+        }
+      });
+    }
+  }
+};
+
+template <class T>
+void column_norm_bwd(const ChannelNormBwdArgs& args, Slice s) {
+  const Epilogue epilogue(args.activation, args.activation_param);
+  const double scale = args.constant ? 0.0 : 1.0 / static_cast<double>(args.batch);
+  for (int64_t task = s.begin; task < s.end; ++task) {
+    const Columns<T> columns(args, task);
+    const T *x = columns.at(args.x), *dy = columns.at(args.dy);
+    ColumnNormalizers f;
+    for (int c = 0; c < columns.width; ++c) {
+      const int64_t channel = columns.first + c;
+      f.set(c, normalizer<T>(args.w, args.b, channel, args.mean[channel],
+                             reciprocal_std(args.var[channel], args.eps)));
+    }
+    GradientTile tile;
+    GradientSums sums[kStrips];
+    for_row_blocks(args.batch, [&](int64_t first, int rows) __attribute__((always_inline)) {
+      const int64_t at = first * columns.stride;
+      tile.load(dy + at, x + at, columns, rows, f, epilogue);
+      tile.add_to(sums, rows, columns.width);
+    });
+    float mean_g[kNormColumns] = {}, mean_gx[kNormColumns] = {};
+    for (int c = 0; c < columns.width; ++c) {
+      const GradientSums& sum = sums[c / kBlockLanes];
+      const double d = sum.d[c % kBlockLanes], dx = sum.dx[c % kBlockLanes];
+      mean_g[c] = static_cast<float>(static_cast<double>(f.w[c]) * d * scale);
+      mean_gx[c] = static_cast<float>(static_cast<double>(f.w[c]) * dx * scale);
+      store_sums(args, 0, columns.first + c, {d, dx});
+    }
+    if (args.dx == nullptr) continue;
+    T* dx = columns.at(args.dx);
+    for_row_blocks(args.batch, [&](int64_t first, int rows) __attribute__((always_inline)) {
+      const int64_t at = first * columns.stride;
+      tile.load(dy + at, x + at, columns, rows, f, epilogue);
+      for (int r = 0; r < rows; ++r) {
+        T* out = dx + at + r * columns.stride;
+#pragma GCC ivdep
+        for (int c = 0; c < columns.width; ++c)
+          out[c] = from_float<T>(normalize_dx(tile.d[r][c] * f.w[c], tile.xhat[r][c], mean_g[c],
+                                              mean_gx[c], f.rstd[c]));
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace fastnn

@@ -1,0 +1,199 @@
+// What all norms are made of: the one statistic, the two sums of backward, and the activation after
+// the norm, applied to a chunk while it is hot.
+#pragma once
+#include "../formulas/activation.h"
+#include "../formulas/norm.h"
+#include "loops.h"
+
+namespace fastnn {
+namespace {
+
+// Sixteen sums side by side, as one vector: two sums of the same terms as plain arrays are more
+// than the compiler keeps apart.
+typedef double Lanes __attribute__((vector_size(8 * kBlockLanes)));
+
+FASTNN_FN void widen(const float (&v)[kBlockLanes], Lanes& wide) {
+  typedef float Floats __attribute__((vector_size(4 * kBlockLanes)));
+  Floats f;
+  __builtin_memcpy(&f, v, sizeof f);
+  wide = __builtin_convertvector(f, Lanes);
+}
+FASTNN_FN double combine(const Lanes& lanes) {
+  double acc[kBlockLanes];
+  __builtin_memcpy(acc, &lanes, sizeof acc);
+  return combine(acc);
+}
+
+// ---- statistics -----------------------------------------------------------------------------
+// The lanes of a row, to be combined, or sixteen columns.
+struct Moments {
+  Lanes shift = {}, sum = {}, squares = {};
+
+  Moments() = default;
+  // One of the numbers is the shift; an infinity would turn the mean into NaN.
+  FASTNN_FN explicit Moments(const float (&x)[kBlockLanes]) {
+    float finite[kBlockLanes];
+    for (int l = 0; l < kBlockLanes; ++l) finite[l] = x[l] - x[l] == 0.f ? x[l] : 0.f;
+    widen(finite, shift);
+  }
+  FASTNN_FN static Moments of_row(float x) {
+    float all[kBlockLanes];
+    for (float& v : all) v = x;
+    return Moments(all);
+  }
+  // each(add) calls add(v) for blocks v; the sums stay in registers meanwhile.
+  template <class F>
+  FASTNN_FN void add_each(F each) {
+    const Lanes from = shift;
+    Lanes total = sum, total_squares = squares;
+    each([&](const float (&v)[kBlockLanes]) __attribute__((always_inline)) {
+      Lanes d;
+      widen(v, d);
+      d -= from;
+      total += d;
+      total_squares += d * d;
+    });
+    sum = total;
+    squares = total_squares;
+  }
+  FASTNN_FN Statistics lane(int l, double n) const {
+    return statistics(shift[l], sum[l], squares[l], n);
+  }
+  FASTNN_FN Statistics combined(double n) const {
+    return statistics(shift[0], combine(sum), combine(squares), n);
+  }
+};
+
+template <class T>
+FASTNN_FN void add_row(Moments& m, const T* x, int64_t n) {
+  const float fill = static_cast<float>(m.shift[0]);  // adds nothing
+  m.add_each([=](auto add) __attribute__((always_inline)) {
+    for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
+      float v[kBlockLanes];
+      load_block(x + i, lanes, fill, v);
+      add(v);
+    });
+  });
+}
+
+// ---- the sums of backward -------------------------------------------------------------------
+struct GradientSums {
+  Lanes d = {}, dx = {};  // of dy, and of dy xhat
+
+  template <class F>
+  FASTNN_FN void add_each(F each) {  // as above, of dy and xhat
+    Lanes total = d, total_dx = dx;
+    each([&](const float (&dy)[kBlockLanes], const float (&xhat)[kBlockLanes])
+             __attribute__((always_inline)) {
+               Lanes g, h;
+               widen(dy, g);
+               widen(xhat, h);
+               total += g;
+               total_dx += g * h;
+             });
+    d = total;
+    dx = total_dx;
+  }
+};
+
+// Adds g = d w and g xhat of a row, d being the gradient before the activation; w may be null.
+template <class T>
+FASTNN_FN void add_row_gradient(const float* d, const T* x, const T* w, int64_t n, SplitMean mean,
+                                float rstd, GradientSums& sums) {
+  sums.add_each([=](auto add) __attribute__((always_inline)) {
+    for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
+      float g[kBlockLanes], xhat[kBlockLanes], u[kBlockLanes];
+      load_block(d + i, lanes, 0.f, g);
+      load_block(x + i, lanes, mean.hi, xhat);
+      if (w != nullptr) {
+        load_block(w + i, lanes, 0.f, u);
+        for (int l = 0; l < kBlockLanes; ++l) g[l] *= u[l];
+      }
+      for (int l = 0; l < kBlockLanes; ++l) xhat[l] = normalize(xhat[l], mean, rstd);
+      add(g, xhat);
+    });
+  });
+}
+
+// ---- the activation -------------------------------------------------------------------------
+constexpr int kNormChunk = 512;  // elements that stay in the first cache between two loops
+
+struct FusedActivation {
+  void (*fwd)(float* z, int64_t n, float a);                  // z = f(z)
+  void (*bwd)(float* d, const float* z, int64_t n, float a);  // d = d f'(z)
+};
+template <class A>
+constexpr FusedActivation kFusedActivation = {
+    [](float* z, int64_t n, float a) {
+      map(z, z, {0, n}, [a](float v) __attribute__((always_inline)) { return A::fwd(v, a); });
+    },
+    [](float* d, const float* z, int64_t n, float a) {
+      zip(d, z, d, {0, n}, [a](float g, float v) __attribute__((always_inline)) {
+        return A::bwd(g, A::kSaved == Saved::kInput ? v : A::fwd(v, a), a);
+      });
+    }};
+template <class... A>
+FusedActivation fused_activation_of(int activation, ActivationList<A...>) {
+  static constexpr FusedActivation kAll[] = {kFusedActivation<A>...};
+  return kAll[activation];
+}
+
+// The activation of one launch: nothing is called for the identity.
+struct Epilogue {
+  bool active;
+  FusedActivation f;
+  float a;
+  Epilogue(int32_t activation, float param)
+      : active(activation != 0), f(fused_activation_of(activation, Activations{})), a(param) {}
+};
+
+// Calls chunk(i, n) for 0 <= i < size in steps of kNormChunk.
+template <class F>
+FASTNN_FN void for_chunks(int64_t size, F chunk) {
+  for (int64_t i = 0; i < size; i += kNormChunk)
+    chunk(i, size - i < kNormChunk ? size - i : int64_t{kNormChunk});
+}
+
+// y = act(f(i, x[i])), f being the norm. Where y holds floats, act works in place.
+template <class T, class F>
+FASTNN_FN void normalize_row(const T* x, T* y, int64_t size, F f, const Epilogue& epilogue) {
+  for_chunks(size, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
+    float buffer[kNormChunk];
+    const T* in = x + first;
+    float* z = buffer;
+    if constexpr (sizeof(T) == sizeof(float)) z = y + first;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) z[i] = f(first + i, to_float(in[i]));
+    if (epilogue.active) epilogue.f.fwd(z, n, epilogue.a);
+    if constexpr (sizeof(T) != sizeof(float))
+      for (int64_t i = 0; i < n; ++i) y[first + i] = from_float<T>(z[i]);
+  });
+}
+
+// Calls use(first, n, x, d) for the chunks of a row, with d = dy act'(z): dy itself where there is
+// no activation; else z is computed again, since it costs less than to store it.
+template <class T, class F, class Use>
+FASTNN_FN void for_gradient_chunks(const T* dy, const T* x, int64_t size, F f,
+                                   const Epilogue& epilogue, Use use) {
+  for_chunks(size, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
+    float buffer[kNormChunk], z[kNormChunk];
+    const T *in = x + first, *gradient = dy + first;
+    if constexpr (sizeof(T) == sizeof(float))
+      if (!epilogue.active) return use(first, n, in, gradient);
+    for (int64_t i = 0; i < n; ++i) buffer[i] = to_float(gradient[i]);
+    if (epilogue.active) {
+      for (int64_t i = 0; i < n; ++i) z[i] = f(first + i, to_float(in[i]));
+      epilogue.f.bwd(buffer, z, n, epilogue.a);
+    }
+    use(first, n, in, buffer);
+  });
+}
+
+// A parameter that may be missing.
+template <class T>
+FASTNN_FN float value_or(const T* p, int64_t i, float otherwise) {
+  return p != nullptr ? to_float(p[i]) : otherwise;
+}
+
+}  // namespace
+}  // namespace fastnn
