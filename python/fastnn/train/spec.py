@@ -60,10 +60,6 @@ _WINDOW: _Fields = {
 }
 _MAX_POOL: _Fields = {**_WINDOW, "dilation": _extent, "return_indices": _flag}
 _AVG_POOL: _Fields = {**_WINDOW, "count_include_pad": _flag}
-
-# layer -> the constructor's arguments and what each has to be; the attributes have the same names
-# but for activations, which keep their one number as `a`.
-_Fields = dict[str, Callable[[Any], bool]]
 _CHANNEL_NORM: _Fields = {
     "num_features": _size,
     "eps": _number,
@@ -71,6 +67,9 @@ _CHANNEL_NORM: _Fields = {
     "affine": _flag,
     "track_running_stats": _flag,
 }
+
+# layer -> the constructor's arguments and what each has to be; the attributes have the same names
+# but for activations, which keep their one number as `a`.
 _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "Linear": (nn.Linear, {"in_features": _size, "out_features": _size, "bias": _flag}),
     "LayerNorm": (
