@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
-from fastnn.functional.activation import _call
-from fastnn.functional.linear import Activation, resolve_activation
+from fastnn.functional.activation import Activation, _call, resolve_activation
 from fastnn.tensor import Rule, Tensor, Vjp, apply
 
 if TYPE_CHECKING:

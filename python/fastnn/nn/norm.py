@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fastnn import functional as F
-from fastnn.functional.linear import Activation
+from fastnn.functional.activation import Activation
 from fastnn.nn.module import Module
 from fastnn.tensor import Tensor, ones, tensor, zeros
 
