@@ -22,7 +22,6 @@ def large(op):
         return op.large
     shapes = {
         "softmax": ((300, 1000),),
-        "loss": ((3000, 40), (3000,)),
         "linear": ((300, 200), (250, 200), (250,)),
     }.get(op.family, ((200_003,),) * (1 + len(op.arrays)))
     if op.short == "matmul":

@@ -91,7 +91,7 @@ def _probabilities() -> Cases:
 
 def _differences() -> Cases:
     rng = np.random.default_rng(8)
-    x = bit_patterns(1 << 12) / 4
+    x = np.float32(bit_patterns(1 << 12) / 4).astype(float)
     near = np.float32(x * (1 + 2.0**-23)).astype(float)
     large = np.float32(1e30 * rng.standard_normal(1000)).astype(float)
     return {

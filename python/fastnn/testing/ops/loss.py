@@ -148,6 +148,7 @@ _CROSS_ENTROPY = Op(
         (_SHAPES[1], {"label_smoothing": 1.0}),
     ),
     tail=lambda n: (((3, n + 1), (3,), None), {"reduction": "none"}),
+    large=(((3000, 40), (3000,), None), {}),
     make=classes,
     bound=cross_entropy,
     bench=Bench(
@@ -211,6 +212,7 @@ _NLL_LOSS = Op(
     params=(*_PARAMS, {"ignore_index": 2}),
     shapes=tuple(s for s in _SHAPES if s[0] != (1, 1)),
     tail=lambda n: (((3, n + 1), (3,), None), {"reduction": "none"}),
+    large=(((3000, 40), (3000,), None), {}),
     make=log_probabilities,
     bound=nll_loss,
     bench=Bench((((64, 10), (64,), None), ((4096, 1000), (4096,), None)), map_cost(1)),

@@ -99,6 +99,7 @@ def _row(
             *((shapes((4, 5), True), p) for p in ({}, *params, *sums) if weighted),
         ),
         tail=lambda n: (shapes((3, n + 1)), {"reduction": "none"}),
+        large=(shapes((3000, 40)), {}),
         make=make,
         bound=bound,
         bench=Bench((shapes((64, 10)), shapes((1024, 100))), map_cost(6)),

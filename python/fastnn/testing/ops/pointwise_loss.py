@@ -187,6 +187,7 @@ def _row(
             *((s[: 2 + len(weights)], p) for s in weighted if weights for p in ({}, *sums)),
         ),
         tail=lambda n: (((n,), (n,), *none), {"reduction": "none"}),
+        large=(shapes((200_003,))[0], {}),
         make=make,
         bound=bound,
         bench=Bench(shapes((64, 128), (1 << 20,)), map_cost(flops)),
