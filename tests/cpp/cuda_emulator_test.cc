@@ -28,6 +28,9 @@ double oracle_fwd(const std::string& name, double x, double a) {
   if (name == "silu") return x * logistic(a * x);
   if (name == "gelu") return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
   if (name == "gelu_tanh") return x * logistic(2 * kSqrt2OverPi * (x + 0.044715 * x * x * x));
+  if (name == "relu6") return std::fmin(std::fmax(x, 0), 6);
+  if (name == "hardsigmoid") return std::fmin(std::fmax(x + 3, 0), 6) / 6;
+  if (name == "hardswish") return x * std::fmin(std::fmax(x + 3, 0), 6) / 6;
   return 0.125;  // an activation without an oracle fails
 }
 double oracle_slope(const std::string& name, double x, double a) {
@@ -47,6 +50,9 @@ double oracle_slope(const std::string& name, double x, double a) {
     const double z = 2 * kSqrt2OverPi * (x + 0.044715 * x * x * x);
     return logistic(z) + x * logistic_slope(z) * 2 * kSqrt2OverPi * (1 + 3 * 0.044715 * x * x);
   }
+  if (name == "relu6") return x > 0 && x < 6 ? 1 : 0;
+  if (name == "hardsigmoid") return x > -3 && x < 3 ? 1.0 / 6 : 0;
+  if (name == "hardswish") return x <= -3 ? 0 : x >= 3 ? 1 : x / 3 + 0.5;
   return 0.125;
 }
 

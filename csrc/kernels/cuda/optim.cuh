@@ -77,18 +77,22 @@ __global__ void __launch_bounds__(kOptimThreads) optim_update_kernel(OptimArgs a
     const auto* g = static_cast<const T*>(chunk.g);
     FASTNN_ASSUME_GLOBAL(p);
     FASTNN_ASSUME_GLOBAL(g);
+    // One by one, since the compiler looks at assumptions before it unrolls loops.
+    float *const slot0 = chunk.slots[0], *const slot1 = chunk.slots[1],
+                 *const slot2 = chunk.slots[2];
+    if constexpr (kSlots > 0) FASTNN_ASSUME_GLOBAL(slot0);
+    if constexpr (kSlots > 1) FASTNN_ASSUME_GLOBAL(slot1);
+    if constexpr (kSlots > 2) FASTNN_ASSUME_GLOBAL(slot2);
+    float* const at[kMaxSlots] = {slot0, slot1, slot2};
     bool aligned = is_aligned(p) && is_aligned(g);
     FASTNN_UNROLL
-    for (int j = 0; j < kSlots; ++j) {
-      FASTNN_ASSUME_GLOBAL(chunk.slots[j]);
-      aligned = aligned && is_aligned(chunk.slots[j]);
-    }
+    for (int j = 0; j < kSlots; ++j) aligned = aligned && is_aligned(at[j]);
     each_vec<kCount>(chunk.n, [&](int64_t i, int64_t left) {
       auto pv = load<kCount>(p + i, left, aligned);
       const auto gv = load<kCount>(g + i, left, aligned);
       Vec<float, kCount> slots[kMaxSlots];
       FASTNN_UNROLL
-      for (int j = 0; j < kSlots; ++j) slots[j] = load<kCount>(chunk.slots[j] + i, left, aligned);
+      for (int j = 0; j < kSlots; ++j) slots[j] = load<kCount>(at[j] + i, left, aligned);
       FASTNN_UNROLL
       for (int k = 0; k < kCount; ++k) {
         float values[kMaxSlots];
@@ -100,7 +104,7 @@ __global__ void __launch_bounds__(kOptimThreads) optim_update_kernel(OptimArgs a
         for (int j = 0; j < kSlots; ++j) slots[j].v[k] = values[j];
       }
       FASTNN_UNROLL
-      for (int j = 0; j < kSlots; ++j) store(chunk.slots[j] + i, slots[j], left, aligned);
+      for (int j = 0; j < kSlots; ++j) store(at[j] + i, slots[j], left, aligned);
       store(p + i, pv, left, aligned);
     });
   }

@@ -253,7 +253,7 @@ class Maxout(Module):
         super().__init__()
         if pieces < 1:
             raise ValueError(f"Maxout: expected pieces >= 1, got {pieces}")
-        self.pieces = pieces
+        self.in_features, self.out_features, self.pieces = in_features, out_features, pieces
         self.linear = Linear(in_features, pieces * out_features, bias)
 
     def forward(self, input: Any) -> Any:

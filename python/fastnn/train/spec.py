@@ -142,7 +142,15 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "LeakyReLU": (nn.LeakyReLU, {"negative_slope": _number}),
     "ELU": (nn.ELU, {"alpha": _number}),
     "Softplus": (nn.Softplus, {"beta": _number}),
-    "Swish": (nn.Swish, {"beta": _number}),
+    "Swish": (nn.Swish, {"beta": _number, "trainable": _flag}),
+    "PReLU": (nn.PReLU, {"num_parameters": _size, "init": _number}),
+    "Maxout": (
+        nn.Maxout,
+        {"in_features": _size, "out_features": _size, "pieces": _size, "bias": _flag},
+    ),
+    "ReLU6": (nn.ReLU6, {}),
+    "Hardsigmoid": (nn.Hardsigmoid, {}),
+    "Hardswish": (nn.Hardswish, {}),
     "GELU": (nn.GELU, {"approximate": _words("none", "tanh")}),
     "ReLU": (nn.ReLU, {}),
     "SELU": (nn.SELU, {}),
@@ -175,11 +183,15 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
 
 def _value(layer: Any, field: str) -> Any:
     if field == "bias":
-        return layer.bias is not None
+        return getattr(layer, "linear", layer).bias is not None
     if field == "elementwise_affine":
         return layer.weight is not None
     if field in ("negative_slope", "alpha", "beta"):
         return layer.a
+    if field == "trainable":
+        return layer.beta is not None
+    if field == "num_parameters":
+        return layer.channels
     value = getattr(layer, field)
     return list(value) if isinstance(value, tuple) else value
 
@@ -211,6 +223,12 @@ def num_parameters(spec: Any) -> int:
     """Number of elements in the described model's state; nothing is allocated for it."""
     if spec["type"] == "Sequential":
         return sum(num_parameters(layer) for layer in spec["layers"])
+    if spec["type"] == "Swish":
+        return int(spec["trainable"])
+    if spec["type"] == "PReLU":
+        return int(spec["num_parameters"])
+    if spec["type"] == "Maxout":
+        return int(spec["pieces"] * spec["out_features"] * (spec["in_features"] + spec["bias"]))
     if spec["type"] in ("Linear", "DropConnect"):
         return int(spec["out_features"] * (spec["in_features"] + spec["bias"]))
     if spec["type"] == "Embedding":

@@ -77,7 +77,6 @@ INTERNALS: Mapping[str, str] = {
     "grad_norm_max": "test_clip.py",
     "grad_norm_sum": "test_clip.py",
     "running_stats": "test_norm.py",
-    "grad_norm_chunks": "test_clip.py",
     "grad_norm_combine": "test_clip.py",
     "grad_scale": "test_clip.py",
     "grad_clamp": "test_clip.py",

@@ -126,7 +126,7 @@ _ADD = Op(
             lambda: fastnn.functional.add(zeros(2), zeros(2), activation="rely"),
             ValueError,
             "add: expected activation to be one of relu, leaky_relu, elu, selu, sigmoid, tanh, "
-            "softplus, silu, gelu, gelu_tanh, got 'rely'",
+            "softplus, silu, gelu, gelu_tanh, relu6, hardsigmoid, hardswish, got 'rely'",
         ),
     ),
     cuda="pending: the fused activation",
