@@ -22,6 +22,7 @@ from pathlib import Path
 # multiprocessor run, 128 let 16: memory-bound kernels need that many loads in flight.
 REGISTER_LIMITS = [
     (r"elementwise_kernel", 64),
+    (r"optim_update_kernel<\w+, (Adam<true>|RmsProp<true, true>)", 80),  # three arrays of state
     (r"optim_update_kernel|optim_check_kernel|optim_begin_kernel", 64),
     (r"layer_norm_bwd_params_kernel", 64),
     (r"layer_norm_fwd_kernel", 128),

@@ -45,6 +45,8 @@ __global__ void __launch_bounds__(kOptimThreads) optim_check_kernel(OptimArgs ar
     const auto *g = static_cast<const T*>(chunk.g), *p = static_cast<const T*>(chunk.p);
     const float* sum = chunk.slots[0];
     FASTNN_ASSUME_GLOBAL(g);
+    FASTNN_ASSUME_GLOBAL(p);
+    FASTNN_ASSUME_GLOBAL(sum);
     const bool aligned = is_aligned(g);
     each_vec<kCount>(chunk.n, [&](int64_t i, int64_t left) {
       const auto x = load<kCount>(g + i, left, aligned);
@@ -72,7 +74,9 @@ __global__ void __launch_bounds__(kOptimThreads) optim_update_kernel(OptimArgs a
   constexpr int kCount = kSlots < 2 ? kVec<T> : kVec<float>;  // more slots would not fit registers
   for (int32_t task = blockIdx.x; task < args.num_chunks; task += gridDim.x) {
     const TensorChunk chunk = args.chunks[task];
-    const Rule rule(args.options, *chunk.state, *args.lr);
+    const auto* state = chunk.state;
+    FASTNN_ASSUME_GLOBAL(state);
+    const Rule rule(args.options, *state, *args.lr);
     auto* p = static_cast<T*>(chunk.p);
     const auto* g = static_cast<const T*>(chunk.g);
     FASTNN_ASSUME_GLOBAL(p);
