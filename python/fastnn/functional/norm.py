@@ -17,7 +17,8 @@ _EPSILON = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 def _apply(op: str, rule: Rule, activation: Activation, *inputs: Any, **params: Any) -> Tensor:
     kind, saves_output, a = resolve_activation(op, activation)
-    if kind and getattr(inputs[0], "device", "cpu") != "cpu":  # fused on the CPU only, so far
+    # Fused on the CPU only, so far: elsewhere a 16-bit z is rounded before its activation.
+    if kind and getattr(inputs[0], "device", "cpu") != "cpu":
         y: Tensor = apply(rule, *inputs, kind=0, a=0.0, **params)
         return _call((kind, saves_output, a), y, a)
     result: Tensor = apply(rule, *inputs, kind=kind, a=a, **params)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastnn.optim.optimizer import Optimizer, Params
 
 __all__ = ["Adamax", "Lion", "NAdam", "RAdam"]
@@ -41,6 +39,7 @@ class NAdam(Optimizer):
         Dozat 2016, "Incorporating Nesterov momentum into Adam".
     """
 
+    rule = "nadam"
     slots = ("exp_avg", "exp_avg_sq")
     scalars = ("step", "mu_product")
 
@@ -66,9 +65,6 @@ class NAdam(Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, options)
-
-    def _rule(self, group: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        return "nadam", self.slots
 
 
 class RAdam(Optimizer):
@@ -103,6 +99,7 @@ class RAdam(Optimizer):
         Liu et al. 2020, "On the variance of the adaptive learning rate and beyond".
     """
 
+    rule = "radam"
     slots = ("exp_avg", "exp_avg_sq")
 
     def __init__(
@@ -125,9 +122,6 @@ class RAdam(Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, options)
-
-    def _rule(self, group: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        return "radam", self.slots
 
 
 class Adamax(Optimizer):
@@ -159,6 +153,7 @@ class Adamax(Optimizer):
         Kingma, Ba 2015, "Adam: a method for stochastic optimization", section 7.1.
     """
 
+    rule = "adamax"
     slots = ("exp_avg", "exp_inf")
 
     def __init__(
@@ -179,9 +174,6 @@ class Adamax(Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, options)
-
-    def _rule(self, group: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        return "adamax", self.slots
 
 
 class Lion(Optimizer):
@@ -212,6 +204,7 @@ class Lion(Optimizer):
         Chen et al. 2023, "Symbolic discovery of optimization algorithms".
     """
 
+    rule = "lion"
     slots = ("exp_avg",)
 
     def __init__(
@@ -231,6 +224,3 @@ class Lion(Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, options)
-
-    def _rule(self, group: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        return "lion", self.slots

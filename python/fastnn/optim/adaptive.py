@@ -41,6 +41,7 @@ class Adagrad(Optimizer):
         optimization".
     """
 
+    rule = "adagrad"
     slots = ("sum",)
 
     def __init__(
@@ -65,9 +66,6 @@ class Adagrad(Optimizer):
             "eps_mode": eps_mode,
         }
         super().__init__(params, options)
-
-    def _rule(self, group: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        return "adagrad", self.slots
 
     def _initial(self, slot: str, group: dict[str, Any]) -> float:
         return float(group["initial_accumulator_value"])
@@ -174,6 +172,7 @@ class Adadelta(Optimizer):
         Zeiler 2012, "ADADELTA: an adaptive learning rate method".
     """
 
+    rule = "adadelta"
     slots = ("square_avg", "acc_delta")
 
     def __init__(
@@ -194,6 +193,3 @@ class Adadelta(Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, options)
-
-    def _rule(self, group: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        return "adadelta", self.slots

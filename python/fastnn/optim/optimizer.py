@@ -30,6 +30,7 @@ class Optimizer:
         defaults: Options of groups that do not give their own.
     """
 
+    rule = ""  # name of the update rule in formulas/optim.h, unless options decide
     slots: tuple[str, ...] = ()  # names of the float32 state that a parameter may have
     scalars: tuple[str, ...] = ("step",)  # names of what is counted per parameter
 
@@ -93,8 +94,8 @@ class Optimizer:
             check_range(type(self).__name__, option, value)
 
     def _rule(self, group: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-        """The update rule of a group (formulas/optim.h), and its slots in their order there."""
-        raise NotImplementedError
+        """The update rule of a group, and its slots in their order there."""
+        return self.rule, self.slots
 
     def _initial(self, slot: str, group: dict[str, Any]) -> float:
         """What a slot holds before the first step."""
