@@ -39,6 +39,12 @@ def run_on_cuda(op: Op, sample):
     return np.array(y.detach().to("cpu")), grads
 
 
+def cases_on_cuda(op: Op, dtype: str):
+    """All but norms in 16 bits with an activation: there it is an op of its own, on a rounded z."""
+    rounds_z = op.family == "norm" and dtype != "float32"
+    return [(s, p) for s, p in op.cases if not (rounds_z and p.get("activation"))]
+
+
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize(
@@ -46,10 +52,7 @@ def run_on_cuda(op: Op, sample):
     [pytest.param(op, d, id=f"{op.short}-{d}") for op in ON_CUDA for d in op.dtypes],
 )
 def test_oracle(op, dtype):
-    for shapes, params in op.cases:
-        # There, the activation after a norm is an op of its own, whose input is rounded to storage.
-        if op.family == "norm" and dtype != "float32" and params.get("activation"):
-            continue
+    for shapes, params in cases_on_cuda(op, dtype):
         sample = op.sample(shapes, params, dtype)
         check(op, sample, run_on_cuda(op, sample))
 

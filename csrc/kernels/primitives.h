@@ -73,11 +73,17 @@ FASTNN_FN float max(float a, float b) { return (a > b) | (a != a) ? a : b; }
 
 // ---- Building blocks ----------------------------------------------------------------------------
 
+// The emulator rounds as the device does, if need be in software.
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA) || \
+    defined(FASTNN_EMULATOR)
+#define FASTNN_HAS_FMA 1
+#endif
+
 // a * b + c: one rounding wherever the hardware has FMA, two where it has not (x86-64-v2).
 FASTNN_FN float mad(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
-#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#elif defined(FASTNN_HAS_FMA)
   return __builtin_fmaf(a, b, c);
 #else
   return a * b + c;
@@ -108,7 +114,7 @@ struct Sum2 {
 
 FASTNN_FN Sum2 two_product(float a, float b) {
   const float p = a * b;
-#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#if defined(FASTNN_HAS_FMA)
   return {p, mad(a, b, -p)};
 #else
   const float ah = from_bits(to_bits(a) & -4096), al = a - ah;
@@ -120,7 +126,7 @@ FASTNN_FN Sum2 two_product(float a, float b) {
 // a * b + c for |c| < |a * b| and all but one rounding even where there is no FMA; for the few
 // places that need it.
 FASTNN_FN float mad_once(float a, float b, float c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#if defined(FASTNN_HAS_FMA)
   return mad(a, b, c);
 #else
   const Sum2 p = two_product(a, b);

@@ -15,6 +15,12 @@ inline constexpr int64_t kReduceChunk = 16384;
 inline constexpr int64_t kOptimChunk = 16384;
 inline constexpr int64_t kColumnChunk = 64;
 
+// Internal linkage: the kernels of every instruction set include this, and must not share code.
+namespace {
+
+constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr bool in_range(int64_t i, int64_t n) { return i >= 0 && i < n; }
 constexpr int64_t ceil_div(int64_t n, int64_t chunk) { return (n + chunk - 1) / chunk; }
 
 // Rows per task of row-wise work: about one elementwise chunk.
@@ -22,4 +28,5 @@ constexpr int64_t rows_per_task(int64_t cols) {
   return cols >= kElementwiseChunk ? 1 : kElementwiseChunk / (cols > 0 ? cols : 1);
 }
 
+}  // namespace
 }  // namespace fastnn

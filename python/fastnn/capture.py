@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from fastnn import _core
-from fastnn.tensor import Tensor, is_grad_enabled
+from fastnn.tensor import as_tensor, is_grad_enabled
 
 __all__ = ["CapturedFunction", "capture"]
 
@@ -75,7 +75,7 @@ class CapturedFunction(Generic[P, R]):
         """Replay the recording for these shapes, or run once and record."""
         if kwargs:
             raise TypeError("capture: expected positional arguments only, got " + ", ".join(kwargs))
-        arrays = [a if isinstance(a, Tensor) else _core.share(a) for a in args]
+        arrays = [as_tensor(a) for a in args]
         key = tuple((a.shape, a.dtype, a.device) for a in arrays), is_grad_enabled()
         recordings = self._recordings.setdefault(key, [])
         recordings[:] = [r for r in recordings if r.plan.is_current()]

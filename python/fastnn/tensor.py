@@ -76,7 +76,7 @@ class Tensor(_core.TensorBase):
                     "only a scalar has a default"
                 )
             gradient = _core.full(self.shape, 1.0, self.dtype, self.device)
-        seed: Any = gradient if isinstance(gradient, Tensor) else _core.share(gradient)
+        seed = as_tensor(gradient)
         if seed.shape != self.shape:
             raise ValueError(
                 f"backward: expected a gradient of shape {self.shape}, got {seed.shape}"
@@ -347,6 +347,17 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
             f"{got}; fastnn.tensor() copies and converts"
         )
     return _core.share(array)
+
+
+def as_tensor(data: object) -> Any:
+    """A Tensor as it is, on the tape; anything else as a Tensor that shares its memory if it can.
+
+    Example:
+        >>> from fastnn.tensor import as_tensor
+        >>> as_tensor([1.0, 2.0]).shape
+        (2,)
+    """
+    return data if isinstance(data, Tensor) else _core.share(data)
 
 
 def zeros(*shape: int, dtype: str = "float32", device: str = "cpu") -> Tensor:

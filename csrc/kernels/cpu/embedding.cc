@@ -15,14 +15,13 @@ void take(const TakeArgs& args, Slice s) {
   auto* y = static_cast<T*>(args.y);
   const int64_t cols = args.cols;
   const T fill = from_float<T>(args.fill);
-  const auto known = [&args](int64_t at) { return at >= 0 && at < args.rows; };
   const Range r = elements(s, rows_per_task(cols), args.outer * args.n);
   int64_t o = args.n > 0 ? r.begin / args.n : 0;
   for (int64_t i = r.begin; i < r.end; ++o) {
     const int64_t first = o * args.n, end = r.end < first + args.n ? r.end : first + args.n;
     while (i < end) {
       const int64_t at = args.index[i - first];
-      if (known(at)) {
+      if (in_range(at, args.rows)) {
         int64_t run = 1;
         while (i + run < end && at + run < args.rows && args.index[i + run - first] == at + run)
           ++run;
@@ -40,7 +39,7 @@ void take(const TakeArgs& args, Slice s) {
 
 // A counting sort: stable, so that each row's places ascend.
 void take_order(const TakeOrderArgs& args, Slice) {
-  const auto counts = [&args](int64_t r) { return r >= 0 && r < args.rows && r != args.ignored; };
+  const auto counts = [&args](int64_t r) { return in_range(r, args.rows) && r != args.ignored; };
   int64_t* first = args.first;
   for (int64_t r = 0; r <= args.rows; ++r) first[r] = 0;
   for (int64_t i = 0; i < args.n; ++i)
@@ -90,7 +89,7 @@ void one_hot(const OneHotArgs& args, Slice s) {
     int64_t* y = args.y + i * args.classes;
     const int64_t at = args.index[i];
     for (int64_t c = 0; c < args.classes; ++c) y[c] = 0;
-    if (at >= 0 && at < args.classes)
+    if (in_range(at, args.classes))
       y[at] = 1;
     else
       report(args.status, args.site, i, DataError::kIndexOutOfRange);
@@ -118,7 +117,7 @@ void topk_correct(const TopKCorrectArgs& args, Slice s) {
   for (int64_t i = r.begin; i < r.end; ++i) {
     const T* x = static_cast<const T*>(args.x) + i * args.cols;
     const int64_t label = args.labels[i];
-    if (label < 0 || label >= args.cols) {
+    if (!in_range(label, args.cols)) {
       report(args.status, args.site, i, DataError::kLabelOutOfRange);
       args.y[i] = 0.f;
       continue;

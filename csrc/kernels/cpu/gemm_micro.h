@@ -37,8 +37,6 @@ typedef float QuadU __attribute__((vector_size(16), aligned(4), may_alias));
 #define FASTNN_UNROLL _Pragma("GCC unroll 16")
 #define FASTNN_INLINE inline __attribute__((always_inline))
 
-constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 FASTNN_INLINE Vec load(const float* p) { return *reinterpret_cast<const VecU*>(p); }
 FASTNN_INLINE void store(float* p, Vec v) { *reinterpret_cast<VecU*>(p) = v; }
 

@@ -54,7 +54,7 @@ void linear_bwd(const LinearBwdArgs& args, Slice s) {
     const auto run = linear_bwd_rows_of(args.activation, full, Activations{});
     double total[kColumnChunk] = {};
     for (int64_t r = 0; r < args.rows; r += kSumRows)
-      run(args, first, width, {r, r + kSumRows < args.rows ? r + kSumRows : args.rows}, total);
+      run(args, first, width, {r, least(r + kSumRows, args.rows)}, total);
     if (args.db != nullptr)
       for (int c = 0; c < width; ++c) args.db[first + c] = static_cast<float>(total[c]);
   }

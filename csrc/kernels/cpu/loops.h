@@ -16,7 +16,7 @@ struct Range {
   int64_t begin, end;
 };
 FASTNN_FN Range elements(Slice s, int64_t chunk, int64_t n) {
-  return {s.begin * chunk, s.end * chunk < n ? s.end * chunk : n};
+  return {s.begin * chunk, least(s.end * chunk, n)};
 }
 
 // y[i] = f(x[i]). x and y may be the same array.
@@ -94,11 +94,11 @@ FASTNN_FN float max(const T* x, int64_t n, float fill, F f) {
     load_block(x + i, lanes, fill, v);
     for (int l = 0; l < kBlockLanes; ++l) {
       const float y = f(v[l]);
-      acc[l] = y > acc[l] || y != y ? y : acc[l];
+      acc[l] = max(y, acc[l]);
     }
   });
   float m = acc[0];
-  for (int l = 1; l < kBlockLanes; ++l) m = acc[l] > m || acc[l] != acc[l] ? acc[l] : m;
+  for (int l = 1; l < kBlockLanes; ++l) m = max(acc[l], m);
   return m;
 }
 template <class T>

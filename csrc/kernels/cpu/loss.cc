@@ -81,7 +81,7 @@ void add_row(const CrossEntropyFwdArgs& args, int64_t r, float m, float log_sum,
   const int64_t label = target.labels == nullptr ? 0 : target.labels[r];
   const bool is_ignored = target.labels != nullptr && label == target.ignore_index;
   float loss = 0;  // rounded before it is summed: no instruction set can contract that
-  if (!is_ignored && !is_class(label, args.cols)) {
+  if (!is_ignored && !in_range(label, args.cols)) {
     report(args.status, args.site, r, DataError::kLabelOutOfRange);
     loss = kNaN;
   } else if (!is_ignored) {
@@ -131,7 +131,7 @@ void nll_loss_fwd(const CrossEntropyFwdArgs& args, Slice s) {
 
 // The sum of a row's target. A label out of range was reported, and its class has no weight.
 FASTNN_FN float target_sum(const ClassTarget& target, int64_t r, int64_t cols) {
-  if (is_one_class(target) && is_class(target.labels[r], cols))
+  if (is_one_class(target) && in_range(target.labels[r], cols))
     return class_weight(target, target.labels[r]);
   double acc[kBlockLanes] = {};
   for_blocks(cols, [&](int64_t at, int lanes) __attribute__((always_inline)) {

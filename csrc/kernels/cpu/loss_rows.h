@@ -6,8 +6,6 @@
 namespace fastnn {
 namespace {
 
-FASTNN_FN bool is_class(int64_t label, int64_t cols) { return label >= 0 && label < cols; }
-
 FASTNN_FN float loss_gradient(const LossGradient& g, int64_t i) {
   const float dy = g.dy[g.dy_is_scalar ? 0 : i] * g.scale;
   return g.divisor == nullptr ? dy : dy / *g.divisor;

@@ -32,7 +32,7 @@ FASTNN_FN float row_scale(const MultiMarginArgs& args, int64_t r) {
 
 template <class T, class H>
 double multi_margin_row(const MultiMarginFwdArgs& args, int64_t r) {
-  if (!is_class(args.labels[r], args.cols)) {
+  if (!in_range(args.labels[r], args.cols)) {
     report(args.status, args.site, r, DataError::kLabelOutOfRange);
     return static_cast<double>(kNaN);
   }
@@ -55,7 +55,7 @@ void multi_margin_bwd(const MultiMarginBwdArgs& args, Slice s) {
   const Range rows = elements(s, rows_per_task(args.cols), args.rows);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     auto* dx = static_cast<T*>(args.dx) + r * args.cols;
-    if (!is_class(args.labels[r], args.cols)) {  // was reported
+    if (!in_range(args.labels[r], args.cols)) {  // was reported
       fill_row(dx, args.cols);
       continue;
     }
@@ -84,7 +84,7 @@ bool count_labels(const MultiLabelMarginFwdArgs& args, int64_t r) {
   float* counts = args.counts + r * args.cols;
   fill_row(counts, args.cols);
   for (int64_t i = 0; i < args.cols && labels[i] != -1; ++i) {
-    if (!is_class(labels[i], args.cols)) {
+    if (!in_range(labels[i], args.cols)) {
       report(args.status, args.site, r * args.cols + i, DataError::kLabelOutOfRange);
       return false;
     }
@@ -140,7 +140,7 @@ void multilabel_margin_bwd(const MultiLabelMarginBwdArgs& args, Slice s) {
       const double xc = static_cast<double>(to_float(x[c]));
       double slope = 0;
       if (counts[c] == 0.f) {
-        for (int64_t i = 0; i < cols && is_class(labels[i], cols); ++i)
+        for (int64_t i = 0; i < cols && in_range(labels[i], cols); ++i)
           slope += Hinge1::bwd(1.0 - static_cast<double>(to_float(x[labels[i]])) + xc);
       } else {
         slope = -static_cast<double>(counts[c]) *

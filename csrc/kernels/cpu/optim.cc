@@ -132,9 +132,8 @@ void grad_norm_sum(const GradNormArgs& args, Slice s) {
 }
 
 void grad_norm_combine(const GradNormArgs& args, Slice) {
-  double total = 0;
-  if (args.norm_type < double{kInf})
-    for (int64_t task = 0; task < args.num_chunks; ++task) total += args.sums[task];
+  const double total =
+      args.norm_type < double{kInf} ? sum_in_order(args.sums, args.num_chunks) : 0.0;
   const bool plain = args.norm_type == 1 || args.norm_type == 2;
   const double norm = combine_norm(args.norm_type, total, plain ? 0.f : largest(args));
   args.norm[0] = static_cast<float>(norm);

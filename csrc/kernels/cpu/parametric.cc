@@ -24,8 +24,7 @@ FASTNN_FN void for_parameters(const void* parameters, const ParametricShape& sha
     if (shape.channels > 1 && shape.inner == 1) {
       const Range columns = elements({task, task + 1, nullptr}, kColumnChunk, shape.channels);
       for (int64_t c = columns.begin; c < columns.end; c += kBlockLanes) {
-        const int lanes =
-            static_cast<int>(columns.end - c < kBlockLanes ? columns.end - c : kBlockLanes);
+        const int lanes = static_cast<int>(least(columns.end - c, kBlockLanes));
         load_block(parameter + c, lanes, 0.f, a);
         for (int64_t o = 0; o < shape.outer; ++o) visit(o * shape.channels + c, lanes, a);
         done(c, lanes);
@@ -115,7 +114,7 @@ void maxout_fwd(const MaxoutFwdArgs& args, Slice s) {
     load_block(x + in, lanes, 0.f, m);
     for (int64_t j = 1; j < args.pieces; ++j) {
       load_block(x + in + j * args.cols, lanes, 0.f, v);
-      for (int l = 0; l < kBlockLanes; ++l) m[l] = (v[l] > m[l]) | (v[l] != v[l]) ? v[l] : m[l];
+      for (int l = 0; l < kBlockLanes; ++l) m[l] = max(v[l], m[l]);
     }
     store_block(y + out, lanes, m);
   });

@@ -19,9 +19,7 @@ void penalty_fwd(const PenaltyArgs& args, Slice s) {
 }
 
 void penalty_combine(const PenaltyArgs& args, Slice) {
-  double total = 0;
-  for (int32_t task = 0; task < args.num_chunks; ++task) total += args.partials[task];
-  *args.y = static_cast<float>(total);
+  *args.y = static_cast<float>(sum_in_order(args.partials, args.num_chunks));
 }
 
 template <class T>

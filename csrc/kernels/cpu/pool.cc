@@ -9,6 +9,7 @@
 namespace fastnn {
 namespace {
 
+// Whether v takes the place of the maximum so far.
 FASTNN_FN bool replaces(float v, float best) { return (v > best) | (v != v); }
 
 // ---- windows on a grid ----------------------------------------------------------------------
@@ -224,7 +225,7 @@ struct Run {
 FASTNN_FN Run run_of(const PoolSpans& spans, PoolSpan rows, PoolSpan cols) {
   const int64_t width = cols.end - cols.begin;
   if (width < spans.w || spans.step_h != 1 || spans.step_w != 1) return {rows.end, width};
-  return {at_most(rows.end, rows.begin + 1), width * (rows.end - rows.begin)};
+  return {least(rows.end, rows.begin + 1), width * (rows.end - rows.begin)};
 }
 
 struct Largest {

@@ -7,9 +7,6 @@
 namespace fastnn {
 namespace {
 
-constexpr int64_t at_most(int64_t n, int64_t hi) { return n < hi ? n : hi; }
-constexpr int64_t at_least(int64_t n, int64_t lo) { return n > lo ? n : lo; }
-
 // As many windows as a register has floats, which does not change a result; and for short rows.
 #if defined(__AVX512F__)
 constexpr int kManyLanes = 16;
@@ -32,7 +29,7 @@ struct Inside {
 FASTNN_FN Inside inside(int64_t start, int64_t n, int64_t kernel, int64_t dilation) {
   if (start >= 0 && start + (kernel - 1) * dilation < n) return {0, kernel};  // without dividing
   return {start < 0 ? ceil_div(-start, dilation) : 0,
-          start < n ? at_most(ceil_div(n - start, dilation), kernel) : 0};
+          start < n ? least(ceil_div(n - start, dilation), kernel) : 0};
 }
 
 // v[l] = x[l stride]. kStride is 1, 2 or 0 (any).
@@ -77,7 +74,7 @@ template <int kStride, int kLanes, template <int> class Pool, class T, class Out
 FASTNN_FN void blocks(const T* plane, const PoolGrid& g, int64_t ih, Inside rows, int64_t lo,
                       int64_t hi, const Out& out) {
   for (int64_t b = lo; b < hi; b += kLanes) {
-    const int64_t ow = at_most(b, hi - kLanes);
+    const int64_t ow = least(b, hi - kLanes);
     Pool<kLanes> pool(rows.begin * g.kernel_w);
     visit_windows<kStride>(plane, g, ih, rows, ow, {0, g.kernel_w}, pool);
     out.store(ow, pool);
@@ -99,8 +96,8 @@ FASTNN_FN void singles(const T* plane, const PoolGrid& g, int64_t ih, Inside row
 // The windows [begin, end) of every out row that lie inside.
 FASTNN_FN Inside whole_windows(const PoolGrid& g) {
   const int64_t slack = g.w + g.pad_w - int64_t{g.dilation_w} * (g.kernel_w - 1);
-  const int64_t lo = at_most(ceil_div(g.pad_w, g.stride_w), g.out_w);
-  return {lo, at_least(at_most(slack > 0 ? ceil_div(slack, g.stride_w) : 0, g.out_w), lo)};
+  const int64_t lo = least(ceil_div(g.pad_w, g.stride_w), g.out_w);
+  return {lo, most(least(slack > 0 ? ceil_div(slack, g.stride_w) : 0, g.out_w), lo)};
 }
 
 template <int kStride, template <int> class Pool, class T, class Out>

@@ -43,10 +43,7 @@ void narrow_rows(const T* x, int rows, int64_t cols, RowGroup& group) {
       v[c][r] = c < cols && r < rows ? to_float(x[r * cols + c]) : -kInf;
   for (int r = 0; r < kGroupRows; ++r) group.max[r] = -kInf;
   for (int c = 0; c < cols; ++c)
-    for (int r = 0; r < kGroupRows; ++r) {
-      const float m = group.max[r];
-      group.max[r] = (v[c][r] > m) | (v[c][r] != v[c][r]) ? v[c][r] : m;
-    }
+    for (int r = 0; r < kGroupRows; ++r) group.max[r] = max(v[c][r], group.max[r]);
   for (int c = 0; c < kBlockLanes; ++c)
     for (int r = 0; r < kGroupRows; ++r)
       terms[c][r] = c < cols ? static_cast<double>(exp_in_sum(v[c][r] - group.max[r])) : 0.0;
@@ -60,7 +57,7 @@ void narrow_rows(const T* x, int rows, int64_t cols, RowGroup& group) {
 template <class T, class F>
 FASTNN_FN void for_row_groups(const T* x, Range rows, int64_t cols, F use) {
   for (int64_t r = rows.begin; r < rows.end; r += kGroupRows) {
-    const int count = static_cast<int>(rows.end - r < kGroupRows ? rows.end - r : kGroupRows);
+    const int count = static_cast<int>(least(rows.end - r, kGroupRows));
     RowGroup group;
     if (cols <= kBlockLanes) {
       narrow_rows(x + r * cols, count, cols, group);

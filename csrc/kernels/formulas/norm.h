@@ -30,9 +30,9 @@ FASTNN_FN SplitMean split(double mean) {
   return {hi, float(mean - double(hi))};
 }
 
-// y = xhat w + b with xhat = (x - mean) rstd.
+// y = xhat w + b with xhat = (x - mean) rstd, which is rounded as often as one factor and one sum.
 FASTNN_FN float normalize(float x, SplitMean mean, float rstd) {
-  return ((x - mean.hi) - mean.lo) * rstd;
+  return mad(x - mean.hi, rstd, -(mean.lo * rstd));
 }
 FASTNN_FN float affine(float xhat, float w, float b) { return xhat * w + b; }
 

@@ -57,7 +57,14 @@ def _activation(x: Any, *, kind: int, a: float, saves_output: bool) -> tuple[Any
     return y, lambda dy, needs: (_core.activation_bwd(dy, saved, kind, a),)
 
 
-def _call(info: tuple[int, bool, float], x: Any, a: float = 0.0) -> Tensor:
+def activate(info: tuple[int, bool, float], x: Any, a: float = 0.0) -> Tensor:
+    """An activation that :func:`resolve_activation` has found, with the parameter a.
+
+    Example:
+        >>> from fastnn.functional.activation import activate, resolve_activation
+        >>> activate(resolve_activation("linear", "relu"), [-1.0, 2.0]).numpy()
+        array([0., 2.], dtype=float32)
+    """
     kind, saves_output, _ = info
     if type(x) is Tensor and x.requires_grad:
         result: Tensor = apply(_activation, x, kind=kind, a=a, saves_output=saves_output)
@@ -93,7 +100,7 @@ def relu(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Nair, Hinton 2010, "Rectified linear units improve restricted Boltzmann machines".
     """
-    return _call(_RELU, input)
+    return activate(_RELU, input)
 
 
 def relu6(input: ArrayLike | Tensor) -> Tensor:
@@ -113,7 +120,7 @@ def relu6(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Krizhevsky 2010, "Convolutional deep belief networks on CIFAR-10".
     """
-    return _call(_RELU6, input)
+    return activate(_RELU6, input)
 
 
 def hardsigmoid(input: ArrayLike | Tensor) -> Tensor:
@@ -133,7 +140,7 @@ def hardsigmoid(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Howard et al. 2019, "Searching for MobileNetV3".
     """
-    return _call(_HARDSIGMOID, input)
+    return activate(_HARDSIGMOID, input)
 
 
 def hardswish(input: ArrayLike | Tensor) -> Tensor:
@@ -153,7 +160,7 @@ def hardswish(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Howard et al. 2019, "Searching for MobileNetV3".
     """
-    return _call(_HARDSWISH, input)
+    return activate(_HARDSWISH, input)
 
 
 def leaky_relu(input: ArrayLike | Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -174,7 +181,7 @@ def leaky_relu(input: ArrayLike | Tensor, negative_slope: float = 0.01) -> Tenso
     Source:
         Maas, Hannun, Ng 2013, "Rectifier nonlinearities improve neural network acoustic models".
     """
-    return _call(_LEAKY_RELU, input, negative_slope)
+    return activate(_LEAKY_RELU, input, negative_slope)
 
 
 def elu(input: ArrayLike | Tensor, alpha: float = 1.0) -> Tensor:
@@ -195,7 +202,7 @@ def elu(input: ArrayLike | Tensor, alpha: float = 1.0) -> Tensor:
     Source:
         Clevert, Unterthiner, Hochreiter 2016, "Fast and accurate deep network learning by ELUs".
     """
-    return _call(_ELU, input, alpha)
+    return activate(_ELU, input, alpha)
 
 
 def selu(input: ArrayLike | Tensor) -> Tensor:
@@ -215,7 +222,7 @@ def selu(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Klambauer et al. 2017, "Self-normalizing neural networks".
     """
-    return _call(_SELU, input)
+    return activate(_SELU, input)
 
 
 def sigmoid(input: ArrayLike | Tensor) -> Tensor:
@@ -232,7 +239,7 @@ def sigmoid(input: ArrayLike | Tensor) -> Tensor:
         >>> fn.functional.sigmoid([0.0]).numpy()
         array([0.5], dtype=float32)
     """
-    return _call(_SIGMOID, input)
+    return activate(_SIGMOID, input)
 
 
 def tanh(input: ArrayLike | Tensor) -> Tensor:
@@ -249,7 +256,7 @@ def tanh(input: ArrayLike | Tensor) -> Tensor:
         >>> fn.functional.tanh([0.0, 100.0]).numpy()
         array([0., 1.], dtype=float32)
     """
-    return _call(_TANH, input)
+    return activate(_TANH, input)
 
 
 def softplus(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
@@ -276,7 +283,7 @@ def softplus(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
     """
     if not beta > 0:
         raise ValueError(f"softplus: expected beta > 0, got {beta}")
-    return _call(_SOFTPLUS, input, beta)
+    return activate(_SOFTPLUS, input, beta)
 
 
 def silu(input: ArrayLike | Tensor) -> Tensor:
@@ -297,7 +304,7 @@ def silu(input: ArrayLike | Tensor) -> Tensor:
         Elfwing, Uchibe, Doya 2018, "Sigmoid-weighted linear units for neural network function
         approximation in reinforcement learning".
     """
-    return _call(_SILU, input, 1.0)
+    return activate(_SILU, input, 1.0)
 
 
 def swish(input: ArrayLike | Tensor, beta: float | Tensor = 1.0) -> Tensor:
@@ -325,7 +332,7 @@ def swish(input: ArrayLike | Tensor, beta: float | Tensor = 1.0) -> Tensor:
     if isinstance(beta, Tensor):
         result: Tensor = apply(parametric, input, beta, kind=_SWISH)
         return result
-    return _call(_SILU, input, beta)
+    return activate(_SILU, input, beta)
 
 
 def gelu(input: ArrayLike | Tensor, approximate: str = "none") -> Tensor:
@@ -351,7 +358,7 @@ def gelu(input: ArrayLike | Tensor, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
-    return _call(_GELU if approximate == "none" else _GELU_TANH, input)
+    return activate(_GELU if approximate == "none" else _GELU_TANH, input)
 
 
 def add(

@@ -8,12 +8,13 @@ is, and evaluation multiplies by the probability of keeping, 1 - p. p is rounded
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, random
-from fastnn.functional.activation import Activation, _activation, resolve_activation
+from fastnn.functional.activation import Activation, activate, resolve_activation
 from fastnn.functional.linear import linear
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -35,16 +36,9 @@ def _alpha_dropout(x: Any, *, p: float) -> tuple[Any, Vjp]:
     return y, lambda dy, needs: (_core.alpha_dropout(dy, draw, p, True),)
 
 
-def _gaussian_dropout(x: Any, *, p: float) -> tuple[Any, Vjp]:
+def _times_noise(x: Any, *, kernel: Callable[..., Any], p: float) -> tuple[Any, Vjp]:
     draw = _draw()
-    y = _core.gaussian_dropout(x, draw, p)
-    return y, lambda dy, needs: (_core.gaussian_dropout(dy, draw, p),)
-
-
-def _poisson_dropout(x: Any, *, p: float) -> tuple[Any, Vjp]:
-    draw = _draw()
-    y = _core.poisson_dropout(x, draw, p)
-    return y, lambda dy, needs: (_core.poisson_dropout(dy, draw, p),)
+    return kernel(x, draw, p), lambda dy, needs: (kernel(dy, draw, p),)
 
 
 def _sample_normal(mean: Any, variance: Any) -> tuple[Any, Vjp]:
@@ -55,10 +49,6 @@ def _sample_normal(mean: Any, variance: Any) -> tuple[Any, Vjp]:
         return dy, _core.sample_normal_bwd(dy, variance, draw) if needs[1] else None
 
     return y, vjp
-
-
-def _share(input: ArrayLike | Tensor) -> Any:
-    return input if isinstance(input, Tensor) else _core.share(input)
 
 
 def check_noise(op: str, p: float, mode: str = "inverted", name: str = "mode") -> bool:
@@ -137,12 +127,12 @@ def dropout(
         Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting".
     """
     inverted = check_noise("dropout", p, mode)
-    return _drop(_share(input), p, training, inverted, None)
+    return _drop(as_tensor(input), p, training, inverted, None)
 
 
 def _channels(op: str, input: ArrayLike | Tensor, spatial: int) -> tuple[Any, int]:
     """The input, and how many axes stand before the spatial ones."""
-    x = _share(input)
+    x = as_tensor(input)
     if x.ndim not in (spatial + 1, spatial + 2):
         shapes = ("(channels, length)", "(channels, height, width)")[spatial - 1]
         raise ValueError(f"{op}: expected input of shape {shapes} or a batch of it, got {x.shape}")
@@ -230,7 +220,7 @@ def alpha_dropout(input: ArrayLike | Tensor, p: float = 0.5, training: bool = Tr
     """
     check_noise("alpha_dropout", p)
     if not training or p == 0:
-        return _share(input)  # type: ignore[no-any-return]
+        return as_tensor(input)  # type: ignore[no-any-return]
     result: Tensor = apply(_alpha_dropout, input, p=float(p))
     return result
 
@@ -260,8 +250,8 @@ def gaussian_dropout(input: ArrayLike | Tensor, p: float = 0.5, training: bool =
     if not 0 <= p < 1:
         raise ValueError(f"gaussian_dropout: expected 0 <= p < 1, got {p}")
     if not training or p == 0:
-        return _share(input)  # type: ignore[no-any-return]
-    result: Tensor = apply(_gaussian_dropout, input, p=float(p))
+        return as_tensor(input)  # type: ignore[no-any-return]
+    result: Tensor = apply(_times_noise, input, kernel=_core.gaussian_dropout, p=float(p))
     return result
 
 
@@ -291,8 +281,8 @@ def poisson_dropout(input: ArrayLike | Tensor, p: float = 0.5, training: bool = 
     if not (p == 0 or 2**-16 <= p < 1):
         raise ValueError(f"poisson_dropout: expected p = 0 or 2^-16 <= p < 1, got {p}")
     if not training or p == 0:
-        return _share(input)  # type: ignore[no-any-return]
-    result: Tensor = apply(_poisson_dropout, input, p=float(p))
+        return as_tensor(input)  # type: ignore[no-any-return]
+    result: Tensor = apply(_times_noise, input, kernel=_core.poisson_dropout, p=float(p))
     return result
 
 
@@ -341,7 +331,7 @@ def drop_connect(
     """
     inverted = check_noise("drop_connect", p, mode)
     check_word("drop_connect", "inference", inference, INFERENCES)
-    x, w = _share(input), _share(weight)
+    x, w = as_tensor(input), as_tensor(weight)
     dropped = _drop(w, p, training, inverted, None)
     if training or inference == "mean" or p == 0:
         return linear(x, dropped, bias, activation=activation)
@@ -351,8 +341,8 @@ def drop_connect(
     result: Tensor = apply(_sample_normal, linear(x, dropped, bias), variance)
     if activation is None:
         return result
-    kind, saves_output, a = resolve_activation("drop_connect", activation)
-    return apply(_activation, result, kind=kind, a=a, saves_output=saves_output)
+    info = resolve_activation("drop_connect", activation)
+    return activate(info, result, info[2])
 
 
 def stochastic_depth(
@@ -389,7 +379,7 @@ def stochastic_depth(
     """
     inverted = check_noise("stochastic_depth", p, scaling, "scaling")
     check_word("stochastic_depth", "mode", mode, DEPTH_MODES)
-    x = _share(input)
+    x = as_tensor(input)
     if x.ndim == 0:
         raise ValueError("stochastic_depth: expected input with at least one axis, got ()")
     return _drop(x, p, training, inverted, 1 if mode == "row" else 0)

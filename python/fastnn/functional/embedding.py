@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _core
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -22,10 +22,6 @@ def _embedding(index: Any, weight: Any, *, padding_idx: int) -> tuple[Any, Vjp]:
         return None, _core.embedding_bwd(dy, index, rows, padding_idx)
 
     return y, vjp
-
-
-def _share(input: ArrayLike | Tensor) -> Any:
-    return input if isinstance(input, Tensor) else _core.share(input)
 
 
 def resolve_padding(op: str, padding_idx: int | None, rows: int) -> int:
@@ -73,7 +69,7 @@ def embedding(
         array([[3.],
                [1.]], dtype=float32)
     """
-    index, w = _share(input), _share(weight)
+    index, w = as_tensor(input), as_tensor(weight)
     rows = w.shape[0] if w.ndim else 0
     return apply(_embedding, index, w, padding_idx=resolve_padding("embedding", padding_idx, rows))
 
@@ -96,7 +92,7 @@ def one_hot(input: ArrayLike | Tensor, num_classes: int = -1) -> Tensor:
         >>> fn.functional.one_hot([1, 0]).numpy().tolist()
         [[0, 1], [1, 0]]
     """
-    index = _share(input)
+    index = as_tensor(input)
     if num_classes == -1:
         if math.prod(index.shape) == 0:
             raise ValueError(
@@ -125,7 +121,7 @@ def argmax(input: ArrayLike | Tensor, dim: int = -1) -> Tensor:
         >>> fn.functional.argmax([[0.0, 2.0, 2.0]]).numpy().tolist()
         [1]
     """
-    x = _share(input)
+    x = as_tensor(input)
     if dim not in (-1, x.ndim - 1):
         raise ValueError(
             f"argmax: expected dim to be the last axis, -1 or {x.ndim - 1}, "

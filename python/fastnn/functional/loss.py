@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -64,7 +64,7 @@ def _class_loss(
 
 
 def _rows(op: str, input: Any, target: Any, weight: Any, reduction: str, **params: Any) -> Tensor:
-    x = input if isinstance(input, Tensor) else _core.share(input)
+    x = as_tensor(input)
     t = constant(op, "target", target)
     scale = scale_of(op, reduction, x, math.prod(x.shape[:-1]), "row")
     if t.dtype != "int64" and params["ignore_index"] >= 0:

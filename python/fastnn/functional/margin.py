@@ -9,7 +9,7 @@ from fastnn import _core
 from fastnn.functional.linear import linear
 from fastnn.functional.loss import constant, scale_of
 from fastnn.functional.pointwise_loss import binary_cross_entropy_with_logits
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -45,7 +45,7 @@ def _multilabel_margin(x: Any, target: Any, *, scale: float | None) -> tuple[Any
 
 
 def _call(rule: Any, op: str, input: Any, target: Any, reduction: str, **params: Any) -> Tensor:
-    x = input if isinstance(input, Tensor) else _core.share(input)
+    x = as_tensor(input)
     scale = scale_of(op, reduction, x, math.prod(x.shape[:-1]), "row")
     result: Tensor = apply(rule, x, constant(op, "target", target), scale=scale, **params)
     return result
@@ -204,7 +204,7 @@ def multilabel_soft_margin_loss(
         0.6931471824645996
     """
     op = "multilabel_soft_margin_loss"
-    x = input if isinstance(input, Tensor) else _core.share(input)
+    x = as_tensor(input)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"{op}: expected at least one class on the last axis, got input {x.shape}")
     scale_of(op, reduction, x, math.prod(x.shape[:-1]), "row")  # checks the reduction

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
-from fastnn.functional.activation import Activation, _call, resolve_activation
+from fastnn.functional.activation import Activation, activate, resolve_activation
 from fastnn.tensor import Rule, Tensor, Vjp, apply
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def _apply(op: str, rule: Rule, activation: Activation, *inputs: Any, **params: 
     # Fused on the CPU only, so far: elsewhere a 16-bit z is rounded before its activation.
     if kind and getattr(inputs[0], "device", "cpu") != "cpu":
         y: Tensor = apply(rule, *inputs, kind=0, a=0.0, **params)
-        return _call((kind, saves_output, a), y, a)
+        return activate((kind, saves_output, a), y, a)
     result: Tensor = apply(rule, *inputs, kind=kind, a=a, **params)
     return result
 
@@ -75,7 +75,7 @@ def layer_norm(
         bias: Array of shape normalized_shape, or None for zeros.
         eps: Added to the variance, >= 0.
         activation: Name of an activation, or (name, parameter), applied before the result is
-            stored.
+            stored; on CUDA afterwards, as an op of its own.
 
     Returns:
         Tensor of the input's shape and dtype.

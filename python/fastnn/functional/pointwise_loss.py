@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
 from fastnn.functional.loss import constant, scale_of
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -49,7 +49,7 @@ def _call(
     kind: str = "",
     scale: float | None = None,
 ) -> Tensor:
-    x = input if isinstance(input, Tensor) else _core.share(input)
+    x = as_tensor(input)
     result: Tensor = apply(
         _pointwise,
         x,
@@ -278,7 +278,7 @@ def kl_div(
     kind = "kl_div_log" if log_target else "kl_div"
     if reduction != "batchmean":
         return _call("kl_div", input, target, reduction, kind=kind)
-    x = input if isinstance(input, Tensor) else _core.share(input)
+    x = as_tensor(input)
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(
             f"kl_div: expected at least one row for reduction 'batchmean', got input {x.shape}"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, random
-from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -25,10 +25,6 @@ def _pair(op: str, name: str, value: Any, spatial: int, trivial: int = 1) -> tup
     if len(values) != spatial:
         raise ValueError(f"{op}: expected {name} to be {spatial} numbers or one, got {value}")
     return (trivial, *values) if spatial == 1 else values  # type: ignore[return-value]
-
-
-def _share(input: ArrayLike | Tensor) -> Any:
-    return input if isinstance(input, Tensor) else _core.share(input)
 
 
 # ---- max -----------------------------------------------------------------------------------------
@@ -82,7 +78,7 @@ def _max_pool_nd(
         _pair(op, "dilation", dilation, spatial),
         ceil_mode,
     )
-    x = _share(input)
+    x = as_tensor(input)
     save = is_grad_enabled() and x.requires_grad
     result = apply(_max_pool, x, spatial=spatial, grid=grid, save=save, indices=return_indices)
     return _pooled(result, return_indices)
@@ -175,7 +171,7 @@ def _avg_pool_nd(op: str, spatial: int, input: Any, window: Any, options: Any) -
     kernel = _pair(op, "kernel_size", kernel_size, spatial)
     steps = kernel if stride is None else _pair(op, "stride", stride, spatial)
     grid = (kernel, steps, _pair(op, "padding", padding, spatial, 0), *options)
-    return apply(_avg_pool, _share(input), spatial=spatial, grid=grid)
+    return apply(_avg_pool, as_tensor(input), spatial=spatial, grid=grid)
 
 
 def avg_pool1d(
@@ -294,7 +290,7 @@ def adaptive_avg_pool2d(
         >>> fn.functional.adaptive_avg_pool2d([[[1.0, 2.0], [3.0, 0.0]]], 1).numpy()
         array([[[1.5]]], dtype=float32)
     """
-    x = _share(input)
+    x = as_tensor(input)
     return apply(_adaptive_avg_pool, x, out=_output_size("adaptive_avg_pool2d", x, output_size))
 
 
@@ -321,7 +317,7 @@ def adaptive_max_pool2d(
         >>> fn.functional.adaptive_max_pool2d([[[1.0, 2.0], [3.0, 0.0]]], 1).numpy()
         array([[[3.]]], dtype=float32)
     """
-    x = _share(input)
+    x = as_tensor(input)
     out = _output_size("adaptive_max_pool2d", x, output_size)
     return _pooled(apply(_adaptive_max_pool, x, out=out, indices=return_indices), return_indices)
 
@@ -379,7 +375,7 @@ def fractional_max_pool2d(
     Source:
         Graham 2014, "Fractional max-pooling".
     """
-    op, x = "fractional_max_pool2d", _share(input)
+    op, x = "fractional_max_pool2d", as_tensor(input)
     if (output_size is None) == (output_ratio is None):
         raise ValueError(f"{op}: expected one of output_size and output_ratio")
     if output_ratio is not None:
@@ -393,7 +389,7 @@ def fractional_max_pool2d(
         x,
         kernel=_pair(op, "kernel_size", kernel_size, 2),
         out=_pair(op, "output_size", output_size, 2),
-        samples=None if _random_samples is None else _share(_random_samples),
+        samples=None if _random_samples is None else as_tensor(_random_samples),
         pseudo_random=pseudo_random,
         indices=return_indices,
     )

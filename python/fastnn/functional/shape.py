@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-
-def _share(input: ArrayLike | Tensor) -> Any:
-    return input if isinstance(input, Tensor) else _core.share(input)
 
 
 def _cat(*arrays: Any, dim: int) -> tuple[Any, Vjp]:
@@ -57,7 +53,7 @@ def cat(tensors: Sequence[ArrayLike | Tensor], dim: int = 0) -> Tensor:
         array([[1., 3.],
                [2., 4.]], dtype=float32)
     """
-    arrays = [_share(x) for x in tensors]
+    arrays = [as_tensor(x) for x in tensors]
     if arrays and not -arrays[0].ndim <= dim < arrays[0].ndim:
         ndim = arrays[0].ndim
         raise ValueError(f"cat: expected {-ndim} <= dim < {ndim}, got {dim}")
@@ -85,7 +81,7 @@ def split(
         >>> [p.shape for p in fn.functional.split(fn.ones(5, 2), 2)]
         [(2, 2), (2, 2), (1, 2)]
     """
-    x = _share(tensor)
+    x = as_tensor(tensor)
     if not -x.ndim <= dim < x.ndim:
         raise ValueError(f"split: expected {-x.ndim} <= dim < {x.ndim}, got {dim}")
     n = x.shape[dim]
@@ -129,7 +125,7 @@ def pad(
         >>> fn.functional.pad([1.0, 2.0, 3.0], (2, 1), mode="reflect").numpy()
         array([3., 2., 1., 2., 3., 2.], dtype=float32)
     """
-    x = _share(input)
+    x = as_tensor(input)
     if mode not in _core.PAD_MODES:
         names = ", ".join(repr(m) for m in _core.PAD_MODES)
         raise ValueError(f"pad: expected mode to be one of {names}, got {mode!r}")

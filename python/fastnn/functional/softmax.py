@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -22,7 +22,7 @@ def _logsumexp(x: Any) -> tuple[Any, Vjp]:
 
 
 def _last_axis(op: str, input: Any, dim: int) -> Any:
-    x = input if isinstance(input, Tensor) else _core.share(input)
+    x = as_tensor(input)
     if dim not in (-1, x.ndim - 1):
         raise ValueError(
             f"{op}: expected dim to be the last axis, -1 or {x.ndim - 1}, "

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core
 from fastnn import functional as F
 from fastnn.functional.activation import Activation
 from fastnn.functional.dropout import DEPTH_MODES, INFERENCES, check_noise, check_word
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
-from fastnn.tensor import Tensor, no_grad
+from fastnn.tensor import as_tensor, no_grad
 
 __all__ = [
     "AlphaDropout",
@@ -289,7 +288,7 @@ def mc_predict(
     """
     if n < 1:
         raise ValueError(f"mc_predict: expected n >= 1, got {n}")
-    rows = np.asarray(x if isinstance(x, Tensor) else _core.share(x))
+    rows = np.asarray(as_tensor(x))
     modes = [(m, m.training) for _, m in model.named_modules()]
     try:
         for module, _ in modes:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import _core
 from fastnn.capture import note_module
-from fastnn.tensor import Tensor, no_grad, tensor
+from fastnn.tensor import Tensor, as_tensor, no_grad, tensor
 
 __all__ = ["Module", "parameter"]
 
@@ -313,7 +313,7 @@ class Module:
             >>> fn.nn.Linear(2, 3).predict([[0.0, 1.0]]).shape
             (1, 3)
         """
-        data = x if isinstance(x, Tensor) else _core.share(x)
+        data = as_tensor(x)
         rows = np.asarray(data)
         modes = [(m, m.training) for _, m in self.named_modules()]
         self.eval()

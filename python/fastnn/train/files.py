@@ -23,7 +23,7 @@ import safetensors
 
 from fastnn import _core
 from fastnn._version import __version__
-from fastnn.tensor import Tensor
+from fastnn.tensor import Tensor, as_tensor
 
 __all__ = ["CheckpointError", "read_tensors", "write_atomically", "write_tensors"]
 
@@ -169,7 +169,7 @@ def _header_crc32(header: Mapping[str, Any], texts: Mapping[str, str]) -> int:
 
 def _encode(value: Any) -> tuple[str, list[int], bytes]:
     """(dtype code, shape, little-endian bytes) of an array or a Tensor."""
-    source = (value if isinstance(value, Tensor) else _core.share(value)).detach().to("cpu")
+    source = as_tensor(value).detach().to("cpu")
     code = _CODES[source.dtype]
     array = np.asarray(source)
     if code == "BF16":  # comes as float32; the upper halves are its bits
