@@ -61,56 +61,78 @@ void row_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
   }
 }
 
+// Rows that go through backward together, chunk by chunk, so that a chunk of the parameters'
+// gradients stays in the first cache for all of them.
+constexpr int kRowsTogether = 4;
+
 template <class T, class Norm>
-void row_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
-  const Epilogue epilogue(args.activation, args.activation_param);
-  const auto *w = static_cast<const T*>(args.w), *b = static_cast<const T*>(args.b);
-  const int64_t n = args.cols;
-  for (int64_t task = s.begin; task < s.end; ++task) {
-    const Range rows = row_range({task, task + 1, nullptr}, args.rows, n);
-    double* dw = args.partials + (args.partials ? task * 2 * n : 0);
-    double* db = dw + (args.partials ? n : 0);
-    if (args.partials != nullptr)
-      __builtin_memset(dw, 0, sizeof(double) * 2 * static_cast<uint64_t>(n));
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      const auto* dy = static_cast<const T*>(args.dy) + r * n;
-      const auto* x = static_cast<const T*>(args.x) + r * n;
-      const SplitMean mean = split(args.mean[r]);
-      const float rstd = args.rstd[r];
-      const RowNormalizer<T> f{mean, rstd, w, b};
-      const auto for_row = [&](auto use) __attribute__((always_inline)) {
-        for_gradient_chunks(dy, x, n, f, epilogue, use);
-      };
-      if (args.dx != nullptr) {
-        auto* dx = static_cast<T*>(args.dx) + r * n;
-        GradientSums sums;
-        for_row([&](int64_t first, int64_t count, const T* v, const float* d)
-                    __attribute__((always_inline)) {
-                      add_row_gradient(d, v, w ? w + first : w, count, mean, rstd, sums);
-                    });
-        const double scale = 1.0 / static_cast<double>(n);
-        const auto mean_g = static_cast<float>(Norm::kCentred ? combine(sums.d) * scale : 0.0),
-                   mean_gx = static_cast<float>(combine(sums.dx) * scale);
-        for_row([&](int64_t first, int64_t count, const T* v,
-                    const float* d) __attribute__((always_inline)) {
+struct RowsBackward {
+  const LayerNormBwdArgs& args;
+  const Epilogue epilogue{args.activation, args.activation_param};
+  const T *w = static_cast<const T*>(args.w), *b = static_cast<const T*>(args.b);
+
+  const T* dy(int64_t row) const { return static_cast<const T*>(args.dy) + row * args.cols; }
+  const T* x(int64_t row) const { return static_cast<const T*>(args.x) + row * args.cols; }
+  RowNormalizer<T> normalizer(int64_t row) const {
+    return {split(args.mean[row]), args.rstd[row], w, b};
+  }
+
+  // The sums of `count` rows from `row` on, and dw and db of all of them unless null.
+  FASTNN_FN void add_rows(int64_t row, int count, GradientSums (&sums)[kRowsTogether], double* dw,
+                          double* db) const {
+    for_chunks(args.cols, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
+      for (int r = 0; r < count; ++r) {
+        const RowNormalizer<T> f = normalizer(row + r);
+        float buffer[kNormChunk];
+        const float* d = gradient_chunk(dy(row + r), x(row + r), first, n, f, epilogue, buffer);
+        const T* v = x(row + r) + first;
+        if (args.dx != nullptr)
+          add_row_gradient(d, v, w ? w + first : w, n, f.mean, f.rstd, sums[r]);
+        if (dw == nullptr) continue;
 #pragma GCC ivdep
-          for (int64_t i = 0; i < count; ++i) {
+        for (int64_t i = 0; i < n; ++i) {
+          dw[first + i] += static_cast<double>(d[i] * f.xhat(to_float(v[i])));
+          db[first + i] += static_cast<double>(d[i]);
+        }
+      }
+    });
+  }
+
+  FASTNN_FN void write_dx(int64_t row, const GradientSums& sums) const {
+    const double scale = 1.0 / static_cast<double>(args.cols);
+    const auto mean_g = static_cast<float>(Norm::kCentred ? combine(sums.d) * scale : 0.0),
+               mean_gx = static_cast<float>(combine(sums.dx) * scale);
+    const RowNormalizer<T> f = normalizer(row);
+    T* dx = static_cast<T*>(args.dx) + row * args.cols;
+    for_gradient_chunks(
+        dy(row), x(row), args.cols, f, epilogue,
+        [&](int64_t first, int64_t n, const T* v, const float* d) __attribute__((always_inline)) {
+#pragma GCC ivdep
+          for (int64_t i = 0; i < n; ++i) {
             const float g = d[i] * value_or(w, first + i, 1.f);
             dx[first + i] =
-                from_float<T>(normalize_dx(g, f.xhat(to_float(v[i])), mean_g, mean_gx, rstd));
+                from_float<T>(normalize_dx(g, f.xhat(to_float(v[i])), mean_g, mean_gx, f.rstd));
           }
         });
-      }
-      if (args.partials != nullptr) {
-        for_row([&](int64_t first, int64_t count, const T* v, const float* d)
-                    __attribute__((always_inline)) {
-#pragma GCC ivdep
-                      for (int64_t i = 0; i < count; ++i) {
-                        dw[first + i] += static_cast<double>(d[i] * f.xhat(to_float(v[i])));
-                        db[first + i] += static_cast<double>(d[i]);
-                      }
-                    });
-      }
+  }
+};
+
+template <class T, class Norm>
+void row_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
+  const RowsBackward<T, Norm> backward{args};
+  for (int64_t task = s.begin; task < s.end; ++task) {
+    const Range rows = row_range({task, task + 1, nullptr}, args.rows, args.cols);
+    double *dw = nullptr, *db = nullptr;
+    if (args.partials != nullptr) {
+      dw = args.partials + task * 2 * args.cols;
+      db = dw + args.cols;
+      __builtin_memset(dw, 0, sizeof(double) * 2 * static_cast<uint64_t>(args.cols));
+    }
+    for (int64_t row = rows.begin; row < rows.end; row += kRowsTogether) {
+      const int count = static_cast<int>(least(kRowsTogether, rows.end - row));
+      GradientSums sums[kRowsTogether];
+      backward.add_rows(row, count, sums, dw, db);
+      for (int r = 0; args.dx != nullptr && r < count; ++r) backward.write_dx(row + r, sums[r]);
     }
   }
 }
@@ -119,15 +141,21 @@ void row_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
 // Sums rows of partials [rows, 2, cols]; tasks are chunks of kColumnChunk columns.
 template <class T>
 void sum_partials(const double* partials, int64_t rows, int64_t cols, void* dw, void* db, Slice s) {
-  const Range columns = elements(s, kColumnChunk, cols);
-  for (int64_t i = columns.begin; i < columns.end; ++i) {
-    double w = 0, b = 0;
+  for (int64_t task = s.begin; task < s.end; ++task) {
+    const Range columns = elements({task, task + 1, nullptr}, kColumnChunk, cols);
+    const int64_t n = columns.end - columns.begin;
+    double w[kColumnChunk] = {}, b[kColumnChunk] = {};
     for (int64_t r = 0; r < rows; ++r) {
-      w += partials[r * 2 * cols + i];
-      b += partials[(r * 2 + 1) * cols + i];
+      const double* of_w = partials + r * 2 * cols + columns.begin;
+      const double* of_b = of_w + cols;
+      for (int64_t i = 0; i < n; ++i) w[i] += of_w[i], b[i] += of_b[i];
     }
-    if (dw != nullptr) static_cast<T*>(dw)[i] = from_float<T>(static_cast<float>(w));
-    if (db != nullptr) static_cast<T*>(db)[i] = from_float<T>(static_cast<float>(b));
+    const auto store = [&](const double* sums, void* to) {
+      auto* out = static_cast<T*>(to) + columns.begin;
+      for (int64_t i = 0; i < n; ++i) out[i] = from_float<T>(static_cast<float>(sums[i]));
+    };
+    if (dw != nullptr) store(w, dw);
+    if (db != nullptr) store(b, db);
   }
 }
 template <class T>

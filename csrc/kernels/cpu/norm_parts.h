@@ -170,22 +170,29 @@ FASTNN_FN void normalize_row(const T* x, T* y, int64_t size, F f, const Epilogue
   });
 }
 
-// Calls use(first, n, x, d) for the chunks of a row, with d = dy act'(z): dy itself where there is
-// no activation; else z is computed again, since it costs less than to store it.
+// d = dy act'(z) for the chunk of a row at `first`: dy itself where there is no activation; else z
+// is computed again, since it costs less than to store it.
+template <class T, class F>
+FASTNN_FN const float* gradient_chunk(const T* dy, const T* x, int64_t first, int64_t n, F f,
+                                      const Epilogue& epilogue, float (&buffer)[kNormChunk]) {
+  if constexpr (sizeof(T) == sizeof(float))
+    if (!epilogue.active) return dy + first;
+  for (int64_t i = 0; i < n; ++i) buffer[i] = to_float(dy[first + i]);
+  if (epilogue.active) {
+    float z[kNormChunk];
+    for (int64_t i = 0; i < n; ++i) z[i] = f(first + i, to_float(x[first + i]));
+    epilogue.f.bwd(buffer, z, n, epilogue.a);
+  }
+  return buffer;
+}
+
+// Calls use(first, n, x, d) for the chunks of a row.
 template <class T, class F, class Use>
 FASTNN_FN void for_gradient_chunks(const T* dy, const T* x, int64_t size, F f,
                                    const Epilogue& epilogue, Use use) {
   for_chunks(size, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
-    float buffer[kNormChunk], z[kNormChunk];
-    const T *in = x + first, *gradient = dy + first;
-    if constexpr (sizeof(T) == sizeof(float))
-      if (!epilogue.active) return use(first, n, in, gradient);
-    for (int64_t i = 0; i < n; ++i) buffer[i] = to_float(gradient[i]);
-    if (epilogue.active) {
-      for (int64_t i = 0; i < n; ++i) z[i] = f(first + i, to_float(in[i]));
-      epilogue.f.bwd(buffer, z, n, epilogue.a);
-    }
-    use(first, n, in, buffer);
+    float buffer[kNormChunk];
+    use(first, n, x + first, gradient_chunk(dy, x, first, n, f, epilogue, buffer));
   });
 }
 
