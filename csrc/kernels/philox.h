@@ -22,20 +22,36 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
-FASTNN_FN PhiloxBlock philox(uint64_t block, uint64_t offset, uint64_t seed) {
-  uint32_t c0 = uint32_t(block), c1 = uint32_t(block >> 32);
-  uint32_t c2 = uint32_t(offset), c3 = uint32_t(offset >> 32);
+// From the counter c to the words, for one block or for many side by side: multiply(word, factor)
+// is the product as {its high word, its low word}.
+template <class Word, class Multiply>
+FASTNN_FN void philox_rounds(Word (&c)[4], uint64_t seed, Multiply multiply) {
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    const uint64_t p0 = uint64_t{0xD2511F53} * c0, p1 = uint64_t{0xCD9E8D57} * c2;
-    c0 = uint32_t(p1 >> 32) ^ c1 ^ k0;
-    c1 = uint32_t(p1);
-    c2 = uint32_t(p0 >> 32) ^ c3 ^ k1;
-    c3 = uint32_t(p0);
+    const auto p0 = multiply(c[0], 0xD2511F53u), p1 = multiply(c[2], 0xCD9E8D57u);
+    c[0] = p1.high ^ c[1] ^ k0;
+    c[1] = p1.low;
+    c[2] = p0.high ^ c[3] ^ k1;
+    c[3] = p0.low;
     k0 += 0x9E3779B9;
     k1 += 0xBB67AE85;
   }
-  return {{c0, c1, c2, c3}};
+}
+
+struct PhiloxMultiply {
+  struct Product {
+    uint32_t high, low;
+  };
+  FASTNN_FN Product operator()(uint32_t word, uint32_t factor) const {
+    const uint64_t p = uint64_t{word} * factor;
+    return {uint32_t(p >> 32), uint32_t(p)};
+  }
+};
+
+FASTNN_FN PhiloxBlock philox(uint64_t block, uint64_t offset, uint64_t seed) {
+  PhiloxBlock b{{uint32_t(block), uint32_t(block >> 32), uint32_t(offset), uint32_t(offset >> 32)}};
+  philox_rounds(b.word, seed, PhiloxMultiply{});
+  return b;
 }
 
 // Uniform on [0, 1): the top 24 bits, so that every value is a float.
