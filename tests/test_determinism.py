@@ -166,43 +166,61 @@ def adversarial():
     return failures.names if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else code
 
 
-def in_process(level, *command):
-    """A Python process that is forced to an instruction set."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", *command],
-        env={**os.environ, "FASTNN_CPU": level}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-
-
-def on(level, *what):
-    """What functions of this file return on an instruction set: here, or in a process of it."""
-    if level == fn._core.cpu_level():
-        # The adversarial cases are tests of this process anyway.
-        return [globals()[name]() if name != "adversarial" else [] for name in what]
-    result = in_process(level, __file__, *what)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+def forced_to(level):
+    return {**os.environ, "FASTNN_CPU": level}
 
 
 # A level that no processor has is refused with the names of those that this one supports.
-REFUSED = in_process("v9", "-c", "import fastnn as fn; fn.ones(1)")
+REFUSED = subprocess.run(
+    [sys.executable, "-c", "import fastnn as fn; fn.ones(1)"],
+    env=forced_to("v9"), capture_output=True, text=True,
+)  # fmt: skip
 LEVELS = re.findall(r"\bv[234]\b", REFUSED.stderr.splitlines()[-1])
+WHAT = {
+    "v2": ("all_bounds", "adversarial"),
+    "v3": ("all_digests", "adversarial"),
+    "v4": ("all_digests", "adversarial"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes(tmp_path_factory):
+    """One per instruction set that this process is not on, beside the other tests of the file."""
+    folder, started = tmp_path_factory.mktemp("levels"), {}
+    for level in LEVELS:
+        if level == fn._core.cpu_level():
+            continue
+        command = [sys.executable, "-W", "error", __file__, *WHAT[level]]
+        out, err = folder / level, folder / f"{level}-errors"
+        with out.open("w") as stdout, err.open("w") as stderr:
+            process = subprocess.Popen(command, env=forced_to(level), stdout=stdout, stderr=stderr)
+        started[level] = process, out, err
+    yield started
+    for process, _, _ in started.values():
+        process.kill()
+
+
+def on(level, processes):
+    """What the functions of a level return: from its process, or here."""
+    if level not in processes:  # where the adversarial cases are tests anyway
+        return [[] if name == "adversarial" else globals()[name]() for name in WHAT[level]]
+    process, out, err = processes[level]
+    assert process.wait(timeout=300) == 0, err.read_text()
+    return json.loads(out.read_text())
 
 
 @pytest.mark.skipif(not {"v3", "v4"} <= set(LEVELS), reason="the processor has no x86-64-v4")
-def test_v3_and_v4_give_the_same_bits():
+def test_v3_and_v4_give_the_same_bits(processes):
     """And v4 is within bounds by test_ops.py, or v3 where there is no v4."""
-    (v3, failed_on_v3), (v4, failed_on_v4) = (
-        on(level, "all_digests", "adversarial") for level in ("v3", "v4")
-    )
+    (v3, failed_on_v3), (v4, failed_on_v4) = (on(level, processes) for level in ("v3", "v4"))
     assert failed_on_v3 + failed_on_v4 == []
     assert [name for name in v3 if v3[name] != v4[name]] == []
     assert v3.keys() == v4.keys()
 
 
 @pytest.mark.skipif("v2" not in LEVELS, reason="not an x86-64 processor")
-def test_v2_is_within_bounds():
-    assert on("v2", "all_bounds", "adversarial") == [{"level": "v2"}, []]
+def test_v2_is_within_bounds(processes):
+    assert on("v2", processes) == [{"level": "v2"}, []]
 
 
 def test_an_unknown_level_is_refused():
