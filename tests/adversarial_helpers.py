@@ -70,7 +70,7 @@ class Way(NamedTuple):
 
 
 WAYS = {
-    "float32, 1 thread, aligned": Way("float32", 1, None, 0),
+    "float32, 1 thread, contiguous": Way("float32", 1, None, 0),
     "float32, 3 threads, unaligned": Way("float32", 3, "unaligned", 40_000),
     "float32, 2 threads, read-only": Way("float32", 2, "read-only", 17_000),
     "bfloat16, 3 threads": Way("bfloat16", 3, None, 40_000),
