@@ -55,6 +55,7 @@ LAYERS = {
     "ReLU6": nn.ReLU6,
     "Hardsigmoid": nn.Hardsigmoid,
     "Hardswish": nn.Hardswish,
+    "Hardtanh": lambda: nn.Hardtanh(-0.5, 2.0),
     "GELU": lambda: nn.GELU("tanh"),
     "Softmax": nn.Softmax,
     "LogSoftmax": nn.LogSoftmax,

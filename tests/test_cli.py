@@ -29,7 +29,9 @@ def test_train_digits_leaves_a_run_folder():
     with open("out/config.toml", "rb") as file:
         config = tomllib.load(file)
     assert config["data"]["source"] == "digits"
-    assert config["train"] == {"epochs": 3, "batch_size": 32, "seed": 0, "device": "cpu"}
+    assert config["train"] == {
+        "epochs": 3, "batch_size": 32, "seed": 0, "label_smoothing": 0.0, "device": "cpu",
+    }  # fmt: skip
     with open("out/metrics.jsonl") as file:
         rows = [json.loads(line) for line in file]
     assert [(r["epoch"], r["split"]) for r in rows[:-1]] == [
@@ -90,7 +92,13 @@ def test_print_config_is_a_configuration():
 @pytest.mark.parametrize(
     "settings",
     [
-        ["optim.name=sgd", "optim.nesterov=true", "train.max_grad_norm=1.0"],
+        [
+            "optim.name=sgd",
+            "optim.momentum=0.9",
+            "optim.nesterov=true",
+            "train.max_grad_norm=1.0",
+        ],
+        ["optim.name=lion", "optim.betas=[0.95, 0.98]", "train.label_smoothing=0.1"],
         [
             "optim.name=adamw",
             "optim.weight_decay=0.1",

@@ -29,7 +29,7 @@ def on_cuda(x):
 
 def run_on_cuda(op: Op, sample):
     random.manual_seed(SEED)
-    inputs = [on_cuda(x) for x in to_tensors(op, sample)]
+    inputs = [on_cuda(x) for x in to_tensors(op, sample.inputs, sample.dtype)]
     y = op.call(*inputs, **sample.params)
     dy = fn.tensor(sample.dy.astype(np.float32), y.dtype, device="cuda")
     y.backward(dy)

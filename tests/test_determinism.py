@@ -1,10 +1,14 @@
 """The same bits: run to run, on any number of threads, and on x86-64-v3 and -v4."""
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import ClassVar
 
 import fastnn as fn
 import numpy as np
@@ -42,12 +46,11 @@ def large(op):
 def test_threads_change_nothing(op):
     shapes, params = large(op)
     for dtype in op.dtypes:
-        s = op.sample(shapes, params, dtype)
+        inputs = op.draw(op.generator(), shapes, dtype)
         results = {}
         for threads in (1, 2, 3, 7):
             fn.set_num_threads(threads)
-            y, grads = harness.run(op, s)
-            results[threads] = [y, *(g for g in grads if g is not None)]
+            results[threads] = harness.results(op, op.generator(1), inputs, params, dtype)
         for threads in (2, 3, 7):
             for got, expected in zip(results[threads], results[1], strict=True):
                 assert_bitwise_equal(got, expected, f"{op.short} on {threads} threads")
@@ -56,10 +59,13 @@ def test_threads_change_nothing(op):
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.short)
 def test_reruns_change_nothing(op):
     fn.set_num_threads(4)
-    s = op.sample(*large(op), "float32")
-    first = harness.run(op, s)[0]
+    shapes, params = large(op)
+    inputs = op.draw(op.generator(), shapes, "float32")
+    first = harness.results(op, op.generator(1), inputs, params, "float32")
     for _ in range(10):
-        assert_bitwise_equal(harness.run(op, s)[0], first)
+        again = harness.results(op, op.generator(1), inputs, params, "float32")
+        for got, expected in zip(again, first, strict=True):
+            assert_bitwise_equal(got, expected)
 
 
 def trained(steps=20):
@@ -101,19 +107,19 @@ def all_digests():
     """Hash of everything the table computes in float32; run in a process per instruction set."""
     hashes = {}
     for op in OPS:
-        results = []
         cases = [*op.cases, large(op)]
         if op.tail:
             tails = [op.tail(n) for n in range(1, 40)]
             cases += [(shapes, {**op.params[0], **params}) for shapes, params in tails]
+        results = []
         for shapes, params in cases:
-            y, grads = harness.run(op, op.sample(shapes, params, "float32"))
-            results += [y, *(g for g in grads if g is not None)]
+            rng = op.generator()
+            inputs = op.draw(rng, shapes, "float32")
+            results += harness.results(op, rng, inputs, params, "float32")
         hashes[op.short] = digest(results)
         for name, (inputs, params) in hard_cases(op).items():
-            s = op.sample_of(inputs, params, "float32", np.random.default_rng(0))
-            y, grads = harness.run(op, s)
-            hashes[f"{op.short} {name}"] = digest([y, *(g for g in grads if g is not None)])
+            results = harness.results(op, op.generator(), inputs, params, "float32")
+            hashes[f"{op.short} {name}"] = digest(results)
     for row in OPTIMIZERS:
         for i, options in enumerate(row.options):
             hashes[f"{row.name} {i}"] = digest(optimized(row, options))
@@ -143,50 +149,93 @@ def all_bounds():
     return {"level": fn._core.cpu_level()}
 
 
-def in_process(level, what):
-    """The JSON that a function of this file prints in a process of its own."""
-    result = subprocess.run(
-        [sys.executable, "-W", "error", __file__, what],
-        env={**os.environ, "FASTNN_CPU": level}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+def adversarial():
+    """The adversarial cases that fail on the instruction set of this process.
+
+    Layouts and single threads are left to the process of the other tests: they are not its matter.
+    """
+
+    class Failures:
+        names: ClassVar = []
+
+        def pytest_runtest_logreport(self, report):
+            if report.failed:
+                self.names.append(report.nodeid)
+
+    failures = Failures()
+    others = "not read-only and not contiguous"
+    files = map(str, sorted(Path(__file__).parent.glob("test_adversarial*.py")))
+    with contextlib.redirect_stdout(sys.stderr):
+        code = pytest.main(
+            ["-q", "-p", "no:cacheprovider", "-k", others, *files], plugins=[failures]
+        )
+    return failures.names if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) else code
 
 
-def supported(level):
-    code = "import fastnn as fn; fn._core.cpu_level()"
-    env = {**os.environ, "FASTNN_CPU": level}
-    return (
-        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True).returncode == 0
-    )
+def forced_to(level):
+    return {**os.environ, "FASTNN_CPU": level}
 
 
-needs_v3 = pytest.mark.skipif(not supported("v3"), reason="the processor has no x86-64-v3")
-needs_v4 = pytest.mark.skipif(not supported("v4"), reason="the processor has no x86-64-v4")
+# A level that no processor has is refused with the names of those that this one supports.
+REFUSED = subprocess.run(
+    [sys.executable, "-c", "import fastnn as fn; fn.ones(1)"],
+    env=forced_to("v9"), capture_output=True, text=True,
+)  # fmt: skip
+LEVELS = re.findall(r"\bv[234]\b", REFUSED.stderr.splitlines()[-1])
+WHAT = {
+    "v2": ("all_bounds", "adversarial"),
+    "v3": ("all_digests", "adversarial"),
+    "v4": ("all_digests", "adversarial"),
+}
 
 
-@needs_v3
-@needs_v4
-def test_v3_and_v4_give_the_same_bits():
+@pytest.fixture(scope="module", autouse=True)
+def processes(tmp_path_factory):
+    """One per instruction set that this process is not on, beside the other tests of the file."""
+    folder, started = tmp_path_factory.mktemp("levels"), {}
+    for level in LEVELS:
+        if level == fn._core.cpu_level():
+            continue
+        command = [sys.executable, "-W", "error", __file__, *WHAT[level]]
+        out, err = folder / level, folder / f"{level}-errors"
+        with out.open("w") as stdout, err.open("w") as stderr:
+            process = subprocess.Popen(command, env=forced_to(level), stdout=stdout, stderr=stderr)
+        started[level] = process, out, err
+    yield started
+    for process, _, _ in started.values():
+        process.kill()
+
+
+def on(level, processes):
+    """What the functions of a level return: from its process, or here."""
+    if level not in processes:  # where the adversarial cases are tests anyway
+        return [[] if name == "adversarial" else globals()[name]() for name in WHAT[level]]
+    process, out, err = processes[level]
+    assert process.wait(timeout=300) == 0, err.read_text()
+    return json.loads(out.read_text())
+
+
+@pytest.mark.skipif(not {"v3", "v4"} <= set(LEVELS), reason="the processor has no x86-64-v4")
+def test_v3_and_v4_give_the_same_bits(processes):
     """And v4 is within bounds by test_ops.py, or v3 where there is no v4."""
-    v3, v4 = in_process("v3", "all_digests"), in_process("v4", "all_digests")
+    here_first = sorted(("v3", "v4"), key=lambda level: level in processes)
+    results = {level: on(level, processes) for level in here_first}
+    (v3, failed_on_v3), (v4, failed_on_v4) = results["v3"], results["v4"]
+    assert failed_on_v3 + failed_on_v4 == []
     assert [name for name in v3 if v3[name] != v4[name]] == []
     assert v3.keys() == v4.keys()
 
 
-@pytest.mark.skipif(not supported("v2"), reason="not an x86-64 processor")
-def test_v2_is_within_bounds():
-    assert in_process("v2", "all_bounds") == {"level": "v2"}
+@pytest.mark.skipif("v2" not in LEVELS, reason="not an x86-64 processor")
+def test_v2_is_within_bounds(processes):
+    assert on("v2", processes) == [{"level": "v2"}, []]
 
 
 def test_an_unknown_level_is_refused():
-    code = "import fastnn as fn; fn.ones(1)"
-    env = {**os.environ, "FASTNN_CPU": "v9"}
-    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("ValueError: FASTNN_CPU: expected one of ")
-    assert result.stderr.endswith(" on this processor, got v9\n")
+    assert REFUSED.returncode == 1
+    assert REFUSED.stderr.splitlines()[-1].startswith("ValueError: FASTNN_CPU: expected one of ")
+    assert REFUSED.stderr.endswith(" on this processor, got v9\n")
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]]()))
+    print(json.dumps([globals()[name]() for name in sys.argv[1:]]))

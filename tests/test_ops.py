@@ -107,8 +107,7 @@ def test_vjp_of_the_oracle_is_its_derivative(op):
 @pytest.mark.parametrize(("op", "dtype"), rows("rerun"))
 def test_rerun_gives_the_same_bits_and_leaves_inputs_alone(op, dtype):
     shapes, params = op.cases[-1]
-    s = op.sample(shapes, params, dtype)
-    inputs = harness.to_tensors(op, s)
+    inputs = harness.to_tensors(op, op.draw(op.generator(), shapes, dtype), dtype)
     before = [None if x is None else np.array(x.detach()) for x in inputs]
     results = []
     for _ in range(2):
@@ -116,8 +115,9 @@ def test_rerun_gives_the_same_bits_and_leaves_inputs_alone(op, dtype):
         for x in inputs:
             if x is not None:
                 x.grad = None
-        y = op.call(*inputs, **s.params)
-        y.backward(fn.tensor(s.dy.astype(np.float32), y.dtype))
+        y = op.call(*inputs, **params)
+        dy = op.draw_dy(op.generator(), y.shape, dtype)
+        y.backward(fn.tensor(dy.astype(np.float32), y.dtype))
         results.append(
             [
                 np.array(y.detach()),
@@ -147,10 +147,9 @@ def test_special_values_at_every_lane(op, dtype, value):
         params = {**op.params[0], **params}
         s = op.sample_of((x, *clean[1:]), params, dtype, rng)
         fn.manual_seed(0)
-        y = op.call(*harness.to_tensors(op, s), **params)
+        y = op.call(*harness.to_tensors(op, s.inputs, dtype), **params)
         fn.manual_seed(0)
-        without = op.sample_of(tuple(clean), params, dtype, rng)
-        untouched = op.call(*harness.to_tensors(op, without), **params)
+        untouched = op.call(*harness.to_tensors(op, tuple(clean), dtype), **params)
         got, expected = np.array(y.detach()), np.array(untouched.detach())
         # What is not finite is where the oracle has it; everything else keeps its bits.
         assert_within(got, s.y, np.inf)
@@ -173,15 +172,15 @@ def test_a_row_does_not_depend_on_its_batch(op, n):
     shapes = with_rows(shapes, (41,))
     params = {**op.params[0], **params}
     for dtype in op.dtypes:
-        s = op.sample(shapes, params, dtype)
-        inputs = [None if t is None else t.detach() for t in harness.to_tensors(op, s)]
+        drawn = op.draw(op.generator(), shapes, dtype)
+        inputs = [None if t is None else t.detach() for t in harness.to_tensors(op, drawn, dtype)]
 
-        def rows(select, s=s, inputs=inputs):
+        def rows(select, inputs=inputs):
             def part(t):
                 return fn.tensor(np.array(t)[select], t.dtype) if t.shape[0] == 41 else t
 
             some = (None if t is None else part(t) for t in inputs)
-            return np.array(op.call(*some, **s.params))
+            return np.array(op.call(*some, **params))
 
         whole = rows(slice(None))
         order = np.random.default_rng(n).permutation(41)

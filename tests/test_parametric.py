@@ -1,4 +1,4 @@
-"""Activations with a trained parameter, and maxout: the cases that the lectures name."""
+"""Activations with a trained parameter, maxout and hardtanh: the cases that the lectures name."""
 
 import fastnn as fn
 import numpy as np
@@ -66,7 +66,22 @@ def test_the_gradient_of_maxout_goes_to_the_first_largest_piece():
     assert x.grad.numpy().tolist() == [[1.0, 1.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("name", ["ReLU", "ReLU6", "SELU", "SiLU", "Hardsigmoid"])
+@pytest.mark.parametrize("name", ["ReLU", "ReLU6", "SELU", "SiLU", "Hardsigmoid", "Hardtanh"])
 def test_inplace_is_a_wish(name):
     layer = getattr(nn, name)
     assert_bitwise_equal(np.array(layer(inplace=True)(X)), np.array(layer()(X)))
+
+
+def test_hardtanh_has_no_gradient_at_its_limits_and_relu6_is_one():
+    x = fn.tensor([-1.5, -1.0, 0.0, 1.0, 1.5], requires_grad=True)
+    fn.F.hardtanh(x).sum().backward()
+    assert np.array(x.grad).tolist() == [0, 0, 1, 0, 0]
+    values = np.float32([-np.inf, -1, -0.0, 2**-149, 3, 6, 7, np.inf, np.nan])
+    results = []
+    for f in (lambda v: fn.F.hardtanh(v, 0, 6), fn.F.relu6):
+        v = fn.tensor(values, requires_grad=True)
+        y = f(v)
+        y.sum().backward()
+        results.append((np.array(y.detach()), np.array(v.grad)))
+    for got, expected in zip(*results, strict=True):
+        assert_bitwise_equal(got, expected)

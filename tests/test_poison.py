@@ -12,18 +12,17 @@ from fastnn.testing.ops import OPS, OPTIMIZERS
 CASES = [pytest.param(op, d, id=f"{op.short}-{d}") for op in OPS for d in op.dtypes]
 
 
-def results_of(op, s):
-    y, grads = harness.run(op, s)
-    return [y, *(g for g in grads if g is not None)]
-
-
 @pytest.mark.parametrize(("op", "dtype"), CASES)
 def test_results_do_not_depend_on_what_was_in_memory(op, dtype):
     for shapes, params in op.cases:
-        s = op.sample(shapes, params, dtype)
-        expected = results_of(op, s)
-        with free_blocks_poisoned(lambda s=s: results_of(op, s)):
-            got = results_of(op, s)
+        inputs = op.draw(op.generator(), shapes, dtype)
+
+        def results(inputs=inputs, params=params):
+            return harness.results(op, op.generator(1), inputs, params, dtype)
+
+        expected = results()
+        with free_blocks_poisoned(results):
+            got = results()
         for i, (a, b) in enumerate(zip(got, expected, strict=True)):
             assert_bitwise_equal(a, b, f"{op.short} {shapes} {params}: result {i}")
 
@@ -38,13 +37,18 @@ def test_nothing_is_written_behind_an_output(op, dtype):
     """Forward and backward on their own: within one, no block is used twice by different sizes."""
     for n in (*range(1, 34), 47, 63, 64, 65) if op.tail else []:
         shapes, params = op.tail(n)
-        s = op.sample(shapes, {**op.params[0], **params}, dtype)
-        inputs = harness.to_tensors(op, s)
-        with free_blocks_poisoned(lambda s=s: results_of(op, s), largest=8192):
-            y = op.call(*inputs, **s.params)
+        params = {**op.params[0], **params}
+        drawn = op.draw(op.generator(), shapes, dtype)
+        inputs = harness.to_tensors(op, drawn, dtype)
+
+        def warm_up(drawn=drawn, params=params):
+            harness.results(op, op.generator(), drawn, params, dtype)
+
+        with free_blocks_poisoned(warm_up, largest=8192):
+            y = op.call(*inputs, **params)
         check_guard(y, f"output {shapes}")
-        dy = fn.tensor(s.dy.astype(np.float32), y.dtype)
-        with free_blocks_poisoned(lambda s=s: results_of(op, s), largest=8192):
+        dy = fn.tensor(op.draw_dy(op.generator(), y.shape, dtype).astype(np.float32), y.dtype)
+        with free_blocks_poisoned(warm_up, largest=8192):
             y.backward(dy)
         for x in inputs:
             if x is not None and x.grad is not None:

@@ -60,7 +60,7 @@ def test_fit_learns_and_keeps_a_history():
 def test_digits_reach_the_bar():
     """>= 97 % on average over five seeds, none under 96 %, with the defaults of the command."""
     from fastnn.cli.config import Config
-    from fastnn.cli.train import build_model, build_optimizer, prepare
+    from fastnn.cli.train import build_model, prepare
 
     digits = fn.data.load("digits")
     accuracies = []
@@ -70,7 +70,8 @@ def test_digits_reach_the_bar():
         parts = prepare(digits, config)
         fn.manual_seed(seed)
         model = build_model(config, 64, 10)
-        trainer = fn.Trainer(model, nn.CrossEntropyLoss(), build_optimizer(config, model))
+        optimizer = config.optim.build(model.parameters())
+        trainer = fn.Trainer(model, nn.CrossEntropyLoss(), optimizer)
         best = fn.train.callbacks.Best("val_loss")
         kept = {}
 

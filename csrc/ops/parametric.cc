@@ -1,4 +1,4 @@
-// Activations with a trained parameter: prelu, and swish with a Tensor beta. And maxout.
+// Activations with a trained parameter: prelu, and swish with a Tensor beta. And maxout, hardtanh.
 #include "common.h"
 
 namespace fastnn {
@@ -75,9 +75,30 @@ Array maxout_bwd(const Array& dy, const Array& x, const Array& y, int64_t pieces
   return dx;
 }
 
+Array hardtanh_fwd(const Array& x, double low, double high) {
+  check(low <= high, "hardtanh: expected min_val <= max_val, got ", low, " and ", high);
+  Array y = empty_like(x);
+  launch(elementwise("hardtanh", x), &Kernels::hardtanh_fwd,
+         HardtanhFwdArgs{read(x), write(y), x.numel(), static_cast<float>(low),
+                         static_cast<float>(high)});
+  return y;
+}
+
+Array hardtanh_bwd(const Array& dy, const Array& x, double low, double high) {
+  check_same("hardtanh", "the output", x, "its gradient", dy);
+  Array dx = empty_like(x);
+  launch(elementwise("hardtanh", x), &Kernels::hardtanh_bwd,
+         HardtanhBwdArgs{read(dy), read(x), write(dx), x.numel(), static_cast<float>(low),
+                         static_cast<float>(high)});
+  return dx;
+}
+
 }  // namespace
 
 void bind_parametric(py::module_& m) {
+  m.def("hardtanh_fwd", &hardtanh_fwd, py::arg("x"), py::arg("low"), py::arg("high"));
+  m.def("hardtanh_bwd", &hardtanh_bwd, py::arg("dy"), py::arg("x"), py::arg("low"),
+        py::arg("high"));
   m.def("maxout_fwd", &maxout_fwd, py::arg("x"), py::arg("pieces"));
   m.def("maxout_bwd", &maxout_bwd, py::arg("dy"), py::arg("x"), py::arg("y"), py::arg("pieces"));
   py::dict kinds;

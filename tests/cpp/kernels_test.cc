@@ -19,6 +19,11 @@ Bytes elementwise(const Kernels& k, int64_t n) {
     append(out, y);
     append(out, dx);
   }
+  Buffer<T> clipped(n, true), slopes(n, true);
+  k.hardtanh_fwd({x.get(), clipped.get(), n, -0.5f, 0.5f}, all);
+  k.hardtanh_bwd({z.get(), x.get(), slopes.get(), n, -0.5f, 0.5f}, all);
+  append(out, clipped);
+  append(out, slopes);
   for (const auto binary : k.binary) {
     Buffer<T> y(n, true), s(n, true);
     binary({x.get(), z.get(), y.get(), n, 0}, all);

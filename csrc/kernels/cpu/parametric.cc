@@ -1,5 +1,5 @@
 // Activations with a trained parameter: one walk over the elements serves forward and backward. And
-// maxout.
+// maxout and hardtanh.
 #include "../families/parametric.h"
 
 #include "loops.h"
@@ -140,6 +140,23 @@ void maxout_bwd(const MaxoutBwdArgs& args, Slice s) {
   });
 }
 
+template <class T>
+void hardtanh_fwd(const HardtanhFwdArgs& args, Slice s) {
+  const float low = args.low, high = args.high;
+  map(static_cast<const T*>(args.x), static_cast<T*>(args.y),
+      elements(s, kElementwiseChunk, args.n),
+      [low, high](float x) __attribute__((always_inline)) { return Clip::fwd(x, low, high); });
+}
+
+template <class T>
+void hardtanh_bwd(const HardtanhBwdArgs& args, Slice s) {
+  const float low = args.low, high = args.high;
+  zip(static_cast<const T*>(args.dy), static_cast<const T*>(args.x), static_cast<T*>(args.dx),
+      elements(s, kElementwiseChunk, args.n),
+      [low, high](float dy, float x)
+          __attribute__((always_inline)) { return Clip::bwd(dy, x, low, high); });
+}
+
 template <class T, class... A>
 constexpr ParametricKernels kernels(ActivationList<A...>) {
   return {
@@ -148,6 +165,8 @@ constexpr ParametricKernels kernels(ActivationList<A...>) {
       .parametric_bwd_params = parametric_bwd_params<T>,
       .maxout_fwd = maxout_fwd<T>,
       .maxout_bwd = maxout_bwd<T>,
+      .hardtanh_fwd = hardtanh_fwd<T>,
+      .hardtanh_bwd = hardtanh_bwd<T>,
   };
 }
 

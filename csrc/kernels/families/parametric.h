@@ -1,5 +1,5 @@
-// Activations whose parameter is trained, one number for all elements or one for each channel; and
-// maxout.
+// Activations whose parameter is trained, one number for all elements or one for each channel;
+// maxout; and hardtanh.
 #pragma once
 #include "../formulas/activation.h"
 #include "../kernel.h"
@@ -51,12 +51,28 @@ struct MaxoutBwdArgs {
   int64_t rows, cols, pieces;
 };
 
+// y = min(max(x, low), high). Tasks: chunks of kElementwiseChunk elements.
+struct HardtanhFwdArgs {
+  const void* x;
+  void* y;
+  int64_t n;
+  float low, high;
+};
+struct HardtanhBwdArgs {
+  const void *dy, *x;
+  void* dx;
+  int64_t n;
+  float low, high;
+};
+
 struct ParametricKernels {
   Kernel<ParametricFwdArgs> parametric_fwd[kNumParametric];
   Kernel<ParametricBwdArgs> parametric_bwd[kNumParametric];
   Kernel<ParametricBwdParamsArgs> parametric_bwd_params;
   Kernel<MaxoutFwdArgs> maxout_fwd;
   Kernel<MaxoutBwdArgs> maxout_bwd;
+  Kernel<HardtanhFwdArgs> hardtanh_fwd;
+  Kernel<HardtanhBwdArgs> hardtanh_bwd;
 };
 
 }  // namespace fastnn

@@ -47,15 +47,25 @@ struct LeakyRelu {
   FASTNN_FN static float slope_of_a(float x, float) { return x > 0.f ? 0.f : x; }
 };
 
-// y = min(max(x, 0), 6), with slope 0 at 0 and at 6.
+// y = min(max(x, low), high), with slope 0 at low and at high. v: the input, or an output that was
+// not rounded.
+struct Clip {
+  FASTNN_FN static float fwd(float x, float low, float high) {
+    return x <= low ? low : at_most(x, high);
+  }
+  FASTNN_FN static float bwd(float dy, float v, float low, float high) {
+    const float inside = (v <= low) | (v >= high) ? 0.f : 1.f;
+    return v != v ? v : Relu::bwd(dy, inside, 0.f);
+  }
+};
+
+// y = min(max(x, 0), 6)
 struct Relu6 {
   static constexpr const char* kName = "relu6";
   static constexpr Saved kSaved = Saved::kOutput;
   static constexpr float kDefault = 0.f;
-  FASTNN_FN static float fwd(float x, float) { return x <= 0.f ? 0.f : at_most(x, 6.f); }
-  FASTNN_FN static float bwd(float dy, float y, float a) {
-    return y >= 6.f ? Relu::bwd(dy, 0.f, a) : Relu::bwd(dy, y, a);
-  }
+  FASTNN_FN static float fwd(float x, float) { return Clip::fwd(x, 0.f, 6.f); }
+  FASTNN_FN static float bwd(float dy, float y, float) { return Clip::bwd(dy, y, 0.f, 6.f); }
 };
 
 // y = min(max(x + 3, 0), 6) / 6, with slope 0 where it is 0 or 1.

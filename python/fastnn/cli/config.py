@@ -1,14 +1,20 @@
-"""The configuration of a run: TOML, validated by pydantic, unknown keys refused by name."""
+"""The configuration of a run: TOML, validated by pydantic, unknown keys refused by name.
+
+What [optim] may hold depends on its name: an optimizer's section is made from its signature.
+"""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import tomllib
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_type_hints
 
 import pydantic
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
+
+from fastnn import optim, tensor
 
 __all__ = ["Config", "load", "to_toml", "validate"]
 
@@ -18,7 +24,6 @@ Activation = Literal[
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(pydantic.BaseModel):
@@ -35,15 +40,59 @@ class ModelConfig(_Section):
 
 
 class OptimConfig(_Section):
-    """The optimizer; options of another one than ``name`` do nothing."""
+    """The optimizer; what it is named by, its learning rate, and in subclasses its options."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), strict=False)
-    eps: Positive = 1e-8
-    momentum: Decay = 0.9
-    nesterov: bool = False
+    name: str
+    lr: Positive
+
+    def build(self, params: optim.optimizer.Params) -> optim.Optimizer:
+        """The optimizer of these parameters."""
+        return _CLASSES[self.name](params, **self.model_dump(exclude={"name"}))
+
+    @pydantic.model_validator(mode="after")
+    def _options_in_range(self) -> OptimConfig:
+        """The ranges are those that the optimizer itself checks."""
+        self.build([tensor([0.0], requires_grad=True)])
+        return self
+
+
+_CLASSES: dict[str, Callable[..., optim.Optimizer]] = {
+    name.lower(): kind
+    for name, kind in vars(optim).items()
+    if isinstance(kind, type) and issubclass(kind, optim.Optimizer) and kind is not optim.Optimizer
+}
+_DEFAULT_OPTIMIZER = "adam"
+
+
+def _section_of(name: str, kind: Any) -> type[OptimConfig]:
+    """A section with the options of an optimizer, from its signature."""
+    hints = get_type_hints(kind.__init__, vars(optim.optimizer))
+    options: dict[str, Any] = {"name": (Literal[name], name)}
+    for option, parameter in inspect.signature(kind).parameters.items():
+        if option != "params":
+            hint = Positive if option == "lr" else hints[option]
+            # TOML has lists, options are tuples.
+            strict = None if hint in (Positive, float, bool, str) else False
+            options[option] = (hint, Field(default=parameter.default, strict=strict))
+    return pydantic.create_model(kind.__name__, __base__=OptimConfig, **options)
+
+
+_OPTIMIZERS = {name: _section_of(name, kind) for name, kind in sorted(_CLASSES.items())}
+
+
+def _name_of(section: Any) -> Any:
+    if isinstance(section, dict):
+        return section.get("name", _DEFAULT_OPTIMIZER)
+    return getattr(section, "name", _DEFAULT_OPTIMIZER)
+
+
+if TYPE_CHECKING:
+    AnyOptimizer = OptimConfig
+else:
+    AnyOptimizer = Annotated[
+        Union[tuple(Annotated[s, Tag(name)] for name, s in _OPTIMIZERS.items())],  # noqa: UP007
+        Discriminator(_name_of),
+    ]
 
 
 class DataConfig(_Section):
@@ -63,6 +112,7 @@ class TrainConfig(_Section):
     batch_size: Size = 32
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     max_grad_norm: Positive | None = None
+    label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
 
 
@@ -70,7 +120,7 @@ class Config(_Section):
     """All of a run."""
 
     model: ModelConfig = ModelConfig()
-    optim: OptimConfig = OptimConfig()
+    optim: AnyOptimizer = _OPTIMIZERS[_DEFAULT_OPTIMIZER].model_validate({})
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
 
@@ -112,7 +162,7 @@ def validate(where: str, tree: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(tree)
     except pydantic.ValidationError as error:
-        raise ValueError(_one_line(where, error)) from None
+        raise ValueError(_one_line(where, error, _name_of(tree.get("optim", {})))) from None
 
 
 def to_toml(config: Config) -> str:
@@ -143,35 +193,46 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
     section[parts[1]] = value
 
 
-def _one_line(where: str, error: pydantic.ValidationError) -> str:
+def _one_line(where: str, error: pydantic.ValidationError, optimizer: Any) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
+    if path[0] == "optim" and path[1:2] == [optimizer]:
+        del path[1]  # the tag of the section that the name chose
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key {key[:80]!r}{_suggestion(path)}"
-    value = repr(first["input"])
-    shown = value if len(value) <= 80 else value[:77] + "..."
-    return f"{where}: {key}: {_lower(first['msg'])}, got {shown}"
+        return f"{where}: unknown key {key[:80]!r}{_suggestion(path, optimizer)}"
+    if first["type"] == "value_error":  # the optimizer's own words
+        return f"{where}: {key}: {first['ctx']['error']}"
+    if first["type"] == "union_tag_invalid":
+        names = ", ".join(map(repr, _OPTIMIZERS))
+        return f"{where}: {key}.name: input should be one of {names}, got {_shown(optimizer)}"
+    return f"{where}: {key}: {_lower(first['msg'])}, got {_shown(first['input'])}"
 
 
-def _suggestion(path: list[str]) -> str:
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _suggestion(path: list[str], optimizer: Any) -> str:
     """The nearest known key, or those of the section."""
-    known = {
-        f"{name}.{key}" for name, section in _sections().items() for key in section.model_fields
-    }
-    names = sorted(known | set(_sections()))
+    sections = _sections(optimizer)
+    known = {f"{name}.{key}" for name, section in sections.items() for key in section.model_fields}
+    names = sorted(known | set(sections))
     close = [name for name in sorted(known) if name.endswith(f".{path[-1]}")]
     close = close or difflib.get_close_matches(".".join(path), names, 1, cutoff=0.75)
     if close:
         return f"; did you mean {close[0]!r}?"
-    section = _sections().get(path[0])
+    section = sections.get(path[0])
     if section is None:
-        return f"; known sections: {', '.join(_sections())}"
-    return f"; known keys of [{path[0]}]: {', '.join(section.model_fields)}"
+        return f"; known sections: {', '.join(sections)}"
+    whose = f" with name = {optimizer!r}" if path[0] == "optim" else ""
+    return f"; known keys of [{path[0]}]{whose}: {', '.join(section.model_fields)}"
 
 
-def _sections() -> dict[str, type[pydantic.BaseModel]]:
-    return {"model": ModelConfig, "optim": OptimConfig, "data": DataConfig, "train": TrainConfig}
+def _sections(optimizer: Any) -> dict[str, type[pydantic.BaseModel]]:
+    chosen = _OPTIMIZERS.get(optimizer, OptimConfig)
+    return {"model": ModelConfig, "optim": chosen, "data": DataConfig, "train": TrainConfig}
 
 
 def _lower(text: str) -> str:

@@ -10,14 +10,14 @@ import time
 from typing import Any
 
 import fastnn as fn
-from fastnn import data, nn, optim
+from fastnn import data, nn
 from fastnn.cli import config as configuration
 from fastnn.cli.app import RunFailed
 from fastnn.cli.config import Config
 from fastnn.cli.runfolder import RunFolder, fingerprint, make_folder, read_metrics
 from fastnn.train.checkpoint import read_model
 
-__all__ = ["Options", "build_model", "build_optimizer", "run"]
+__all__ = ["Options", "build_model", "run"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -74,8 +74,8 @@ def run(options: Options, print_config: bool = False) -> None:
         model.to("cuda")
     trainer = fn.Trainer(
         model,
-        nn.CrossEntropyLoss(),
-        build_optimizer(config, model),
+        nn.CrossEntropyLoss(label_smoothing=config.train.label_smoothing),
+        config.optim.build(model.parameters()),
         max_grad_norm=config.train.max_grad_norm,
     )
     path = options.resume or make_folder(options.output, dataset.name)
@@ -153,21 +153,6 @@ def build_model(config: Config, features: int, classes: int) -> nn.Sequential:
             layers.append(nn.Dropout(config.model.dropout))
         width = size
     return nn.Sequential(*layers, nn.Linear(width, classes))
-
-
-def build_optimizer(config: Config, model: nn.Module) -> optim.Optimizer:
-    """The optimizer that the configuration names."""
-    o = config.optim
-    if o.name == "sgd":
-        return optim.SGD(
-            model.parameters(),
-            o.lr,
-            momentum=o.momentum,
-            weight_decay=o.weight_decay,
-            nesterov=o.nesterov,
-        )
-    kind = optim.Adam if o.name == "adam" else optim.AdamW
-    return kind(model.parameters(), o.lr, o.betas, o.eps, o.weight_decay)
 
 
 def _check_data(path: str, extra: dict[str, Any]) -> None:

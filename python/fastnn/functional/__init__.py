@@ -40,7 +40,7 @@ from fastnn.functional.margin import (
     multilabel_soft_margin_loss,
 )
 from fastnn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
-from fastnn.functional.parametric import maxout, prelu
+from fastnn.functional.parametric import hardtanh, maxout, prelu
 from fastnn.functional.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from fastnn.functional.pointwise_loss import (
     binary_cross_entropy,
@@ -92,6 +92,7 @@ __all__ = [
     "group_norm",
     "hardsigmoid",
     "hardswish",
+    "hardtanh",
     "hinge_loss",
     "huber_loss",
     "instance_norm",

@@ -98,7 +98,7 @@ def one_hot(input: ArrayLike | Tensor, num_classes: int = -1) -> Tensor:
             raise ValueError(
                 f"one_hot: expected num_classes for input without elements, got input {index.shape}"
             )
-        num_classes = int(np.max(np.asarray(index))) + 1
+        num_classes = max(0, int(np.max(np.asarray(index)))) + 1
     result: Tensor = _core.one_hot(index, num_classes)
     return result
 

@@ -66,14 +66,14 @@ def layer_norm(
     """act((x - mean) / sqrt(var + eps) * weight + bias), statistics over the trailing axes.
 
     Mean and variance (of the population) are accumulated in float64, so a common offset of 1e8 does
-    no harm.
+    no harm; x - mean has to be a float32 number, so |x| up to half the largest is fine.
 
     Args:
         input: Array of shape (..., *normalized_shape).
         normalized_shape: Sizes of the axes to normalise over, the last ones of the input.
         weight: Array of shape normalized_shape, or None for ones.
         bias: Array of shape normalized_shape, or None for zeros.
-        eps: Added to the variance, >= 0.
+        eps: Added to the variance, >= 0. With 0 a constant row is NaN (0 / 0, as in torch).
         activation: Name of an activation, or (name, parameter), applied before the result is
             stored; on CUDA afterwards, as an op of its own.
 

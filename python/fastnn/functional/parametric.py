@@ -1,4 +1,4 @@
-"""prelu and maxout: activations with a trained parameter, or of several inputs."""
+"""prelu, maxout and hardtanh: activations with a trained parameter, several inputs, or limits."""
 
 from __future__ import annotations
 
@@ -72,4 +72,37 @@ def maxout(input: ArrayLike | Tensor, pieces: int = 2) -> Tensor:
         Goodfellow et al. 2013, "Maxout networks".
     """
     result: Tensor = apply(_maxout, input, pieces=pieces)
+    return result
+
+
+def _hardtanh(x: Any, *, low: float, high: float) -> tuple[Any, Vjp]:
+    y = _core.hardtanh_fwd(x, low, high)
+    return y, lambda dy, needs: (_core.hardtanh_bwd(dy, x, low, high),)
+
+
+def hardtanh(input: ArrayLike | Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """min(max(x, min_val), max_val), with gradient 0 at both limits.
+
+    ``relu6(x)`` is ``hardtanh(x, 0, 6)``.
+
+    Args:
+        input: Array of any shape.
+        min_val: The lower limit; rounded to float32.
+        max_val: The upper limit.
+
+    Returns:
+        Tensor of the same shape and dtype.
+
+    Raises:
+        ValueError: If ``min_val`` is above ``max_val``, or one of them is NaN.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.hardtanh([-3.0, 0.5, 3.0]).numpy()
+        array([-1. ,  0.5,  1. ], dtype=float32)
+
+    Source:
+        Collobert 2004, "Large scale machine learning".
+    """
+    result: Tensor = apply(_hardtanh, input, low=min_val, high=max_val)
     return result

@@ -20,6 +20,7 @@ __all__ = [
     "SELU",
     "Hardsigmoid",
     "Hardswish",
+    "Hardtanh",
     "LeakyReLU",
     "LogSoftmax",
     "Maxout",
@@ -90,6 +91,22 @@ class Hardswish(_Plain):
     """x hardsigmoid(x); see :func:`fastnn.functional.hardswish`."""
 
     name = "hardswish"
+
+
+class Hardtanh(Module):
+    """min(max(x, min_val), max_val); see :func:`fastnn.functional.hardtanh`."""
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
+
+    def forward(self, input: Any) -> Any:
+        """Apply the activation elementwise."""
+        return F.hardtanh(input, self.min_val, self.max_val)
+
+    def extra_repr(self) -> str:
+        """The limits."""
+        return f"min_val={self.min_val}, max_val={self.max_val}"
 
 
 class LeakyReLU(_Activation):

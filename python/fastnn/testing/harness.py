@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ from fastnn import random
 from fastnn.tensor import Tensor, tensor
 from fastnn.testing.bounds import Sample, with_storage
 from fastnn.testing.compare import assert_within
-from fastnn.testing.op import Op
+from fastnn.testing.op import Inputs, Op
 
-__all__ = ["Results", "check", "run", "to_tensors"]
+__all__ = ["Results", "check", "results", "run", "to_tensors"]
 
 Array = np.ndarray[Any, Any]
 Results = tuple[Array, tuple[Array | None, ...]]
@@ -20,26 +21,44 @@ Results = tuple[Array, tuple[Array | None, ...]]
 SEED = 0
 
 
-def to_tensors(op: Op, s: Sample) -> list[Tensor | None]:
-    """The inputs of a sample as Tensors; those of floating dtype require a gradient."""
+def to_tensors(op: Op, values: Inputs, dtype: str) -> list[Tensor | None]:
+    """Inputs as Tensors; those of floating dtype require a gradient."""
     tensors: list[Tensor | None] = []
-    for i, x in enumerate(s.inputs):
+    for i, x in enumerate(values):
         if x is None or x.dtype.kind in "iu":
             tensors.append(None if x is None else tensor(x))
             continue
         # The targets of a loss are float32 labels: they have no gradient.
         target = op.is_loss and i > 0
-        dtype = "float32" if target else s.dtype
-        tensors.append(tensor(x.astype(np.float32), dtype, requires_grad=not target))
+        stored = "float32" if target else dtype
+        tensors.append(tensor(x.astype(np.float32), stored, requires_grad=not target))
     return tensors
 
 
 def run(op: Op, s: Sample) -> Results:
     """(output, gradients) of a sample, as float32 arrays (bfloat16 widened)."""
+    return _call(op, s.inputs, s.params, s.dtype, lambda shape: s.dy)
+
+
+def results(
+    op: Op, rng: np.random.Generator, inputs: Inputs, params: dict[str, Any], dtype: str
+) -> list[Array]:
+    """Output and gradients for drawn dy, without asking the oracle: to compare runs by bits."""
+    y, grads = _call(op, inputs, params, dtype, lambda shape: op.draw_dy(rng, shape, dtype))
+    return [y, *(g for g in grads if g is not None)]
+
+
+def _call(
+    op: Op,
+    values: Inputs,
+    params: dict[str, Any],
+    dtype: str,
+    dy: Callable[[tuple[int, ...]], Array],
+) -> Results:
     random.manual_seed(SEED)
-    inputs = to_tensors(op, s)
-    y = op.call(*inputs, **s.params)
-    y.backward(tensor(s.dy.astype(np.float32), y.dtype))
+    inputs = to_tensors(op, values, dtype)
+    y = op.call(*inputs, **params)
+    y.backward(tensor(dy(y.shape).astype(np.float32), y.dtype))
     grads = tuple(None if x is None or x.grad is None else np.array(x.grad) for x in inputs)
     return np.array(y.detach()), grads
 

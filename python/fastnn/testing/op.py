@@ -16,9 +16,10 @@ from fastnn.testing.compare import round_to
 Array = np.ndarray[Any, Any]
 Shapes = tuple[tuple[int, ...] | None, ...]
 Case = tuple[Shapes, dict[str, Any]]
-Make = Callable[[np.random.Generator, Shapes], tuple[Array | None, ...]]
+Inputs = tuple[Array | None, ...]
+Make = Callable[[np.random.Generator, Shapes], Inputs]
 
-__all__ = ["Bad", "Bench", "Op", "Sample"]
+__all__ = ["Bad", "Bench", "Inputs", "Op", "Sample"]
 
 
 class Bad(NamedTuple):
@@ -99,26 +100,37 @@ class Op:
         named = {k: v for k, v in zip(self.arrays, inputs[1:], strict=True) if v is not None}
         return function(inputs[0], **named, **params)  # type: ignore[operator]
 
-    def sample(self, shapes: Shapes, params: dict[str, Any], dtype: str, seed: int = 0) -> Sample:
-        """Draw inputs and ask the oracle."""
-        rng = np.random.default_rng([seed, len(self.name), *map(ord, self.name)])
-        inputs = tuple(
+    def generator(self, seed: int = 0) -> np.random.Generator:
+        """Where samples come from: every op has numbers of its own."""
+        return np.random.default_rng([seed, len(self.name), *map(ord, self.name)])
+
+    def draw(self, rng: np.random.Generator, shapes: Shapes, dtype: str) -> Inputs:
+        """Inputs of these shapes, rounded to the dtype."""
+        return tuple(
             None if x is None else x if x.dtype.kind in "iu" else round_to(x, dtype)
             for x in self.make(rng, shapes)
         )
-        return self.sample_of(inputs, params, dtype, rng)
+
+    def sample(self, shapes: Shapes, params: dict[str, Any], dtype: str, seed: int = 0) -> Sample:
+        """Draw inputs and ask the oracle."""
+        rng = self.generator(seed)
+        return self.sample_of(self.draw(rng, shapes, dtype), params, dtype, rng)
 
     def sample_of(
-        self, inputs: tuple[Array | None, ...], params: dict[str, Any], dtype: str, rng: Any
+        self, inputs: Inputs, params: dict[str, Any], dtype: str, rng: np.random.Generator
     ) -> Sample:
-        """Ask the oracle about given inputs; dy is drawn and never 0."""
+        """Ask the oracle about given inputs."""
         forward, vjp = self.reference
         with np.errstate(invalid="ignore"):  # infinities in the inputs
             y = np.asarray(forward(*inputs, **params), np.float64)
-            dy = rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape)
-            # A loss is float32 whatever its input is, and so is its gradient.
-            dy = np.asarray(round_to(dy, "float32" if self.is_loss else dtype))
+            dy = self.draw_dy(rng, y.shape, dtype)
             return Sample(inputs, params, dtype, dy, y, vjp(dy, *inputs, **params))
+
+    def draw_dy(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+        """The gradient of a result of this shape; never 0."""
+        dy = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
+        # A loss is float32 whatever its input is, and so is its gradient.
+        return np.asarray(round_to(dy, "float32" if self.is_loss else dtype))
 
 
 # ---- inputs --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core, nn, random
+from fastnn import F, _core, nn, random
 from fastnn.tensor import Tensor, no_grad
 
 __all__ = ["Data", "check_arguments", "check_data", "evaluation_mode", "split"]
@@ -31,11 +31,21 @@ class evaluation_mode:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Checked samples: x float32, y int64 or float32, and whether y holds classes to count."""
+    """Checked samples: x float32, y int64 or float32, and whether y holds classes to count.
+
+    ``labels`` is how many labels of each sample count; None where all do.
+    """
 
     x: Tensor
     y: Tensor
     has_classes: bool
+    labels: np.ndarray[Any, np.dtype[np.float32]] | None = None
+
+    def take(self, where: Any) -> Data:
+        """Some of the samples."""
+        x, y = (_core.share(np.asarray(v)[where]) for v in (self.x, self.y))
+        labels = None if self.labels is None else self.labels[where]
+        return dataclasses.replace(self, x=x, y=y, labels=labels)
 
 
 def check_data(
@@ -50,7 +60,7 @@ def check_data(
 
     Raises:
         ValueError: For lengths and shapes that do not fit, no samples, NaN or infinity, labels out
-            of range; the message says where.
+            of range (the loss's ``ignore_index`` is allowed); the message says where.
         TypeError: For what is not numbers.
     """
     x, y = _floats(pair[0]), _numbers(pair[1])
@@ -67,18 +77,41 @@ def check_data(
     _check_finite(op, "x", x)
     if y.dtype == "float32":
         _check_finite(op, "y", y)
+    ignored = _ignored_label(loss)
     generators = random.get_state()
     with evaluation_mode(model), no_grad():
         outputs = model(_first(x, device))
         has_classes = _has_classes(op, y, outputs.shape, loss, metrics)
         if has_classes:
-            _check_labels(op, y, outputs.shape[-1])
+            _check_labels(op, y, outputs.shape[-1], ignored)
         value = loss(outputs, _first(y, device))
     random.set_state(generators)
     if not isinstance(value, Tensor) or value.shape != ():
         got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{op}: expected a loss that is a scalar Tensor, got {got}")
-    return Data(x, y, has_classes and (metrics is None or "accuracy" in metrics))
+    counts = has_classes and (metrics is None or "accuracy" in metrics)
+    return Data(x, y, counts, _labels_that_count(op, y, ignored))
+
+
+def _ignored_label(loss: Any) -> int | None:
+    """The label that the loss leaves out; None if it knows of none."""
+    default = -100 if loss in (F.cross_entropy, F.nll_loss) else None
+    label: int | None = getattr(loss, "ignore_index", default)
+    return label
+
+
+def _labels_that_count(op: str, y: Tensor, ignored: int | None) -> Any:
+    if ignored is None or y.dtype != "int64":
+        return None
+    counts = np.asarray(y) != ignored
+    if counts.all():
+        return None
+    if not counts.any():
+        raise ValueError(
+            f"{op}: expected at least one label that counts, got y == {ignored} (ignore_index) "
+            "everywhere"
+        )
+    return counts.reshape(len(counts), -1).sum(axis=1).astype(np.float32)
 
 
 def _has_classes(
@@ -125,9 +158,9 @@ def _check_finite(op: str, name: str, data: Tensor) -> None:
     raise ValueError(f"{op}: expected {name} without NaN or infinity, got {value} at {place}")
 
 
-def _check_labels(op: str, y: Tensor, classes: int) -> None:
+def _check_labels(op: str, y: Tensor, classes: int, ignored: int | None) -> None:
     labels = np.asarray(y)
-    bad = (labels < 0) | (labels >= classes)
+    bad = ((labels < 0) | (labels >= classes)) & (labels != ignored)
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
@@ -167,6 +200,4 @@ def split(data: Data, share: float) -> tuple[Data, Data]:
             f"fit: expected samples on both sides of validation_split {share}, got {at} and "
             f"{n - at}"
         )
-    x, y = np.asarray(data.x), np.asarray(data.y)
-    first = Data(_core.share(x[:at]), _core.share(y[:at]), data.has_classes)
-    return first, Data(_core.share(x[at:]), _core.share(y[at:]), data.has_classes)
+    return data.take(slice(at)), data.take(slice(at, n))

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastnn import CaptureError, _core, random
 from fastnn.tensor import Tensor
+from fastnn.train.checks import Data
 
 __all__ = ["Batches", "Body", "Loop", "Switch"]
 
@@ -37,12 +38,16 @@ Body = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 class Batches:
     """Samples, the order to take them in, how far we are, and the sums over what was done."""
 
-    def __init__(self, x: Tensor, y: Tensor, device: str, counts_correct: bool) -> None:
-        self.x, self.y = x.to(device), y.to(device)
-        self.samples = x.shape[0]
-        self.rows_per_sample = max(1, int(np.prod(y.shape[1:]))) if counts_correct else 1
-        self.counts_correct = counts_correct
-        self._index = _integers(np.arange(self.samples), device)
+    def __init__(self, data: Data, device: str) -> None:
+        self.x, self.y = data.x.to(device), data.y.to(device)
+        self.samples = data.x.shape[0]
+        self.rows_per_sample = max(1, int(np.prod(data.y.shape[1:])))
+        self.counts_correct = data.has_classes
+        # Where some labels do not count: how many of each sample do.
+        self._labels = data.labels
+        self._weights = None if data.labels is None else _core.share(data.labels).to(device)
+        self._order = np.arange(self.samples)
+        self._index = _integers(self._order, device)
         self._cursor = _integers(np.zeros(1), device)
         self._loss_sum = _integers(np.zeros(1), device)  # the bits of a float64
         self._correct = _integers(np.zeros(1), device)
@@ -58,6 +63,7 @@ class Batches:
     ) -> None:
         """Begin an epoch, or continue it after ``done`` samples."""
         if order is not None:
+            self._order = np.asarray(order)
             self._index.copy_(order)
         self.done, self.skipped = done, skipped
         self._cursor.copy_(np.array([done], np.int64))
@@ -70,12 +76,16 @@ class Batches:
         return loss, int(self._correct.to("cpu").item())
 
     def logs(self) -> dict[str, float]:
-        """Means over the samples done."""
+        """Means over the samples done, or over their labels where some do not count."""
         loss, correct = self.sums()
-        done = max(1, self.done - self.skipped)
-        logs = {"loss": loss / done}
+        samples = max(1, self.done - self.skipped)
+        labels = samples * self.rows_per_sample
+        if self._labels is not None:
+            done = self._order[self.skipped : self.done]
+            samples = labels = max(1, int(self._labels[done].sum(dtype=np.int64)))
+        logs = {"loss": loss / samples}
         if self.counts_correct:
-            logs["accuracy"] = correct / (done * self.rows_per_sample)
+            logs["accuracy"] = correct / labels
         return logs
 
     def skip(self) -> None:
@@ -88,9 +98,13 @@ class Batches:
         y = _core.gather(self.y, self._index, self._cursor, rows)
         return x, y
 
-    def count(self, outputs: Tensor, y: Tensor, loss: Tensor, rows: int, weight: float) -> None:
-        """Add a step to the sums and move on."""
-        _core.accumulate(loss, self._loss_sum, weight)
+    def count(self, outputs: Tensor, y: Tensor, loss: Tensor, rows: int, is_sum: bool) -> None:
+        """Add a step to the sums and move on; a loss that is a mean counts as often as its rows."""
+        if not is_sum and self._weights is not None:
+            kept = _core.gather(self._weights, self._index, self._cursor, rows)
+            loss = _core.binary(_core.BINARIES["mul"], loss, _core.sum(kept, 1.0, False))
+            is_sum = True
+        _core.accumulate(loss, self._loss_sum, 1.0 if is_sum else float(rows))
         if self.counts_correct:
             _core.count_correct(outputs, y, self._correct)
         _core.advance(self._cursor, rows)
@@ -149,7 +163,7 @@ class Loop:
     def _step(self, rows: int) -> None:
         x, y = self.batches.take(rows)
         outputs, loss = self._body(x, y)
-        self.batches.count(outputs, y, loss, rows, 1.0 if self._sums_loss else float(rows))
+        self.batches.count(outputs, y, loss, rows, self._sums_loss)
 
     def _current_plan(self, rows: int, signature: object) -> Any:
         """The recording for this many rows, or None if there is none or it is out of date."""

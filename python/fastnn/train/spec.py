@@ -151,6 +151,7 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "ReLU6": (nn.ReLU6, {}),
     "Hardsigmoid": (nn.Hardsigmoid, {}),
     "Hardswish": (nn.Hardswish, {}),
+    "Hardtanh": (nn.Hardtanh, {"min_val": _number, "max_val": _number}),
     "GELU": (nn.GELU, {"approximate": _words("none", "tanh")}),
     "ReLU": (nn.ReLU, {}),
     "SELU": (nn.SELU, {}),

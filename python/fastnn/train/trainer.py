@@ -111,7 +111,9 @@ class Trainer:
 
         Args:
             x: Samples, shape (n, ...).
-            y: Class indices, shape (n,), or floats for other losses.
+            y: Class indices, shape (n,), or floats for other losses. Where the loss has an
+                ``ignore_index``, samples with that label count in no mean; a batch of nothing else
+                has no loss, which is an error of its step.
             batch_size: Samples per step; the last step of an epoch may have fewer.
             epochs: Number of the last epoch, counted from 1.
             validation_data: (x, y) to evaluate after each epoch.
@@ -296,11 +298,13 @@ class Trainer:
         return self._loop(data, batch_size, self._train_step, prepare)
 
     def _evaluation_loop(self, data: Data) -> Loop:
+        if data.labels is not None:  # a batch without labels would have no mean
+            data = data.take(data.labels > 0)
         rows = min(len(data.x), _EVALUATION_BATCH)
         return self._loop(data, rows, self._evaluation_step, self._structure)
 
     def _loop(self, data: Data, rows: int, body: Body, prepare: Callable[[], object]) -> Loop:
-        batches = Batches(data.x, data.y, self._trained[0].device, data.has_classes)
+        batches = Batches(data, self._trained[0].device)
         sums = getattr(self.loss, "reduction", "mean") == "sum"
         return Loop(batches, rows, body, prepare, sums_loss=sums, switch=self._switch)
 

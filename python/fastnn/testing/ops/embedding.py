@@ -85,7 +85,7 @@ _EMBEDDING = Op(
             "Embedding: expected sizes >= 0, got num_embeddings=3, embedding_dim=-2",
         ),
     ),
-    large=(((300, 100), (500, 64)), {}),
+    large=(((100, 40), (500, 64)), {}),
     cuda="pending: embeddings",
 )
 

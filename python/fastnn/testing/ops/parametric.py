@@ -1,4 +1,4 @@
-"""prelu and maxout: their bounds and rows."""
+"""prelu, maxout and hardtanh: their bounds and rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from fastnn import functional as F
 from fastnn.testing.bounds import Array, Grads, Sample, exact
 from fastnn.testing.compare import U, ulp
-from fastnn.testing.op import Bad, Bench, Op, Shapes, map_cost, normal, zeros
+from fastnn.testing.op import UNARY, Bad, Bench, Op, Shapes, map_cost, normal, zeros
 from fastnn.testing.reference import parametric as reference
 
 __all__ = ["ROWS"]
@@ -99,4 +99,40 @@ _MAXOUT = Op(
     ),
 )
 
-ROWS: tuple[Op, ...] = (_PRELU, _MAXOUT)
+_HARDTANH = Op(
+    name="fastnn.functional.hardtanh",
+    family="parametric",
+    arrays=(),
+    reference=(reference.hardtanh, reference.hardtanh_vjp),
+    covers=("hardtanh_fwd", "hardtanh_bwd", "nn.Hardtanh"),
+    params=(
+        {},
+        {"min_val": 0.0, "max_val": 6.0},
+        {"min_val": 0.5, "max_val": 0.5},
+        {"min_val": -np.inf, "max_val": -2.0},
+    ),
+    shapes=UNARY,
+    tail=lambda n: (((n,),), {}),
+    make=normal(3.0),
+    bound=exact,
+    bench=Bench((((64, 128),), ((1 << 20,),)), map_cost(2)),
+    bad=(
+        Bad(
+            lambda: F.hardtanh(zeros(2), 1.0, -1.0),
+            ValueError,
+            "hardtanh: expected min_val <= max_val, got 1 and -1",
+        ),
+        Bad(
+            lambda: F.hardtanh(zeros(2), max_val=np.nan),
+            ValueError,
+            "hardtanh: expected min_val <= max_val, got -1 and nan",
+        ),
+        Bad(
+            lambda: F.hardtanh(np.zeros(2, np.int64)),
+            TypeError,
+            "hardtanh: expected a floating-point or uint8 Tensor, got int64",
+        ),
+    ),
+)
+
+ROWS: tuple[Op, ...] = (_PRELU, _MAXOUT, _HARDTANH)

@@ -1,8 +1,8 @@
-"""Margin losses, from their definition: plain loops over rows and pairs of classes."""
+"""Margin losses, from their definition: all classes of a row, or all pairs, next to each other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,6 @@ Labels = np.ndarray[Any, Any]
 Grads = tuple[Array | None, ...]
 
 
-def _rows(x: Array, target: Labels) -> Iterator[tuple[tuple[int, ...], Array, Any]]:
-    for r in np.ndindex(x.shape[:-1]):
-        yield r, x[r], target[r]
-
-
 def _hinge(m: Array, p: int) -> Array:
     return np.maximum(0.0, m) ** p
 
@@ -35,15 +30,14 @@ def _multi_margin(
     x: Array, target: Labels, p: int, margin: float, weight: Array | None, share: float
 ) -> tuple[Array, Array]:
     """(loss of each row, its derivative)."""
-    losses, slopes = np.zeros(x.shape[:-1]), np.zeros(x.shape)
-    for r, row, y in _rows(x, target):
-        w = share * (1.0 if weight is None else weight[y])
-        with np.errstate(invalid="ignore"):
-            m = np.where(np.arange(row.size) == y, 0.0, margin - row[y] + row)
-        losses[r] = w * _hinge(m, p).sum()
-        slopes[r] = w * _slope(m, p)
-        slopes[(*r, y)] -= w * _slope(m, p).sum()
-    return losses, slopes
+    label = np.arange(x.shape[-1]) == target[..., None]
+    w = share * (np.ones(target.shape) if weight is None else weight[target])[..., None]
+    with np.errstate(invalid="ignore"):
+        at_label = np.take_along_axis(x, target[..., None], axis=-1)
+        m = np.where(label, 0.0, margin - at_label + x)
+    slopes = w * _slope(m, p)
+    pulls = slopes.sum(axis=-1, keepdims=True)
+    return (w * _hinge(m, p)).sum(axis=-1), np.where(label, slopes - pulls, slopes)
 
 
 def multi_margin_loss(
@@ -87,23 +81,20 @@ def multiclass_hinge_loss_vjp(
     return slopes * spread(dy, losses, reduction)[..., None], None
 
 
-def _multilabel(x: Array, target: Labels, use: Callable[..., None]) -> None:
-    """use(row index, label, other class, 1 - (x_label - x_other)) for the pairs of each row."""
-    for r, row, labels in _rows(x, target):
-        listed = [int(y) for y in labels[: [*labels, -1].index(-1)]]
-        for y in listed:
-            for c in set(range(row.size)) - set(listed):
-                use(r, y, c, 1 - (row[y] - row[c]))
+def _pairs(x: Array, target: Labels) -> Iterator[tuple[tuple[int, ...], Any, Any, Array]]:
+    """(row index, labels, other classes, 1 - (x_label - x_other) of each pair) for each row."""
+    for r in np.ndindex(x.shape[:-1]):
+        ends = np.flatnonzero(target[r] == -1)
+        labels = target[r][: ends[0] if ends.size else None]
+        others = np.setdiff1d(np.arange(x.shape[-1]), labels)
+        yield r, labels, others, 1 - (x[r][labels, None] - x[r][others])
 
 
 def multilabel_margin_loss(x: Array, target: Labels, reduction: str = "mean") -> Array:
     """sum_{y label} sum_{c no label} max(0, 1 - (x_y - x_c)) / classes."""
     losses = np.zeros(x.shape[:-1])
-
-    def add(r: tuple[int, ...], y: int, c: int, m: float) -> None:
-        losses[r] += np.maximum(0.0, m) / x.shape[-1]
-
-    _multilabel(x, target, add)
+    for r, _, _, m in _pairs(x, target):
+        losses[r] = _hinge(m, 1).sum() / x.shape[-1]
     return reduce(losses, reduction)
 
 
@@ -112,13 +103,10 @@ def multilabel_margin_loss_vjp(
 ) -> Grads:
     """Each pair that is too near pushes its class down and its label up."""
     slopes = np.zeros(x.shape)
-
-    def add(r: tuple[int, ...], y: int, c: int, m: float) -> None:
-        slope = m if np.isnan(m) else float(m > 0)
-        slopes[(*r, c)] += slope / x.shape[-1]
-        slopes[(*r, y)] -= slope / x.shape[-1]
-
-    _multilabel(x, target, add)
+    for r, labels, others, m in _pairs(x, target):
+        slope = _slope(m, 1) / x.shape[-1]
+        slopes[r][others] += slope.sum(axis=0)
+        np.subtract.at(slopes[r], labels, slope.sum(axis=1))
     return slopes * spread(dy, slopes[..., 0], reduction)[..., None], None
 
 

@@ -1,4 +1,4 @@
-"""Activations with a trained parameter, and maxout: definitions, and derivatives times dy."""
+"""Trained activations, maxout and hardtanh: definitions, and derivatives times dy."""
 
 from __future__ import annotations
 
@@ -72,3 +72,14 @@ def maxout_vjp(dy: Array, x: Array, pieces: int = 2) -> tuple[Array]:
     dx = np.zeros(parts.shape)
     np.put_along_axis(dx, first[..., None, :], dy[..., None, :], axis=-2)
     return (dx.reshape(x.shape),)
+
+
+def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
+    """min(max(x, min_val), max_val)."""
+    return np.clip(x, min_val, max_val)
+
+
+def hardtanh_vjp(dy: Array, x: Array, min_val: float = -1.0, max_val: float = 1.0) -> tuple[Array]:
+    """dy for min_val < x < max_val, else 0."""
+    dx = np.where((min_val < x) & (x < max_val), dy, 0.0)
+    return (np.where(np.isnan(x) | np.isnan(dy), np.nan, dx),)

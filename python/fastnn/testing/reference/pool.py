@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ import numpy as np
 from fastnn.testing.reference.random import blocks
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+# The elements that each window of an axis takes: of shape (size,), or (planes, size) where planes
+# have windows of their own.
 Windows = list[np.ndarray[Any, np.dtype[np.int64]]]
-# Of each plane: the windows of its rows and of its columns.
-Plan = Callable[[int], tuple[Windows, Windows]]
 
 
 def _planes(x: Array, spatial: int) -> Array:
@@ -65,22 +64,19 @@ def _pick(window: Array) -> Any:
     )
 
 
-def _max(x: Array, plan: Plan, shared: bool) -> tuple[Array, Any]:
+def _max(x: Array, rows: Windows, cols: Windows) -> tuple[Array, Any]:
     """The largest of each window, and its flat index in the plane."""
-    planes, w = len(x), x.shape[2]
-    rows, cols = plan(0)
-    y = np.zeros((planes, len(rows), len(cols)))
-    at = np.zeros(y.shape, np.int64)
-    for group in [slice(None)] if shared else [slice(p, p + 1) for p in range(planes)]:
-        rows, cols = plan(group.start or 0)
-        for i, r in enumerate(rows):
-            for j, c in enumerate(cols):
-                flat = (r[:, None] * w + c).reshape(-1)
-                window = x[group].reshape(len(x[group]), x.shape[1] * w)[:, flat]
-                k = _pick(window)
-                y[group, i, j] = np.take_along_axis(window, k[:, None], axis=1)[:, 0]
-                at[group, i, j] = flat[k]
-    return y, at
+    planes, flat_x = len(x), x.reshape(len(x), x.shape[1] * x.shape[2])
+    at = np.zeros((planes, len(rows), len(cols)), np.int64)
+    for i, r in enumerate(rows):
+        for j, c in enumerate(cols):
+            window = r[..., :, None] * x.shape[2] + c[..., None, :]
+            size = r.shape[-1] * c.shape[-1]
+            flat = np.broadcast_to(window, (planes, *window.shape[-2:])).reshape(planes, size)
+            k = _pick(np.take_along_axis(flat_x, flat, axis=1))
+            at[:, i, j] = np.take_along_axis(flat, k[:, None], axis=1)[:, 0]
+    y = np.take_along_axis(flat_x, at.reshape(planes, len(rows) * len(cols)), axis=1)
+    return y.reshape(at.shape), at
 
 
 def _scatter(dy: Array, at: Any, shape: tuple[int, ...]) -> Array:
@@ -90,13 +86,9 @@ def _scatter(dy: Array, at: Any, shape: tuple[int, ...]) -> Array:
     return dx
 
 
-def _max_both(x: Array, dy: Array | None, spatial: int, plan: Plan, shared: bool = True) -> Any:
+def _max_both(x: Array, dy: Array | None, spatial: int, rows: Windows, cols: Windows) -> Any:
     planes = _planes(x, spatial)
-    if len(planes) == 0:
-        rows, cols = plan(0)
-        y, at = np.zeros((0, len(rows), len(cols))), np.zeros((0, len(rows), len(cols)), np.int64)
-    else:
-        y, at = _max(planes, plan, shared)
+    y, at = _max(planes, rows, cols)
     if dy is None:
         return _unplanes(y, x, spatial), at
     return (_scatter(dy, at, planes.shape).reshape(x.shape),)
@@ -108,7 +100,7 @@ def _shape(x: Array, spatial: int) -> tuple[int, int]:
 
 def _max_pool(x: Array, dy: Array | None, spatial: int, kernel: Any, options: Any) -> Any:
     rows, cols, _ = grid(_shape(x, spatial), spatial, kernel, options)
-    return _max_both(x, dy, spatial, lambda p: (rows, cols))
+    return _max_both(x, dy, spatial, rows, cols)
 
 
 def max_pool1d(x: Array, kernel_size: Any, **options: Any) -> Array:
@@ -144,14 +136,12 @@ def _adaptive(x: Array, output_size: Any) -> tuple[Windows, Windows]:
 
 def adaptive_max_pool2d(x: Array, output_size: Any) -> Array:
     """The largest of each window."""
-    windows = _adaptive(x, output_size)
-    return np.asarray(_max_both(x, None, 2, lambda p: windows)[0])
+    return np.asarray(_max_both(x, None, 2, *_adaptive(x, output_size))[0])
 
 
 def adaptive_max_pool2d_vjp(dy: Array, x: Array, output_size: Any) -> tuple[Array]:
     """dy where the largest element was."""
-    windows = _adaptive(x, output_size)
-    return _max_both(x, dy, 2, lambda p: windows)  # type: ignore[no-any-return]
+    return _max_both(x, dy, 2, *_adaptive(x, output_size))  # type: ignore[no-any-return]
 
 
 # ---- average -------------------------------------------------------------------------------------
@@ -240,36 +230,37 @@ def random_steps(n: int, out: int, kernel: int, words: list[int]) -> list[int]:
     return begin
 
 
-def _regions(x: Array, kernel: Any, output_size: Any, options: dict[str, Any]) -> Plan:
+def _regions(x: Array, kernel: Any, output_size: Any, options: dict[str, Any]) -> Any:
     (h, w), (kh, kw) = x.shape[-2:], _pair(kernel, 2, 1)
     oh, ow = _pair(output_size, 2, 1)
     per_plane = -(-(oh + ow) // 4) + 1
     planes = int(np.prod(x.shape[:-2], dtype=np.int64))
     words = blocks(max(planes, 1) * per_plane, "dropout", 0, 0).reshape(-1, 4 * per_plane)
 
-    def plan(p: int) -> tuple[Windows, Windows]:
+    def begin(p: int) -> tuple[list[int], list[int]]:
         drawn = [int(v) for v in words[p]]
         if options.get("pseudo_random", True):
             u = [(v >> 8) / 2**24 for v in drawn]
-            cols, rows = pseudo_random(w, ow, kw, u[0]), pseudo_random(h, oh, kh, u[1])
-        else:
-            below = 4 * -(-ow // 4)
-            cols = random_steps(w, ow, kw, drawn)
-            rows = random_steps(h, oh, kh, drawn[below:])
-        return [b + np.arange(kh) for b in rows], [b + np.arange(kw) for b in cols]
+            return pseudo_random(h, oh, kh, u[1]), pseudo_random(w, ow, kw, u[0])
+        below = 4 * -(-ow // 4)
+        return random_steps(h, oh, kh, drawn[below:]), random_steps(w, ow, kw, drawn)
 
-    return plan
+    drawn = [begin(p) for p in range(planes)]
+    return tuple(
+        list(np.reshape([d[axis] for d in drawn], (planes, n)).astype(np.int64).T[..., None] + i)
+        for axis, n, i in ((0, oh, np.arange(kh)), (1, ow, np.arange(kw)))
+    )
 
 
 def fractional_max_pool2d(x: Array, kernel_size: Any, output_size: Any, **options: Any) -> Array:
     """The largest of each region; regions are drawn for each plane."""
-    plan = _regions(x, kernel_size, output_size, options)
-    return np.asarray(_max_both(x, None, 2, plan, shared=False)[0])
+    regions = _regions(x, kernel_size, output_size, options)
+    return np.asarray(_max_both(x, None, 2, *regions)[0])
 
 
 def fractional_max_pool2d_vjp(
     dy: Array, x: Array, kernel_size: Any, output_size: Any, **options: Any
 ) -> tuple[Array]:
     """dy where the largest element was."""
-    plan = _regions(x, kernel_size, output_size, options)
-    return _max_both(x, dy, 2, plan, shared=False)  # type: ignore[no-any-return]
+    regions = _regions(x, kernel_size, output_size, options)
+    return _max_both(x, dy, 2, *regions)  # type: ignore[no-any-return]
