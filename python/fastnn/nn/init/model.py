@@ -47,7 +47,7 @@ def auto_(model: Module, bias: float = 0.0) -> Module:
         He et al. 2015, "Delving deep into rectifiers"; Glorot, Bengio 2010, "Understanding the
         difficulty of training deep feedforward networks".
     """
-    modules = [module for _, module in model.named_modules()]
+    modules: list[Any] = [module for _, module in model.named_modules()]
     following = None
     for module in reversed(modules):
         if _has_weight(module):
@@ -97,7 +97,8 @@ def lsuv_(
         raise ValueError(f"lsuv_: expected tol > 0, got {tol}")
     if max_iterations < 1:
         raise ValueError(f"lsuv_: expected max_iterations >= 1, got {max_iterations}")
-    layers = {path: module for path, module in model.named_modules() if _has_weight(module)}
+    modules: dict[str, Any] = dict(model.named_modules())
+    layers = {path: module for path, module in modules.items() if _has_weight(module)}
     if orthogonal:
         for module in layers.values():
             orthogonal_(module.weight)
