@@ -1,6 +1,6 @@
 """Optimizers and schedules with torch's names and defaults; a step is one launch per group."""
 
-from fastnn.optim import lr_scheduler
+from fastnn.optim import lr_scheduler, rates
 from fastnn.optim.adam import Adam, AdamW
 from fastnn.optim.adam_variants import Adamax, Lion, NAdam, RAdam
 from fastnn.optim.adaptive import Adadelta, Adagrad, RMSprop
@@ -25,5 +25,6 @@ __all__ = [
     "RMSprop",
     "lr_scheduler",
     "param_groups_weight_decay",
+    "rates",
     "switch",
 ]
