@@ -7,6 +7,7 @@ from fastnn.train.control import EarlyStopping, LearningRateScheduler, ReduceLRO
 from fastnn.train.ema import EMA
 from fastnn.train.files import CheckpointError
 from fastnn.train.history import History
+from fastnn.train.lr_search import lr_range_test, lr_search
 from fastnn.train.trainer import Trainer
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "ReduceLROnPlateau",
     "Trainer",
     "load_model",
+    "lr_range_test",
+    "lr_search",
     "metrics",
     "save_model",
 ]

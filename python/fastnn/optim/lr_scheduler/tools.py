@@ -31,10 +31,7 @@ def plot(scheduler: LRScheduler, steps: int, axes: Axes | None = None) -> Axes:
         >>> axes.lines[0].get_ydata().tolist()
         [1.0, 0.5, 0.25]
     """
-    if axes is None:
-        from matplotlib.figure import Figure
-
-        axes = Figure(figsize=(5, 3.6), dpi=110, layout="constrained").add_subplot()
+    axes = axes or new_axes()
     rates: Any = zip(*(scheduler.at(t) for t in range(steps)), strict=True)
     for i, values in enumerate(rates):
         axes.plot(range(steps), values, label=f"group {i}")
@@ -71,3 +68,10 @@ def scale_lr(lr: float, base_batch_size: int, batch_size: int) -> float:
         if size < 1:
             raise ValueError(f"scale_lr: expected {name} >= 1, got {size}")
     return lr * batch_size / base_batch_size
+
+
+def new_axes() -> Axes:
+    """Axes in a figure of their own, that no display needs to show."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(5, 3.6), dpi=110, layout="constrained").add_subplot()
