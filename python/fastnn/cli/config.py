@@ -56,6 +56,29 @@ class DataConfig(_Section):
     scaling: Literal["standard", "minmax", "none"] = "standard"
 
 
+class ScheduleConfig(_Section):
+    """The learning rate in the course of training; times are in epochs, fractions of them too.
+
+    ``gamma`` and ``milestones`` are of step, ``gamma`` of exponential (for each epoch) and of
+    plateau, ``patience`` of plateau.
+    """
+
+    name: Literal[
+        "constant",
+        "linear",
+        "cosine",
+        "step",
+        "exponential",
+        "inverse_sqrt",
+        "one_cycle",
+        "plateau",
+    ] = "constant"
+    warmup: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    milestones: list[Size] = [30, 60, 90]
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(ge=0, le=1_000_000)] = 10
+
+
 class TrainConfig(_Section):
     """How long, in which steps, from which seed."""
 
@@ -64,6 +87,8 @@ class TrainConfig(_Section):
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     max_grad_norm: Positive | None = None
     device: Literal["cpu", "cuda"] = "cpu"
+    patience: Size | None = None  # epochs without a better validation loss, then it stops
+    ema_decay: Fraction | None = None  # of an average of the weights, which is what is kept
 
 
 class Config(_Section):
@@ -73,6 +98,7 @@ class Config(_Section):
     optim: OptimConfig = OptimConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
 
 
 def load(path: str | None, settings: Iterable[str] = ()) -> Config:
@@ -171,7 +197,13 @@ def _suggestion(path: list[str]) -> str:
 
 
 def _sections() -> dict[str, type[pydantic.BaseModel]]:
-    return {"model": ModelConfig, "optim": OptimConfig, "data": DataConfig, "train": TrainConfig}
+    return {
+        "model": ModelConfig,
+        "optim": OptimConfig,
+        "data": DataConfig,
+        "train": TrainConfig,
+        "schedule": ScheduleConfig,
+    }
 
 
 def _lower(text: str) -> str:

@@ -14,7 +14,7 @@ from fastnn.train.callbacks import Callback, attach, averaged, notify, wants_bat
 from fastnn.train.checkpoint import Position
 from fastnn.train.checks import Data, check_arguments, check_data, evaluation_mode, split
 from fastnn.train.ema import EMA
-from fastnn.train.epoch import Batches, Body, Loop, Switch
+from fastnn.train.epoch import Batches, Body, Loop, Switch, structure
 from fastnn.train.history import History
 from fastnn.train.interrupt import between_steps
 from fastnn.train.metrics import Metric, measure
@@ -290,31 +290,18 @@ class Trainer:
         def prepare() -> object:
             self.optimizer.prepare()  # a callback may have brought another one
             self.optimizer.sync()
-            return id(self.optimizer), self.optimizer.structure(), self._structure()
+            return id(self.optimizer), self.optimizer.structure(), structure(self.model)
 
         return self._loop(data, batch_size, self._train_step, prepare)
 
     def _evaluation_loop(self, data: Data) -> Loop:
         rows = min(len(data.x), _EVALUATION_BATCH)
-        return self._loop(data, rows, self._evaluation_step, self._structure)
+        return self._loop(data, rows, self._evaluation_step, lambda: structure(self.model))
 
     def _loop(self, data: Data, rows: int, body: Body, prepare: Callable[[], object]) -> Loop:
         batches = Batches(data.x, data.y, self._trained[0].device, data.has_classes)
         sums = getattr(self.loss, "reduction", "mean") == "sum"
         return Loop(batches, rows, body, prepare, sums_loss=sums, switch=self._switch)
-
-    def _structure(self) -> object:
-        """What a recording depends on besides memory: modes, hooks, and which parameters there are.
-
-        The optimizer keeps a parameter alive that the model has replaced, so the plan cannot tell.
-        """
-        structure: list[object] = []
-        for _, module in self.model.named_modules():
-            structure += (module.training, len(module._forward_hooks))
-            for name in (*module._parameters, *module._buffers):
-                value = getattr(module, name)
-                structure += (id(value), value is not None and value.requires_grad)
-        return structure
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -340,7 +327,9 @@ class Trainer:
         with evaluation_mode(self.model), no_grad(), averaged(self):
             for _ in loop.run():
                 pass
-            return {**batches.logs(), **measure(self._meters, self.model, batches.x, batches.y)}
+            ignored = getattr(self.loss, "ignore_index", None)
+            scores = measure(self._meters, self.model, batches.x, batches.y, ignored)
+        return {**batches.logs(), **scores}
 
     def predict(self, x: ArrayLike | Tensor, batch_size: int = 1024) -> np.ndarray[Any, Any]:
         """The model's outputs in evaluation mode, as a NumPy array.

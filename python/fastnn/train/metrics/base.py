@@ -52,11 +52,15 @@ class Metric:
             raise ValueError(f"{type(self).__name__}: expected {rule}, got {got}")
 
 
-def measure(metrics: Sequence[Metric], model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
-    """The metrics of a model on data, by name."""
+def measure(
+    metrics: Sequence[Metric], model: nn.Module, x: Tensor, y: Tensor, ignored: int | None = None
+) -> dict[str, float]:
+    """The metrics of a model on data, by name; labels to be ignored count in none."""
     if not metrics:
         return {}
     outputs, truth = model.predict(x), np.asarray(y.to("cpu"))
+    if np.issubdtype(truth.dtype, np.integer) and outputs.shape[:-1] == truth.shape:
+        outputs, truth = outputs[truth != ignored], truth[truth != ignored]
     for metric in metrics:
         metric.reset()
         metric.update(outputs, truth)
