@@ -178,8 +178,11 @@ def test_resume_gives_the_bits_of_a_run_in_one_go():
 
 
 def test_resume_restores_schedule_averages_and_patience():
-    options = ["-q", *SMALL, "--set", "schedule.name=plateau", "--set", "schedule.patience=0",
-               "--set", "train.ema_decay=0.9", "--set", "train.patience=2", "--set", "optim.lr=0.3"]  # fmt: skip
+    settings = (
+        "schedule.name=plateau", "schedule.patience=0", "train.ema_decay=0.9", "train.patience=2",
+        "optim.lr=0.3",
+    )  # fmt: skip
+    options = ["-q", *SMALL, *(part for setting in settings for part in ("--set", setting))]
     run("train", "digits", "-o", "whole", *options, "--set", "train.epochs=8")
     run("train", "digits", "-o", "half", *options, "--set", "train.epochs=3")
     run("train", "-q", "--resume", "half", "--set", "train.epochs=8")

@@ -171,6 +171,27 @@ def test_checkpoints_of_other_schedulers_are_refused(tmp_path):
         trainer.load(path)
 
 
+@pytest.mark.parametrize("state", [
+    {}, {"last_epoch": "1", "base_lrs": [1.0, 1.0]}, {"last_epoch": 1, "base_lrs": [-1.0, 1.0]},
+    {"last_epoch": 1 << 60, "base_lrs": [1.0, 1.0]},
+])  # fmt: skip
+def test_hostile_states_are_refused(tmp_path, state):
+    path = str(tmp_path / "last.safetensors")
+
+    def scheduler(o):
+        return S.ExponentialLR(o, 1.1)
+
+    trainer, other = make(scheduler), make(scheduler)
+    trainer._schedule.scheduler.state_dict = lambda: state or {"x": 1}
+    trainer.fit(X, Y, verbose=0)
+    trainer.save(path)
+    before, generators = bits(other), fn.random.get_state()
+    with pytest.raises(CheckpointError, match="expected"):
+        other.load(path)
+    assert (bits(other), fn.random.get_state()) == (before, generators)
+    assert other._schedule.scheduler.last_epoch == 0
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="expected") as caught:
         make(interval="batch")

@@ -225,7 +225,7 @@ def load_training(
         optimizer_state = _optimizer_state(optimizer, training, slots)
         if scheduler is not None:
             scheduler.load_state_dict(scheduler_state)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{path}: expected the state of a training, got {error!r:.80}"
         ) from None
@@ -279,7 +279,7 @@ def _states(texts: Any, tensors: Mapping[str, Tensor]) -> States:
     states = {who: dict(values) for who, values in texts.items()}
     for key, value in tensors.items():
         if key.startswith(_COMPANION):
-            who, name = key.removeprefix(_COMPANION).split(":", 1)
+            who, _, name = key.removeprefix(_COMPANION).partition(":")
             states[who][name] = value
     return states
 

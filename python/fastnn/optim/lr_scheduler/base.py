@@ -99,7 +99,10 @@ class LRScheduler:
         self._need(is_count(count), "a last_epoch >= 0", count)
         valid = isinstance(rates, list) and len(rates) == groups and all(map(is_rate, rates))
         self._need(valid, f"base_lrs of {groups} groups", str(rates)[:80])
-        self.last_epoch, self.base_lrs = int(count), [float(lr) for lr in rates]  # type: ignore
+        t, bases = int(count), [float(lr) for lr in rates]  # type: ignore[arg-type, union-attr]
+        for i, base in enumerate(bases):
+            self.lr_at(t, base, i)  # so far nothing is changed
+        self.last_epoch, self.base_lrs = t, bases
         self.step(0)
 
     def _need(self, ok: bool, rule: str, got: Any) -> None:
