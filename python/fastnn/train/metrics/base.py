@@ -58,7 +58,7 @@ def measure(
     """The metrics of a model on data, by name; labels to be ignored count in none."""
     if not metrics:
         return {}
-    outputs, truth = model.predict(x), np.asarray(y.to("cpu"))
+    outputs, truth = model.predict(x.to("cpu")), np.asarray(y.to("cpu"))
     if np.issubdtype(truth.dtype, np.integer) and outputs.shape[:-1] == truth.shape:
         outputs, truth = outputs[truth != ignored], truth[truth != ignored]
     for metric in metrics:
