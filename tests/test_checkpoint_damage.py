@@ -144,6 +144,11 @@ HOSTILE = {
     "slot without number": renamed("optimizer:0:momentum_buffer", "optimizer:x:momentum_buffer"),
     "slot without name": renamed("optimizer:0:momentum_buffer", "optimizer:0"),
     "slot of another shape": renamed("optimizer:0:momentum_buffer", "optimizer:1:momentum_buffer"),
+    "companions a list": in_training(companions=[]),
+    "companion a number": in_training(companions={"callback 0 EMA": 3}),
+    "scheduler of another": in_training(companions={"scheduler StepLR": {"last_epoch": 1}}),
+    "tensor of no companion": renamed("optimizer:0:momentum_buffer", "companion:x:y"),
+    "companion without name": renamed("optimizer:0:momentum_buffer", "companion:x"),
     "shape swapped": lambda h: h["0.weight"].update(shape=[4, 2]),
     "dtype swapped": lambda h: h["0.weight"].update(dtype="I32"),
 }

@@ -107,6 +107,12 @@ def test_print_config_is_a_configuration():
         ],
         ["model.activation=gelu", "data.scaling=minmax", "data.val_fraction=0.0"],
         ["model.hidden=[]", "data.scaling=none", "data.test_fraction=0.0"],
+        ["schedule.name=step", "schedule.milestones=[1]", "schedule.warmup=0.5"],
+        ["schedule.name=exponential", "schedule.gamma=0.9", "train.ema_decay=0.99"],
+        ["schedule.name=inverse_sqrt", "schedule.warmup=1", "data.val_fraction=0.0"],
+        ["schedule.name=one_cycle"],
+        ["schedule.warmup=1.5", "optim.name=sgd"],
+        ["schedule.name=cosine"],
     ],
 )
 def test_other_configurations_train(settings):
@@ -177,6 +183,30 @@ def test_resume_gives_the_bits_of_a_run_in_one_go():
             return [(r["epoch"], r["split"], r["loss"]) for r in map(json.loads, file)]
 
     assert losses("half") == losses("whole")
+
+
+def test_resume_restores_schedule_averages_and_patience():
+    settings = (
+        "schedule.name=plateau", "schedule.patience=0", "train.ema_decay=0.9", "train.patience=2",
+        "optim.lr=0.3",
+    )  # fmt: skip
+    options = ["-q", *SMALL, *(part for setting in settings for part in ("--set", setting))]
+    run("train", "digits", "-o", "whole", *options, "--set", "train.epochs=8")
+    run("train", "digits", "-o", "half", *options, "--set", "train.epochs=3")
+    run("train", "-q", "--resume", "half", "--set", "train.epochs=8")
+    for name in ("best.safetensors", "last.safetensors"):
+        with open(f"whole/{name}", "rb") as a, open(f"half/{name}", "rb") as b:
+            assert a.read() == b.read(), name
+    with open("half/metrics.jsonl") as file:
+        rates = [r["lr"] for r in map(json.loads, file) if r["split"] == "train"]
+    assert len(set(rates)) > 1
+
+
+def test_a_schedule_that_makes_its_own_warm_up():
+    result = run(
+        "train", "digits", "--set", "schedule.name=plateau", "--set", "schedule.warmup=2", code=2
+    )
+    assert result.stderr == "error: schedule: expected warmup 0 with 'plateau', got 2.0\n"
 
 
 def test_resuming_a_finished_run_repeats_its_result():

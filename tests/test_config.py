@@ -61,7 +61,7 @@ ERRORS = {
     ),
     "section": (
         "zzz.a=1",
-        "config: unknown key 'zzz'; known sections: model, optim, data, train",
+        "config: unknown key 'zzz'; known sections: model, optim, data, train, schedule",
     ),
     "misspelled section": ("optm.lr=1", "config: unknown key 'optm'; did you mean 'optim'?"),
     "range": ("optim.lr=-1", "config: optim.lr: input should be greater than 0, got -1"),

@@ -105,6 +105,29 @@ class DataConfig(_Section):
     scaling: Literal["standard", "minmax", "none"] = "standard"
 
 
+class ScheduleConfig(_Section):
+    """The learning rate in the course of training; times are in epochs, fractions of them too.
+
+    ``gamma`` and ``milestones`` are of step, ``gamma`` of exponential (for each epoch) and of
+    plateau, ``patience`` of plateau.
+    """
+
+    name: Literal[
+        "constant",
+        "linear",
+        "cosine",
+        "step",
+        "exponential",
+        "inverse_sqrt",
+        "one_cycle",
+        "plateau",
+    ] = "constant"
+    warmup: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
+    milestones: list[Size] = [30, 60, 90]
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(ge=0, le=1_000_000)] = 10
+
+
 class TrainConfig(_Section):
     """How long, in which steps, from which seed."""
 
@@ -114,6 +137,8 @@ class TrainConfig(_Section):
     max_grad_norm: Positive | None = None
     label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
+    patience: Size | None = None  # epochs without a better validation loss, then it stops
+    ema_decay: Fraction | None = None  # of an average of the weights, which is what is kept
 
 
 class Config(_Section):
@@ -123,6 +148,7 @@ class Config(_Section):
     optim: AnyOptimizer = _OPTIMIZERS[_DEFAULT_OPTIMIZER].model_validate({})
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
 
 
 def load(path: str | None, settings: Iterable[str] = ()) -> Config:
@@ -231,8 +257,13 @@ def _suggestion(path: list[str], optimizer: Any) -> str:
 
 
 def _sections(optimizer: Any) -> dict[str, type[pydantic.BaseModel]]:
-    chosen = _OPTIMIZERS.get(optimizer, OptimConfig)
-    return {"model": ModelConfig, "optim": chosen, "data": DataConfig, "train": TrainConfig}
+    return {
+        "model": ModelConfig,
+        "optim": _OPTIMIZERS.get(optimizer, OptimConfig),
+        "data": DataConfig,
+        "train": TrainConfig,
+        "schedule": ScheduleConfig,
+    }
 
 
 def _lower(text: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.system import info
-from fastnn.train.callbacks import Best, JSONLogger, Logs
+from fastnn.train.callbacks import Best, JSONLogger, Logs, averaged
 from fastnn.train.files import CheckpointError, write_atomically, write_tensors
 from fastnn.train.spec import describe
 from fastnn.train.trainer import Trainer
@@ -124,8 +124,9 @@ class RunFolder(JSONLogger):
         super().on_epoch_end(epoch, logs)
         if self.best.improves(logs[self.best.monitor]):
             self.best_epoch = epoch
-            state = self.trainer.model.state_dict()
-            self._best_state = {name: value.clone() for name, value in state.items()}
+            with averaged(self.trainer):
+                state = self.trainer.model.state_dict()
+                self._best_state = {name: value.clone() for name, value in state.items()}
         if time.monotonic() - self._flushed >= _FLUSH_SECONDS:
             self.flush(self.trainer)
 

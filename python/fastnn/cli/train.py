@@ -15,6 +15,7 @@ from fastnn.cli import config as configuration
 from fastnn.cli.app import RunFailed
 from fastnn.cli.config import Config
 from fastnn.cli.runfolder import RunFolder, fingerprint, make_folder, read_metrics
+from fastnn.cli.schedule import build_scheduler
 from fastnn.train.checkpoint import read_model
 
 __all__ = ["Options", "build_model", "run"]
@@ -72,11 +73,15 @@ def run(options: Options, print_config: bool = False) -> None:
     model = build_model(config, len(dataset.features), len(dataset.classes))
     if config.train.device == "cuda":
         model.to("cuda")
+    optimizer = config.optim.build(model.parameters())
+    scheduler, interval = build_scheduler(config, optimizer, len(parts.train[0]))
     trainer = fn.Trainer(
         model,
         nn.CrossEntropyLoss(label_smoothing=config.train.label_smoothing),
-        config.optim.build(model.parameters()),
+        optimizer,
         max_grad_norm=config.train.max_grad_norm,
+        scheduler=scheduler,
+        scheduler_interval=interval,
     )
     path = options.resume or make_folder(options.output, dataset.name)
     folder = RunFolder(path, parts.extra, "val_loss" if parts.val else "loss")
@@ -176,7 +181,10 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
             batch_size=config.train.batch_size,
             epochs=config.train.epochs,
             validation_data=parts.val,
-            callbacks=[folder],
+            callbacks=[
+                *_companions(config, folder.best.monitor),
+                folder,
+            ],  # the one that saves last
             verbose=0 if quiet else 1,
             seed=config.train.seed,
             initial_epoch=None,
@@ -191,6 +199,16 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
     folder.flush(trainer)
 
 
+def _companions(config: Config, monitor: str) -> list[fn.train.Callback]:
+    """The averages and the end of patience, if they are wanted."""
+    callbacks: list[fn.train.Callback] = []
+    if config.train.ema_decay is not None:
+        callbacks.append(fn.train.EMA(config.train.ema_decay))
+    if config.train.patience is not None:
+        callbacks.append(fn.train.EarlyStopping(monitor, patience=config.train.patience))
+    return callbacks
+
+
 def _finish(
     trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, seconds: float
 ) -> dict[str, Any]:
@@ -199,6 +217,7 @@ def _finish(
     if not os.path.exists(best):
         raise RunFailed(f"no epoch had a finite {folder.best.monitor}; see {folder.path}")
     step = trainer.optimizer.step_count
+    trainer.ema = None  # the best model is what to evaluate
     trainer.model.load_state_dict(read_model(best)[0].to(config.train.device).state_dict())
     result: dict[str, Any] = {
         "run": folder.folder,

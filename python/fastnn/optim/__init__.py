@@ -1,5 +1,6 @@
-"""Optimizers with torch's names, arguments and defaults; each step is one launch per group."""
+"""Optimizers and schedules with torch's names and defaults; a step is one launch per group."""
 
+from fastnn.optim import lr_scheduler, rates
 from fastnn.optim.adam import Adam, AdamW
 from fastnn.optim.adam_variants import Adamax, Lion, NAdam, RAdam
 from fastnn.optim.adaptive import Adadelta, Adagrad, RMSprop
@@ -22,6 +23,8 @@ __all__ = [
     "ProximalL1",
     "RAdam",
     "RMSprop",
+    "lr_scheduler",
     "param_groups_weight_decay",
+    "rates",
     "switch",
 ]

@@ -63,7 +63,7 @@ class ProximalL1(_Constraint):
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Shrink the parameters."""
-        for group, rate in zip(optimizer.param_groups, optimizer._rates, strict=True):
+        for group, rate in zip(optimizer.param_groups, optimizer.rates, strict=True):
             _core.soft_threshold(self._members(group), self.l1, rate)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn import _core
 from fastnn.capture import note_optimizer
 from fastnn.optim.options import check_range, kernel_options
+from fastnn.optim.rates import RateTable
 from fastnn.tensor import Tensor
 
 __all__ = ["Optimizer", "Params"]
@@ -41,6 +42,8 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self._rates: list[Any] = []  # a float64 for each group
+        self.table: RateTable | None = None  # where rates come from instead
+        self.rates = self._rates  # what the step reads
         self._records: list[Any] = []  # step counts and what depends on them, by group
         self._options: list[tuple[list[Any] | None, Any]] = []  # values, and made from them
         self._slots: dict[int, dict[str, Any]] = {}
@@ -127,12 +130,22 @@ class Optimizer:
         if max_grad_norm is not None and not max_grad_norm >= 0:
             raise ValueError(f"{name}: expected max_grad_norm >= 0, got {max_grad_norm}")
         self.sync()
+        self._place()
+        self.rates = self._rates if self.table is None else self.table.take()
         groups = [self._kernel_group(i) for i in range(len(self.param_groups))]
         groups = [group for group in groups if group is not None]
         if groups:
             _core.optim_step(name.lower(), groups, max_grad_norm)
         for hook in self._hooks:
             hook(self, (), {})
+
+    def _place(self) -> None:
+        """Keep what the kernels read where the parameters are."""
+        for i, group in enumerate(self.param_groups):
+            for p in group["params"][:1]:
+                if p.device != self._rates[i].device:
+                    self._rates[i] = _core.to_device(self._rates[i], p.device)
+                    self._records[i] = _core.to_device(self._records[i], p.device)
 
     def _kernel_group(self, index: int) -> Any:
         """What the update of a group takes; None if none of its parameters has a gradient."""
@@ -141,9 +154,6 @@ class Optimizer:
         if not places:
             return None
         params = [group["params"][i] for i in places]
-        if params[0].device != self._rates[index].device:
-            self._rates[index] = _core.to_device(self._rates[index], params[0].device)
-            self._records[index] = _core.to_device(self._records[index], params[0].device)
         rule, slots = self._rule(group)
         return _core.OptimGroup(
             _core.OPTIM_RULES[rule],
@@ -151,7 +161,7 @@ class Optimizer:
             [p.grad for p in params],
             [self._slot(slot, group, params) for slot in slots],
             places,
-            self._rates[index],
+            self.rates[index],
             self._records[index],
             self._options_of(index, group),
         )
@@ -315,4 +325,4 @@ class Optimizer:
         options = [
             [v for k, v in g.items() if k not in ("lr", "params")] for g in self.param_groups
         ]
-        return options, self.version
+        return options, self.version, id(self.table)

@@ -1,19 +1,30 @@
-"""Training: the Trainer, its callbacks, checkpoints, history and report."""
+"""Training: the Trainer, its callbacks, metrics, checkpoints, history and report."""
 
+from fastnn.train import metrics
 from fastnn.train.callbacks import Callback, CSVLogger, JSONLogger, ModelCheckpoint
 from fastnn.train.checkpoint import load_model, save_model
+from fastnn.train.control import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau
+from fastnn.train.ema import EMA
 from fastnn.train.files import CheckpointError
 from fastnn.train.history import History
+from fastnn.train.lr_search import lr_range_test, lr_search
 from fastnn.train.trainer import Trainer
 
 __all__ = [
+    "EMA",
     "CSVLogger",
     "Callback",
     "CheckpointError",
+    "EarlyStopping",
     "History",
     "JSONLogger",
+    "LearningRateScheduler",
     "ModelCheckpoint",
+    "ReduceLROnPlateau",
     "Trainer",
     "load_model",
+    "lr_range_test",
+    "lr_search",
+    "metrics",
     "save_model",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn.train.checkpoint import save_model
@@ -13,7 +14,7 @@ from fastnn.train.checkpoint import save_model
 if TYPE_CHECKING:
     from fastnn.train.trainer import Trainer
 
-__all__ = ["CSVLogger", "Callback", "JSONLogger", "ModelCheckpoint"]
+__all__ = ["Best", "CSVLogger", "Callback", "JSONLogger", "ModelCheckpoint"]
 
 Logs = dict[str, float]
 
@@ -37,6 +38,16 @@ class Callback:
         """Called by fit, first of all."""
         self.trainer = trainer
 
+    def reset(self) -> None:
+        """Forget what an earlier training left: called by a fit that does not go on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs: JSON-like values and Tensors, by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned; a ValueError says that it is no such."""
+
     def on_train_begin(self) -> None:
         """Before the first epoch."""
 
@@ -53,6 +64,31 @@ class Callback:
         """After a batch, with the means over the epoch so far."""
 
 
+def attach(
+    callbacks: Sequence[Callback], trainer: Trainer, saved: Mapping[str, Any] | None
+) -> None:
+    """Make the callbacks the trainer's: as they are, with the states saved, or (None) as new."""
+    trainer.ema = None
+    for i, callback in enumerate(callbacks):
+        callback.set_trainer(trainer)
+        name = f"callback {i} {type(callback).__name__}"
+        if saved is None:
+            callback.reset()
+        elif name in saved:
+            callback.load_state_dict(saved[name])
+
+
+def notify(callbacks: Sequence[Callback], hook: str, *args: Any) -> None:
+    """Call a hook of all."""
+    for callback in callbacks:
+        getattr(callback, hook)(*args)
+
+
+def averaged(trainer: Trainer) -> contextlib.AbstractContextManager[None]:
+    """Inside, the trainer's model has the averages of an EMA, if there is one."""
+    return contextlib.nullcontext() if trainer.ema is None else trainer.ema.applied()
+
+
 def wants_batches(callbacks: Sequence[Callback]) -> bool:
     """Whether a callback overrides on_train_batch_end.
 
@@ -65,8 +101,18 @@ def wants_batches(callbacks: Sequence[Callback]) -> bool:
     return any(type(c).on_train_batch_end is not Callback.on_train_batch_end for c in callbacks)
 
 
+_LARGER_IS_BETTER = ("acc", "auc", "f1", "precision", "recall", "r2")
+_MODES = ("auto", "min", "max")
+
+
 class Best:
     """Whether a value is the best so far; NaN never is.
+
+    Args:
+        monitor: What the values are of.
+        min_delta: By how much a value has to be better.
+        mode: ``"min"`` if smaller is better, ``"max"`` if larger; ``"auto"``: larger for
+            accuracies and other scores, smaller for the rest.
 
     Example:
         >>> from fastnn.train.callbacks import Best
@@ -75,50 +121,97 @@ class Best:
         (True, False)
     """
 
-    def __init__(self, monitor: str) -> None:
-        self.monitor = monitor
-        self.sign = 1.0 if "accuracy" in monitor else -1.0
+    def __init__(self, monitor: str, min_delta: float = 0.0, mode: str = "auto") -> None:
+        if mode not in _MODES:
+            raise ValueError(
+                f"callback: expected mode to be one of {', '.join(map(repr, _MODES))}, got {mode!r}"
+            )
+        if not min_delta >= 0:
+            raise ValueError(f"callback: expected min_delta >= 0, got {min_delta}")
+        larger = any(name in monitor for name in _LARGER_IS_BETTER) if mode == "auto" else None
+        self.monitor, self.min_delta = monitor, min_delta
+        self.mode = mode if larger is None else ("max" if larger else "min")
+        self.sign = 1.0 if self.mode == "max" else -1.0
         self.value: float | None = None
 
     def improves(self, value: float) -> bool:
         """Whether it does; if so, it is the best from now on."""
-        if math.isnan(value) or (self.value is not None and self.sign * (value - self.value) <= 0):
+        if math.isnan(value):
+            return False
+        if self.value is not None and self.sign * (value - self.value) <= self.min_delta:
             return False
         self.value = value
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.value}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from it."""
+        value = state.get("best")
+        if value is not None and type(value) is not float:
+            raise ValueError(f"callback: expected a float best, got {str(value)[:80]}")
+        self.value = value
+
+
+def monitored(callback: Callback, logs: Logs, monitor: str) -> float:
+    """The quantity that a callback watches."""
+    if monitor not in logs:
+        raise ValueError(
+            f"{type(callback).__name__}: expected monitor to be one of {', '.join(logs)}, "
+            f"got {monitor!r}"
+        )
+    return logs[monitor]
 
 
 class ModelCheckpoint(Callback):
     """Write the model after every epoch, or when it is the best so far.
 
+    With an :class:`fastnn.train.EMA` it writes the averages, which is what validation measured.
+
     Args:
         path: The file; ``{epoch}`` in it is replaced, counted from 1.
-        monitor: The quantity that counts: smaller is better, but for accuracies.
+        monitor: The quantity that counts.
         save_best_only: Whether to write only when the quantity has improved.
+        mode: ``"min"``, ``"max"`` or ``"auto"``: larger is better for accuracies and other scores.
 
     Raises:
-        ValueError: At the end of an epoch that has no such quantity.
+        ValueError: For another mode; at the end of an epoch that has no such quantity.
 
     Example:
         >>> import fastnn as fn
         >>> best = fn.train.ModelCheckpoint("best.safetensors", monitor="val_loss")
     """
 
-    def __init__(self, path: str, monitor: str = "val_loss", save_best_only: bool = True) -> None:
+    def __init__(
+        self,
+        path: str,
+        monitor: str = "val_loss",
+        save_best_only: bool = True,
+        mode: str = "auto",
+    ) -> None:
         self.path, self.save_best_only = path, save_best_only
-        self.best = Best(monitor)
+        self.best = Best(monitor, mode=mode)
+
+    def reset(self) -> None:
+        """No value is the best so far."""
+        self.best.value = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return self.best.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from it."""
+        self.best.load_state_dict(state)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Write, if it is time."""
-        if self.save_best_only:
-            if self.best.monitor not in logs:
-                raise ValueError(
-                    f"ModelCheckpoint: expected monitor to be one of {', '.join(logs)}, "
-                    f"got {self.best.monitor!r}"
-                )
-            if not self.best.improves(logs[self.best.monitor]):
-                return
-        save_model(self.path.replace("{epoch}", str(epoch + 1)), self.trainer.model)
+        if self.save_best_only and not self.best.improves(monitored(self, logs, self.best.monitor)):
+            return
+        with averaged(self.trainer):
+            save_model(self.path.replace("{epoch}", str(epoch + 1)), self.trainer.model)
 
 
 class CSVLogger(Callback):

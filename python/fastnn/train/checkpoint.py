@@ -1,7 +1,8 @@
 """Checkpoints of models and of training, to continue it with the same bits.
 
 A file holds the model's tensors under their own names (so torch can read them), the optimizer's
-state as ``optimizer:<parameter>:<slot>``, and JSON texts. All of it is validated before anything is
+state as ``optimizer:<parameter>:<slot>``, that of the scheduler and the callbacks as
+``companion:<who>:<name>``, and JSON texts. All of it is validated before anything is
 written to a model.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastnn import nn, random
@@ -19,9 +20,19 @@ from fastnn.tensor import Tensor
 from fastnn.train import spec
 from fastnn.train.files import CheckpointError, read_tensors, write_tensors
 
-__all__ = ["Position", "load_model", "load_training", "read_model", "save_model", "save_training"]
+__all__ = [
+    "Position",
+    "companions",
+    "load_model",
+    "load_training",
+    "read_model",
+    "save_model",
+    "save_training",
+]
 
 _PREFIX = "optimizer:"
+_COMPANION = "companion:"
+States = dict[str, dict[str, Any]]
 
 
 @dataclasses.dataclass
@@ -47,6 +58,26 @@ class Position:
     seed: int = 0
     samples: int = 0
     batch_size: int = 0
+
+    def start(self, samples: int, batch_size: int, seed: int | None) -> Position:
+        """Where a fit of that data begins that goes on from here.
+
+        Raises:
+            ValueError: If the seed is out of range, or the data or steps are others than before.
+        """
+        known = self.samples > 0  # this is a position in a training, not only a number of epochs
+        if seed is None:
+            seed_now = self.seed if known else random.get_state()["shuffle"][0]
+        else:
+            seed_now = int(seed)
+        if not 0 <= seed_now < 1 << 64:
+            raise ValueError(f"fit: expected 0 <= seed < 2**64, got {seed}")
+        if known and (self.samples, self.batch_size) != (samples, batch_size):
+            raise ValueError(
+                f"fit: expected {self.samples} samples in batches of {self.batch_size} to go "
+                f"on, got {samples} in batches of {batch_size}"
+            )
+        return dataclasses.replace(self, seed=seed_now, samples=samples, batch_size=batch_size)
 
     def next_epoch(self) -> None:
         """Begin the next epoch."""
@@ -92,7 +123,7 @@ def load_model(path: str) -> nn.Module:
 def read_model(path: str) -> tuple[nn.Module, dict[str, Any]]:
     """The model, and what was kept with it."""
     tensors, texts = read_tensors(path)
-    state = {k: v for k, v in tensors.items() if not k.startswith(_PREFIX)}
+    state = {k: v for k, v in tensors.items() if not k.startswith((_PREFIX, _COMPANION))}
     description = _parse(path, texts, "model")
     if description is None:
         raise CheckpointError(
@@ -112,14 +143,27 @@ def read_model(path: str) -> tuple[nn.Module, dict[str, Any]]:
     return model, _extra(path, texts)
 
 
+def companions(scheduler: Any, callbacks: Sequence[Any]) -> States:
+    """The states of what trains along with the optimizer, by place and class."""
+    parts = {f"callback {i} {type(c).__name__}": c for i, c in enumerate(callbacks)}
+    if scheduler is not None:
+        parts[_scheduler_name(scheduler)] = scheduler
+    return {name: state for name, part in parts.items() if (state := part.state_dict())}
+
+
+def _scheduler_name(scheduler: Any) -> str:
+    return f"scheduler {type(scheduler).__name__}"
+
+
 def save_training(
     path: str,
     model: nn.Module,
     optimizer: Optimizer,
     position: Position,
     extra: Mapping[str, Any] | None = None,
+    states: States | None = None,
 ) -> None:
-    """Write all that the next step depends on."""
+    """Write all that the next step depends on; states are those of :func:`companions`."""
     state = optimizer.state_dict()
     slots = {
         f"{_PREFIX}{i}:{name}": value
@@ -131,7 +175,17 @@ def save_training(
         {k: v for k, v in state["state"].get(i, {}).items() if k in optimizer.scalars}
         for i in range(sum(len(group["params"]) for group in optimizer.param_groups))
     ]
+    arrays = {
+        f"{_COMPANION}{who}:{name}": value
+        for who, values in (states or {}).items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
     training = {
+        "companions": {
+            who: {k: v for k, v in values.items() if not isinstance(v, Tensor)}
+            for who, values in (states or {}).items()
+        },
         "position": dataclasses.asdict(position),
         "generators": random.get_state(),
         "optimizer": type(optimizer).__name__,
@@ -139,13 +193,15 @@ def save_training(
         "counts": counts,
     }
     texts = {**_texts(model, extra), "training": json.dumps(training)}
-    write_tensors(path, {**model.state_dict(), **slots}, texts)
+    write_tensors(path, {**model.state_dict(), **slots, **arrays}, texts)
 
 
 def load_training(
-    path: str, model: nn.Module, optimizer: Optimizer
-) -> tuple[Position, dict[str, Any]]:
+    path: str, model: nn.Module, optimizer: Optimizer, scheduler: Any = None
+) -> tuple[Position, States, dict[str, Any]]:
     """Continue from what :func:`save_training` wrote; nothing is changed if it raises.
+
+    Returns the position, the states of the callbacks, and what was kept with it.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -158,14 +214,18 @@ def load_training(
         )
     training = _parse(path, texts, "training")
     extra = _extra(path, texts)
-    state = {k: v for k, v in tensors.items() if not k.startswith(_PREFIX)}
+    state = {k: v for k, v in tensors.items() if not k.startswith((_PREFIX, _COMPANION))}
     slots = {k: v for k, v in tensors.items() if k.startswith(_PREFIX)}
     try:
         _check_model(model, state)
         position = _position(training["position"])
         generators = _generators(training["generators"])
+        states = _states(training.get("companions", {}), tensors)
+        scheduler_state = _take_scheduler(states, scheduler)
         optimizer_state = _optimizer_state(optimizer, training, slots)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        if scheduler is not None:
+            scheduler.load_state_dict(scheduler_state)
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{path}: expected the state of a training, got {error!r:.80}"
         ) from None
@@ -174,7 +234,7 @@ def load_training(
     model.load_state_dict(state)
     optimizer.load_state_dict(optimizer_state)
     random.set_state(generators)
-    return position, extra
+    return position, states, extra
 
 
 def _texts(model: nn.Module, extra: Mapping[str, Any] | None) -> dict[str, str]:
@@ -210,6 +270,30 @@ def _check_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
                 f"model: expected {name!r} of shape {own[name].shape} and dtype {own[name].dtype}, "
                 f"got {value.shape} and {value.dtype}"
             )
+
+
+def _states(texts: Any, tensors: Mapping[str, Tensor]) -> States:
+    """What :func:`companions` returned, Tensors and all."""
+    if not isinstance(texts, dict) or not all(isinstance(v, dict) for v in texts.values()):
+        raise ValueError("companions: expected names and states")
+    states = {who: dict(values) for who, values in texts.items()}
+    for key, value in tensors.items():
+        if key.startswith(_COMPANION):
+            who, _, name = key.removeprefix(_COMPANION).partition(":")
+            states[who][name] = value
+    return states
+
+
+def _take_scheduler(states: States, scheduler: Any) -> dict[str, Any]:
+    """Take the scheduler's state out; it has to be that of the one there is, or of none."""
+    want = [] if scheduler is None else [_scheduler_name(scheduler)]
+    have = [name for name in states if name.startswith("scheduler ")]
+    if want != have:
+        names = [
+            name[0].removeprefix("scheduler ")[:80] if name else "none" for name in (want, have)
+        ]
+        raise ValueError(f"scheduler: expected {names[0]}, got {names[1]}")
+    return states.pop(want[0]) if want else {}
 
 
 def _position(state: dict[str, Any]) -> Position:

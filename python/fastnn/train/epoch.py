@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import CaptureError, _core, random
+from fastnn import CaptureError, _core, nn, random
 from fastnn.tensor import Tensor
 from fastnn.train.checks import Data
 
-__all__ = ["Batches", "Body", "Loop", "Switch"]
+__all__ = ["Batches", "Body", "Loop", "Switch", "structure"]
 
 CHUNK_SECONDS = 0.05  # how long a native call may last: progress and Ctrl-C wait for it
 
@@ -205,6 +205,20 @@ class Loop:
         self._plans[rows] = plan, signature
         self._seconds_per_step = time.perf_counter() - start
         return True
+
+
+def structure(model: nn.Module) -> object:
+    """What a recording depends on besides memory: modes, hooks, and which parameters there are.
+
+    The optimizer keeps a parameter alive that the model has replaced, so the plan cannot tell.
+    """
+    parts: list[object] = []
+    for _, module in model.named_modules():
+        parts += (module.training, len(module._forward_hooks))
+        for name in (*module._parameters, *module._buffers):
+            value = getattr(module, name)
+            parts += (id(value), value is not None and value.requires_grad)
+    return parts
 
 
 def _integers(values: Any, device: str) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,16 @@ from fastnn import F, _core, nn, random
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor, no_grad
 from fastnn.train import checkpoint
-from fastnn.train.callbacks import Callback, wants_batches
+from fastnn.train.callbacks import Callback, attach, averaged, notify, wants_batches
 from fastnn.train.checkpoint import Position
 from fastnn.train.checks import Data, check_arguments, check_data, evaluation_mode, split
-from fastnn.train.epoch import Batches, Body, Loop, Switch
+from fastnn.train.ema import EMA
+from fastnn.train.epoch import Batches, Body, Loop, Switch, structure
 from fastnn.train.history import History
 from fastnn.train.interrupt import between_steps
+from fastnn.train.metrics import Metric, measure
 from fastnn.train.progress import Progress, make_progress
+from fastnn.train.schedule import Schedule, Scheduler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,15 +40,20 @@ class Trainer:
             if it has ``reduction == "sum"``.
         optimizer: Updates the model.
         metrics: ``("accuracy",)`` or ``()``; default: the accuracy where y holds class indices.
+            Besides, any of :mod:`fastnn.train.metrics`: computed in evaluation.
         max_grad_norm: Clip the gradients' common norm to this.
+        scheduler: Sets the optimizer's learning rates; ReduceLROnPlateau watches the validation
+            loss, or the loss where there is no validation.
+        scheduler_interval: Whether it steps after each ``"epoch"`` or after each ``"step"``.
         capture: Record the step and replay it. The bits are the same without, the speed is not.
 
     Attributes:
         stop_training: Set it in a callback to stop after the epoch.
         epoch: Whole epochs done.
+        ema: The :class:`fastnn.train.EMA` among the callbacks, or None: what evaluation measures.
 
     Raises:
-        ValueError: If the optimizer has other parameters than the model.
+        ValueError: If the optimizer has other parameters than the model, or an argument is wrong.
 
     Example:
         >>> import numpy as np, fastnn as fn
@@ -63,9 +70,11 @@ class Trainer:
         model: nn.Module,
         loss: Callable[[Any, Any], Any],
         optimizer: Optimizer,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[str | Metric] | None = None,
         max_grad_norm: float | None = None,
         *,
+        scheduler: Scheduler | None = None,
+        scheduler_interval: str = "epoch",
         capture: bool = True,
     ) -> None:
         own = {id(p) for p in model.parameters()}
@@ -75,14 +84,20 @@ class Trainer:
                 "Trainer: expected an optimizer of the model's parameters, got one of others; "
                 "make it after model.to()"
             )
-        if metrics is not None and not set(metrics) <= {"accuracy"}:
-            raise ValueError(f"Trainer: expected metrics ('accuracy',) or (), got {tuple(metrics)}")
+        names = tuple(m for m in metrics or () if not isinstance(m, Metric))
+        if not set(names) <= {"accuracy"}:
+            raise ValueError(f"Trainer: expected metrics ('accuracy',) or (), got {names}")
         if max_grad_norm is not None and not max_grad_norm > 0:
             raise ValueError(f"Trainer: expected max_grad_norm > 0, got {max_grad_norm}")
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.metrics = None if metrics is None else tuple(metrics)
+        self._meters = [m for m in metrics or () if isinstance(m, Metric)]
+        self.metrics = None if metrics is None or (self._meters and not names) else names
+        self._schedule = Schedule(scheduler, optimizer, scheduler_interval)
         self.max_grad_norm, self._switch = max_grad_norm, Switch(capture)
         self.stop_training = False
+        self.ema: EMA | None = None
+        self._callbacks: Sequence[Callback] = ()
+        self._saved: dict[str, Any] = {}  # callbacks' states loaded, for the fit that goes on
         self._position = Position()
         self._checks_itself = isinstance(loss, nn.CrossEntropyLoss) or loss is F.cross_entropy
 
@@ -140,11 +155,15 @@ class Trainer:
             batch_size, epochs, validation_data, validation_split, verbose, initial_epoch
         )
         data, validation = self._check_all((x, y), validation_data, validation_split)
-        position = self._start(len(data.x), batch_size, seed, initial_epoch)
+        before = self._position if initial_epoch is None else Position(initial_epoch)
+        position = before.start(len(data.x), batch_size, seed)
         self.optimizer.prepare()
         train = self._train_loop(data, batch_size)
         evaluation = None if validation is None else self._evaluation_loop(validation)
+        attach(callbacks, self, None if initial_epoch is not None else self._saved)
         self._position, self.stop_training = position, False
+        self._callbacks, self._saved = callbacks, {}
+        self._schedule.begin(-(-len(data.x) // batch_size), self._trained[0].device)
         progress = make_progress(verbose)
         with evaluation_mode(self.model, training=True), between_steps() as check_interrupt:
             progress.begin(position.epoch, epochs, position.samples)
@@ -153,6 +172,7 @@ class Trainer:
                     train, evaluation, epochs, callbacks, progress, shuffle, check_interrupt
                 )
             finally:
+                self._schedule.end()
                 progress.close()
                 self.optimizer.zero_grad()
 
@@ -168,14 +188,10 @@ class Trainer:
     ) -> History:
         history = History()
         position = self._position
-        for callback in callbacks:
-            callback.set_trainer(self)
-        for callback in callbacks:
-            callback.on_train_begin()
+        notify(callbacks, "on_train_begin")
         while position.epoch < epochs and not self.stop_training:
             epoch = position.epoch
-            for callback in callbacks:
-                callback.on_epoch_begin(epoch)
+            notify(callbacks, "on_epoch_begin", epoch)
             order = random.permutation(position.samples, position.seed, epoch) if shuffle else None
             logs = self._run_epoch(train, order, callbacks, progress, check_interrupt)
             if evaluation is not None:
@@ -185,13 +201,12 @@ class Trainer:
                     raise ValueError(f"fit: epoch {epoch + 1}, validation: {error}") from error
                 logs = {**logs, **{f"val_{name}": value for name, value in values.items()}}
             position.next_epoch()
+            self._schedule.end_epoch(logs)
             history.append(epoch, logs)
             progress.epoch_end(epoch, logs)
-            for callback in callbacks:
-                callback.on_epoch_end(epoch, logs)
+            notify(callbacks, "on_epoch_end", epoch, logs)
             check_interrupt()
-        for callback in callbacks:
-            callback.on_train_end()
+        notify(callbacks, "on_train_end")
         return history
 
     def _run_epoch(
@@ -206,24 +221,26 @@ class Trainer:
         position, batches = self._position, loop.batches
         first = position.done
         batches.start(order, first, position.skipped, (position.loss_sum, position.correct))
+        rows = loop.batch_size
+        self._schedule.begin_epoch(-(-first // rows), -(-position.samples // rows))
         each = wants_batches(callbacks)
         steps = loop.run(max_steps=1 if each else None)
         start = time.perf_counter()
         try:
             while (done := self._advance(steps, loop)) is not None:
                 progress.batch(position.epoch, done)
+                self._schedule.reach(-(-done // rows))
                 if each:
-                    logs = batches.logs()
-                    for callback in callbacks:
-                        callback.on_train_batch_end((done - 1) // loop.batch_size, logs)
+                    notify(callbacks, "on_train_batch_end", (done - 1) // rows, batches.logs())
                 check_interrupt()
         finally:  # a checkpoint may follow, whatever happened
+            self._schedule.reach(-(-batches.done // rows))
             position.done, position.skipped = batches.done, batches.skipped
             position.loss_sum, position.correct = batches.sums()
         seconds = max(time.perf_counter() - start, 1e-9)
         return {
             **batches.logs(),
-            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "lr": self._schedule.last_lr(self.optimizer),
             "seconds": seconds,
             "samples_per_s": (batches.done - first) / seconds,
         }
@@ -236,24 +253,6 @@ class Trainer:
             loop.batches.skip()
             step = loop.batches.done // loop.batch_size + 1
             raise ValueError(f"fit: epoch {self.epoch + 1}, step {step}: {error}") from error
-
-    def _start(
-        self, samples: int, batch_size: int, seed: int | None, initial_epoch: int | None
-    ) -> Position:
-        seed_now = random.get_state()["shuffle"][0] if seed is None else int(seed)
-        if not 0 <= seed_now < 1 << 64:
-            raise ValueError(f"fit: expected 0 <= seed < 2**64, got {seed}")
-        if initial_epoch is not None:
-            return Position(initial_epoch, seed=seed_now, samples=samples, batch_size=batch_size)
-        before = self._position
-        if before.samples and (before.samples, before.batch_size) != (samples, batch_size):
-            raise ValueError(
-                f"fit: expected {before.samples} samples in batches of {before.batch_size} to go "
-                f"on, got {samples} in batches of {batch_size}"
-            )
-        if before.samples and seed is None:
-            seed_now = before.seed
-        return dataclasses.replace(before, seed=seed_now, samples=samples, batch_size=batch_size)
 
     # ---- the steps -----------------------------------------------------------------------------
 
@@ -293,7 +292,7 @@ class Trainer:
         def prepare() -> object:
             self.optimizer.prepare()  # a callback may have brought another one
             self.optimizer.sync()
-            return id(self.optimizer), self.optimizer.structure(), self._structure()
+            return id(self.optimizer), self.optimizer.structure(), structure(self.model)
 
         return self._loop(data, batch_size, self._train_step, prepare)
 
@@ -301,25 +300,12 @@ class Trainer:
         if data.labels is not None:  # a batch without labels would have no mean
             data = data.take(data.labels > 0)
         rows = min(len(data.x), _EVALUATION_BATCH)
-        return self._loop(data, rows, self._evaluation_step, self._structure)
+        return self._loop(data, rows, self._evaluation_step, lambda: structure(self.model))
 
     def _loop(self, data: Data, rows: int, body: Body, prepare: Callable[[], object]) -> Loop:
         batches = Batches(data, self._trained[0].device)
         sums = getattr(self.loss, "reduction", "mean") == "sum"
         return Loop(batches, rows, body, prepare, sums_loss=sums, switch=self._switch)
-
-    def _structure(self) -> object:
-        """What a recording depends on besides memory: modes, hooks, and which parameters there are.
-
-        The optimizer keeps a parameter alive that the model has replaced, so the plan cannot tell.
-        """
-        structure: list[object] = []
-        for _, module in self.model.named_modules():
-            structure += (module.training, len(module._forward_hooks))
-            for name in (*module._parameters, *module._buffers):
-                value = getattr(module, name)
-                structure += (id(value), value is not None and value.requires_grad)
-        return structure
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -340,11 +326,14 @@ class Trainer:
         return self._run_evaluation(self._evaluation_loop(self._check("evaluate", (x, y))))
 
     def _run_evaluation(self, loop: Loop) -> dict[str, float]:
-        loop.batches.start()
-        with evaluation_mode(self.model), no_grad():
+        batches = loop.batches
+        batches.start()
+        with evaluation_mode(self.model), no_grad(), averaged(self):
             for _ in loop.run():
                 pass
-        return loop.batches.logs()
+            ignored = getattr(self.loss, "ignore_index", None)
+            scores = measure(self._meters, self.model, batches.x, batches.y, ignored)
+        return {**batches.logs(), **scores}
 
     def predict(self, x: ArrayLike | Tensor, batch_size: int = 1024) -> np.ndarray[Any, Any]:
         """The model's outputs in evaluation mode, as a NumPy array.
@@ -352,12 +341,15 @@ class Trainer:
         Example:
             See :meth:`fastnn.nn.Module.predict`.
         """
-        return self.model.predict(x, batch_size)
+        with averaged(self):
+            return self.model.predict(x, batch_size)
 
     # ---- checkpoints -----------------------------------------------------------------------------
 
     def save(self, path: str, extra: Mapping[str, Any] | None = None) -> None:
-        """Write model, optimizer, generators and position, to go on with the same bits.
+        """Write model, optimizer, scheduler, callbacks' states, generators and position.
+
+        Training goes on from there with the same bits. In fit, a callback that saves comes last.
 
         Args:
             path: The file; replaced as a whole.
@@ -373,10 +365,13 @@ class Trainer:
             >>> trainer.load(path)
             {'note': 'first'}
         """
-        checkpoint.save_training(path, self.model, self.optimizer, self._position, extra)
+        states = checkpoint.companions(self._schedule.scheduler, self._callbacks) | self._saved
+        checkpoint.save_training(path, self.model, self.optimizer, self._position, extra, states)
 
     def load(self, path: str) -> dict[str, Any]:
         """Continue from :meth:`save`; ``fit(..., initial_epoch=None)`` then goes on.
+
+        The callbacks of that fit take up their states, by class and place among the callbacks.
 
         Returns:
             What was given to save as ``extra``.
@@ -388,5 +383,7 @@ class Trainer:
         Example:
             See :meth:`save`.
         """
-        self._position, extra = checkpoint.load_training(path, self.model, self.optimizer)
+        self._position, self._saved, extra = checkpoint.load_training(
+            path, self.model, self.optimizer, self._schedule.scheduler
+        )
         return extra
