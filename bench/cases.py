@@ -32,8 +32,11 @@ _GOALS = {
     "cross_entropy": "C11",
     "dropout": "C14",
     "max_pool2d": "C19",
+    "lstm": "C17",
+    "gru": "C17",
 }
-_TIMES_OF_FORWARD = {"linear": 3, "matmul": 3}  # arithmetic of forward and backward; else 2
+# Arithmetic of forward and backward; else 2.
+_TIMES_OF_FORWARD = dict.fromkeys(("linear", "matmul", "lstm", "gru", "rnn"), 3)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,16 @@ class Case:
 
 def all_cases(quick: bool) -> list[Case]:
     """Every case, in the order of the report."""
-    cases = [*_calls(), *_steps(), _fit(), _import(), *_gemms(), *_optimizers(), *_ops()]
+    cases = [
+        *_calls(),
+        *_steps(),
+        _char_step(),
+        _fit(),
+        _import(),
+        *_gemms(),
+        *_optimizers(),
+        *_ops(),
+    ]
     if quick:
         cases = [c for c in cases if c.kind == "fit" or (c.bytes < 3e7 and c.flops < 3e8)]
     return cases
@@ -102,6 +114,24 @@ def _steps() -> Iterator[Case]:
                 flops=2.0 * batch * (3 * weights - first) + 12 * parameters,
                 bytes=4.0 * (7 * parameters + 4 * activations),
             )
+
+
+def _char_step() -> Case:
+    """A character model: embedding, LSTM, a score for each character."""
+    sizes, batch, length = (65, 128, 256, 65), 32, 64
+    characters, embedding, hidden, _ = sizes
+    lstm = 4 * hidden * (embedding + hidden)
+    parameters = lstm + 8 * hidden + (hidden + 1) * characters + characters * embedding
+    rows = batch * length
+    return Case(
+        "C24",
+        "char-LSTM step",
+        "step",
+        list(sizes),
+        {"batch": batch, "length": length},
+        flops=6.0 * rows * (lstm + hidden * characters) + 12.0 * parameters,
+        bytes=4.0 * (7 * parameters + rows * (4 * 6 * hidden + 4 * embedding + 3 * characters)),
+    )
 
 
 def _fit() -> Case:
@@ -186,6 +216,10 @@ def inputs(case: Case) -> dict[str, np.ndarray[Any, Any]]:
         return _op_inputs(case, rng)
     if case.kind in ("gemm", "call"):
         return {f"x{i}": _normal(rng, shape) for i, shape in enumerate(case.shape)}
+    if "length" in case.params:
+        shape = (STEPS, case.params["length"], case.params["batch"])
+        text = rng.integers(0, case.shape[0], shape)
+        return {"x": text, "y": np.roll(text, -1, axis=1).reshape(STEPS, -1)}
     if case.kind == "step":
         samples = STEPS * case.params["batch"]
         return {

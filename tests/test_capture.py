@@ -107,6 +107,24 @@ def test_a_replay_allocates_nothing():
     assert len(step._recordings) == 1
 
 
+def test_copies_are_recorded():
+    """clone(), and what backward copies where two parameters have one gradient."""
+    double = fn.capture(lambda x: x.clone())
+    double(np.ones(3, np.float32))
+    assert double(np.zeros(3, np.float32)).numpy().tolist() == [0, 0, 0]
+    a, b = (fn.tensor(np.ones(3), requires_grad=True) for _ in range(2))
+
+    def gradients(x):
+        a.grad = b.grad = None
+        ((a + b) * x).sum().backward()
+        return a.grad, b.grad
+
+    captured = fn.capture(gradients)
+    captured(np.ones(3, np.float32))
+    for grad in captured(np.full(3, 5, np.float32)):
+        assert grad.numpy().tolist() == [5, 5, 5]
+
+
 def test_a_plan_reuses_its_memory():
     """A chain of 100 ops on 40 kB runs in the memory of a few of them."""
     x = np.ones(10_000, np.float32)

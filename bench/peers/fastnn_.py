@@ -78,7 +78,50 @@ def _network(sizes: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+class _CharModel(nn.Module):
+    """Embedding, LSTM, scores: (steps, batch) to (steps * batch, characters)."""
+
+    def __init__(self, characters: int, embedding: int, hidden: int, _: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(characters, embedding)
+        self.recurrent = nn.LSTM(embedding, hidden)
+        self.head = nn.Linear(hidden, characters)
+
+    def forward(self, index: Any) -> Any:
+        """Scores of the next characters."""
+        output, _ = self.recurrent(self.embedding(index))
+        return self.head(output.reshape(-1, output.shape[-1]))
+
+
+def _model(case: dict[str, Any]) -> nn.Module:
+    fn.manual_seed(0)
+    return _CharModel(*case["shape"]) if "length" in case["params"] else _network(case["shape"])
+
+
+def _char_steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    model = _model(case)
+    optimizer = optim.Adam(model.parameters(), lr=1e-5)
+    optimizer.prepare()
+
+    def body(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    batches = [(fn.tensor(x), fn.tensor(y)) for x, y in zip(arrays["x"], arrays["y"], strict=True)]
+
+    def call(function: Any) -> Any:
+        turns = itertools.cycle(batches)
+        return lambda: function(*next(turns))
+
+    return {"captured, one step a call": call(fn.capture(body)), "eager": call(body)}
+
+
 def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    if "length" in case["params"]:
+        return _char_steps(case, arrays)
     batch = case["params"]["batch"]
     steps = len(arrays["y"]) // batch
     model = _network(case["shape"])
@@ -169,7 +212,7 @@ def _outputs(
 def _trained_weights(
     case: dict[str, Any], arrays: dict[str, Any], captured: bool
 ) -> list[np.ndarray[Any, Any]]:
-    model = _network(case["shape"])
+    model = _model(case)
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
     optimizer.prepare()
 
@@ -182,7 +225,8 @@ def _trained_weights(
 
     run = fn.capture(step) if captured else step
     for i in range(10):
-        rows = slice(i * case["params"]["batch"], (i + 1) * case["params"]["batch"])
+        batch = case["params"]["batch"]
+        rows = i if "length" in case["params"] else slice(i * batch, (i + 1) * batch)
         run(fn.tensor(arrays["x"][rows]), fn.tensor(arrays["y"][rows]))
     return [p.detach().numpy() for p in model.parameters()]
 

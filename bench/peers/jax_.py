@@ -84,7 +84,39 @@ def _avg_pool2d(x: Any, kernel_size: int) -> Any:
     return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") / kernel_size**2
 
 
+def _scanned(step: Any, states: int) -> Any:
+    """A recurrent layer: one product for all inputs, then lax.scan; the results as one vector."""
+
+    def run(x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
+        zeros = jnp.zeros((x.shape[1], w_hh.shape[1]))
+
+        def body(carry: Any, z: Any) -> Any:
+            carry = step(z, carry, carry[0] @ w_hh.T + b_hh)
+            return carry, carry[0]
+
+        last, y = jax.lax.scan(body, (zeros,) * states, x @ w_ih.T + b_ih)
+        return jnp.concatenate([y.ravel(), *(s.ravel() for s in last)])
+
+    return run
+
+
+def _lstm_step(z: Any, carry: Any, hidden: Any) -> Any:
+    i, f, g, o = jnp.split(z + hidden, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * carry[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def _gru_step(z: Any, carry: Any, hidden: Any) -> Any:
+    (xr, xz, xn), (hr, hz, hn) = jnp.split(z, 3, axis=-1), jnp.split(hidden, 3, axis=-1)
+    keep = jax.nn.sigmoid(xz + hz)
+    n = jnp.tanh(xn + jax.nn.sigmoid(xr + hr) * hn)
+    return ((1 - keep) * n + keep * carry[0],)
+
+
 _OPS: dict[str, Any] = {
+    "lstm": _scanned(_lstm_step, 2),
+    "gru": _scanned(_gru_step, 1),
+    "rnn": _scanned(lambda z, carry, hidden: (jnp.tanh(z + hidden),), 1),
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": lambda x, output_size: x.mean((-2, -1), keepdims=True),

@@ -68,6 +68,18 @@ def _fractional_max_pool2d(x: Any, pseudo_random: bool, **params: Any) -> Any:
     return F.fractional_max_pool2d(x, **params)
 
 
+def _recurrent(function: Any, states: int) -> Any:
+    """One layer in one direction; the outputs as one vector, as for fastnn."""
+
+    def run(x: Any, *weights: Any) -> Any:
+        zeros = [torch.zeros(1, x.shape[1], weights[1].shape[1]) for _ in range(states)]
+        first = zeros if states > 1 else zeros[0]
+        parts = function(x, first, weights, True, 1, 0.0, True, False, False)
+        return torch.cat([p.reshape(-1) for p in parts])
+
+    return run
+
+
 _OPS: dict[str, Any] = {
     **_ACTIVATIONS,
     "linear": F.linear,
@@ -99,6 +111,9 @@ _OPS: dict[str, Any] = {
         )
     },
     "fractional_max_pool2d": _fractional_max_pool2d,
+    "lstm": _recurrent(torch.lstm, 2),
+    "gru": _recurrent(torch.gru, 1),
+    "rnn": _recurrent(torch.rnn_tanh, 1),
     "add": torch.add,
     "sub": torch.sub,
     "mul": torch.mul,
@@ -106,6 +121,9 @@ _OPS: dict[str, Any] = {
     "sum": torch.sum,
     "mean": torch.mean,
 }
+
+
+_PRODUCTS = ("linear", "matmul", "lstm", "gru", "rnn")
 
 
 def _op(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +137,7 @@ def _op(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
             with torch.inference_mode():
                 return function(*xs, **params)
 
-        if case["op"] in ("linear", "matmul"):
+        if case["op"] in _PRODUCTS:
             return _precisions("eager", forward)
         return {"eager": forward}
     leaves = [x.requires_grad_() for x in xs if x.is_floating_point()]
@@ -129,7 +147,7 @@ def _op(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
         y = function(*xs, **params)
         return torch.autograd.grad(y, leaves, dy)
 
-    return _precisions("eager", both) if case["op"] in ("linear", "matmul") else {"eager": both}
+    return _precisions("eager", both) if case["op"] in _PRODUCTS else {"eager": both}
 
 
 def _network(sizes: list[int]) -> torch.nn.Sequential:
@@ -140,12 +158,29 @@ def _network(sizes: list[int]) -> torch.nn.Sequential:
     return torch.nn.Sequential(*layers[:-1])
 
 
+class _CharModel(torch.nn.Module):
+    """As fastnn's."""
+
+    def __init__(self, characters: int, embedding: int, hidden: int, _: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = torch.nn.Embedding(characters, embedding)
+        self.recurrent = torch.nn.LSTM(embedding, hidden)
+        self.head = torch.nn.Linear(hidden, characters)
+
+    def forward(self, index: Any) -> Any:
+        """Scores of the next characters."""
+        output, _ = self.recurrent(self.embedding(index))
+        return self.head(output.reshape(-1, output.shape[-1]))
+
+
 def _steps(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
     batch = case["params"]["batch"]
-    xs, ys = t["x"].split(batch), t["y"].split(batch)
+    sequences = "length" in case["params"]
+    xs, ys = (t["x"], t["y"]) if sequences else (t["x"].split(batch), t["y"].split(batch))
 
     def make(fused: bool, compiled: bool) -> Any:
-        model = _network(case["shape"])
+        model = _CharModel(*case["shape"]) if sequences else _network(case["shape"])
         adam = torch.optim.Adam(model.parameters(), lr=1e-5, fused=fused or None)
         position = [0]
 

@@ -34,7 +34,7 @@ inline constexpr int64_t kGemmRows = 12, kGemmCols = 64;
 inline constexpr int64_t kGemmPackRows = 192, kGemmPackCols = 192;
 // The largest tile of C that one task of gemm_packed computes: its rows of A stay in L2, and it is
 // wide, since rows of C a power of two apart share the sets of a cache. Narrower down to kGemmMinNC
-// while there are fewer than kGemmTasks.
+// while there are fewer than kGemmTasks; a C of one row of tiles, down to kGemmCols.
 inline constexpr int64_t kGemmMC = 96, kGemmNC = 1024, kGemmMinNC = 256, kGemmTasks = 32;
 // The same of gemm_small, which keeps one strip of B on its stack.
 inline constexpr int64_t kGemmSmallMC = 192, kGemmSmallNC = 64;
@@ -86,7 +86,8 @@ constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgs& g) {
   }
   plan.rows = gemm_cut(g.m, kGemmRows, packed ? kGemmMC : kGemmSmallMC);
   plan.cols = gemm_cut(g.n, kGemmCols, packed ? kGemmNC : kGemmSmallNC);
-  for (int64_t nc = kGemmNC / 2; packed && nc >= kGemmMinNC && plan.tasks() < kGemmTasks; nc /= 2)
+  const int64_t narrowest = plan.rows.parts > 1 ? kGemmMinNC : kGemmCols;
+  for (int64_t nc = kGemmNC / 2; packed && nc >= narrowest && plan.tasks() < kGemmTasks; nc /= 2)
     plan.cols = gemm_cut(g.n, kGemmCols, nc);
   return plan;
 }

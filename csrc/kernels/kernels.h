@@ -14,6 +14,7 @@
 #include "families/penalty.h"
 #include "families/pool.h"
 #include "families/random.h"
+#include "families/recurrent.h"
 #include "families/reduce.h"
 #include "families/softmax.h"
 
@@ -21,10 +22,10 @@ namespace fastnn {
 
 template <class... Family>
 struct FamilyList : Family... {};
-using Kernels =
-    FamilyList<DropoutKernels, ElementwiseKernels, EmbeddingKernels, LinearKernels, LossKernels,
-               MarginKernels, MovementKernels, NormKernels, OptimKernels, ParametricKernels,
-               PenaltyKernels, PoolKernels, RandomKernels, ReduceKernels, SoftmaxKernels>;
+using Kernels = FamilyList<DropoutKernels, ElementwiseKernels, EmbeddingKernels, LinearKernels,
+                           LossKernels, MarginKernels, MovementKernels, NormKernels, OptimKernels,
+                           ParametricKernels, PenaltyKernels, PoolKernels, RandomKernels,
+                           RecurrentKernels, ReduceKernels, SoftmaxKernels>;
 using KernelTable = Kernels[kNumTableDTypes];
 
 // One per compiled instruction set (cpu/table.cc); see core/dispatch.cc.

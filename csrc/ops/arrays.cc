@@ -57,9 +57,16 @@ Array broadcast_scalar(const Array& x, const std::vector<int64_t>& shape, float 
   return y;
 }
 
+// On the CPU by a launch, so that a recorded step copies in every replay.
 Array clone(const Array& x) {
   Array y = empty_like(x);
-  copy_bytes(x, y);
+  const auto bytes = static_cast<int64_t>(x.bytes());
+  if (x.device() != Device::kCpu) {
+    copy_bytes(x, y);
+  } else if (bytes > 0) {
+    launch({"clone", x.device(), DType::kFloat32, 1, 0}, &Kernels::copy_rows,
+           CopyRowsArgs{read(x), write(y), 1, bytes, bytes, bytes});
+  }
   return y;
 }
 

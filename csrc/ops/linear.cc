@@ -1,40 +1,8 @@
 // linear: y = act(x w^T + b) over the last axis, and its gradients, as GEMMs with fused epilogues.
-#include "common.h"
+#include "gemm.h"
 
 namespace fastnn {
 namespace {
-
-struct Matrix {  // a row-major matrix, or its transpose
-  const float* data;
-  int64_t row, col;
-};
-Matrix rows_of(const float* data, int64_t cols) { return {data, cols, 1}; }
-Matrix transposed(const float* data, int64_t cols) { return {data, 1, cols}; }
-
-void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b) {
-  args.a = a.data;
-  args.a_row = a.row;
-  args.a_col = a.col;
-  args.b = b.data;
-  args.b_row = b.row;
-  args.b_col = b.col;
-  args.ldc = args.n;
-  const GemmPlan plan = gemm_plan(args);
-  Array scratch;
-  if (plan.scratch() > 0) {
-    scratch = empty({plan.scratch()}, DType::kFloat32, device);
-    args.scratch = write_as<float>(scratch);
-  }
-  const double cost = 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) *
-                      static_cast<double>(args.k) * kCostPerFlop;
-  if (plan.packed) {
-    const double pack_cost = static_cast<double>(plan.scratch()) * kCostPerElement;
-    launch({op, device, DType::kFloat32, plan.pack_tasks(), pack_cost}, &Kernels::gemm_pack, args);
-    launch({op, device, DType::kFloat32, plan.tasks(), cost}, &Kernels::gemm_packed, args);
-  } else {
-    launch({op, device, DType::kFloat32, plan.tasks(), cost}, &Kernels::gemm_small, args);
-  }
-}
 
 void check_linear(const Array& x, const Array& w, const OptionalArray& b) {
   constexpr const char* op = "linear";

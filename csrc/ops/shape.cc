@@ -85,6 +85,27 @@ std::vector<Array> split(const Array& x, const std::vector<int64_t>& sizes, int 
   return parts;
 }
 
+// The first two axes change places: rows are gathered by an index.
+Array swap_axes(const Array& x) {
+  constexpr const char* op = "swap_axes";
+  check(x.shape.ndim >= 2, op, ": expected input with at least two axes, got ", x.shape);
+  const int64_t rows = x.shape[0], cols = x.shape[1], count = rows * cols;
+  Shape shape = x.shape;
+  std::swap(shape.dims[0], shape.dims[1]);
+  Array y = empty(shape, x.dtype, x.device());
+  if (y.numel() == 0) return y;
+  Array index = allocate_constant({count + 1}, DType::kInt64);  // and the cursor, 0
+  auto* values = static_cast<int64_t*>(index.storage->data);
+  for (int64_t i = 0; i < count; ++i) values[i] = i % rows * cols + i / rows;
+  values[count] = 0;
+  const int64_t* from = read_as<int64_t>(index);
+  const auto bytes = static_cast<int64_t>(x.bytes()) / count;
+  launch({op, x.device(), DType::kFloat32, ceil_div(count, rows_per_task(bytes)),
+          static_cast<double>(x.bytes()) * 0.1},
+         &Kernels::gather, GatherArgs{read(x), from, from + count, write(y), count, bytes});
+  return y;
+}
+
 enum class Pad { kConstant, kReflect, kReplicate, kCircular };
 constexpr const char* kPadNames[] = {"constant", "reflect", "replicate", "circular"};
 
@@ -152,6 +173,7 @@ Array pad_bwd(const Array& dy, int dim, int64_t before, int64_t after, int mode)
 
 void bind_shape(py::module_& m) {
   m.def("cat", &cat, py::arg("arrays"), py::arg("dim"));
+  m.def("swap_axes", &swap_axes, py::arg("x"));
   m.def("split", &split, py::arg("x"), py::arg("sizes"), py::arg("dim"));
   py::dict modes;
   for (int i = 0; i < 4; ++i) modes[kPadNames[i]] = i;

@@ -101,6 +101,7 @@ constexpr Kernels table() {
       PenaltyKernels{},     // pending
       PoolKernels{},        // pending
       random<T>(),
+      RecurrentKernels{},  // pending
       reduce<T>(),
       SoftmaxKernels{},  // pending
   };

@@ -62,6 +62,7 @@ from fastnn.functional.pool import (
     max_pool1d,
     max_pool2d,
 )
+from fastnn.functional.recurrent import gru, lstm, rnn
 from fastnn.functional.shape import cat, pad, split
 from fastnn.functional.softmax import log_softmax, logsumexp, softmax
 
@@ -90,6 +91,7 @@ __all__ = [
     "gaussian_dropout",
     "gelu",
     "group_norm",
+    "gru",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
@@ -105,6 +107,7 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsumexp",
+    "lstm",
     "max_pool1d",
     "max_pool2d",
     "maxout",
@@ -121,6 +124,7 @@ __all__ = [
     "relu",
     "relu6",
     "rms_norm",
+    "rnn",
     "selu",
     "sigmoid",
     "silu",

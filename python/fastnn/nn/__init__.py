@@ -71,10 +71,15 @@ from fastnn.nn.pool import (
     MaxPool1d,
     MaxPool2d,
 )
+from fastnn.nn.recurrent import GRU, LSTM, RNN
+from fastnn.nn.recurrent_cell import GRUCell, LSTMCell, RNNCell
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
@@ -92,6 +97,7 @@ __all__ = [
     "Dropout2d",
     "Embedding",
     "FractionalMaxPool2d",
+    "GRUCell",
     "GaussianDropout",
     "GroupNorm",
     "Hardsigmoid",
@@ -103,6 +109,7 @@ __all__ = [
     "InstanceNorm2d",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -120,6 +127,7 @@ __all__ = [
     "PReLU",
     "PoissonDropout",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
     "ReLU6",
     "Sequential",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastnn
+from fastnn import functional as F
 from fastnn.testing.bounds import Bound, Grads, Sample
 from fastnn.testing.compare import round_to
 
@@ -95,10 +96,11 @@ class Op:
         return [(s, p) for p in self.params for s in self.shapes] + list(self.pairs)
 
     def call(self, *inputs: Any, **params: Any) -> Any:
-        """Call the op with Tensors or arrays."""
+        """Call the op with Tensors or arrays; several results become one vector."""
         function = reduce(getattr, self.name.split(".")[1:], fastnn)
         named = {k: v for k, v in zip(self.arrays, inputs[1:], strict=True) if v is not None}
-        return function(inputs[0], **named, **params)  # type: ignore[operator]
+        y = function(inputs[0], **named, **params)  # type: ignore[operator]
+        return F.cat([part.reshape(-1) for part in y]) if isinstance(y, tuple) else y
 
     def generator(self, seed: int = 0) -> np.random.Generator:
         """Where samples come from: every op has numbers of its own."""

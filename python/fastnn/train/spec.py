@@ -67,6 +67,16 @@ _CHANNEL_NORM: _Fields = {
     "affine": _flag,
     "track_running_stats": _flag,
 }
+_CELL: _Fields = {"input_size": _size, "hidden_size": _size, "bias": _flag}
+_RECURRENT: _Fields = {
+    **_CELL,
+    "num_layers": _size,
+    "batch_first": _flag,
+    "dropout": _number,
+    "bidirectional": _flag,
+}
+_PLAIN: _Fields = {"nonlinearity": _words("tanh", "relu")}
+_GATED: _Fields = {"convention": _words("torch", "cho", "lectures")}
 
 # layer -> the constructor's arguments and what each has to be; the attributes have the same names
 # but for activations, which keep their one number as `a`.
@@ -139,6 +149,12 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "BatchNorm2d": (nn.BatchNorm2d, _CHANNEL_NORM),
     "InstanceNorm1d": (nn.InstanceNorm1d, _CHANNEL_NORM),
     "InstanceNorm2d": (nn.InstanceNorm2d, _CHANNEL_NORM),
+    "RNN": (nn.RNN, {**_RECURRENT, **_PLAIN}),
+    "LSTM": (nn.LSTM, _RECURRENT),
+    "GRU": (nn.GRU, {**_RECURRENT, **_GATED}),
+    "RNNCell": (nn.RNNCell, {**_CELL, **_PLAIN}),
+    "LSTMCell": (nn.LSTMCell, _CELL),
+    "GRUCell": (nn.GRUCell, {**_CELL, **_GATED}),
     "LeakyReLU": (nn.LeakyReLU, {"negative_slope": _number}),
     "ELU": (nn.ELU, {"alpha": _number}),
     "Softplus": (nn.Softplus, {"beta": _number}),
@@ -184,7 +200,8 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
 
 def _value(layer: Any, field: str) -> Any:
     if field == "bias":
-        return getattr(layer, "linear", layer).bias is not None
+        bias = getattr(layer, "linear", layer).bias
+        return bias if _flag(bias) else bias is not None
     if field == "elementwise_affine":
         return layer.weight is not None
     if field in ("negative_slope", "alpha", "beta"):
@@ -240,10 +257,21 @@ def num_parameters(spec: Any) -> int:
         return int(math.prod(spec["normalized_shape"]))
     if spec["type"] == "GroupNorm":
         return int(2 * spec["num_channels"] * spec["affine"])
+    if "hidden_size" in spec:
+        return _recurrent_parameters(spec)
     if "track_running_stats" in spec:  # mean, variance and the count
         channels, tracked = spec["num_features"], spec["track_running_stats"]
         return int(2 * channels * spec["affine"] + (2 * channels + 1) * tracked)
     return 0
+
+
+def _recurrent_parameters(spec: Any) -> int:
+    gates = {"R": 1, "L": 4, "G": 3}[spec["type"][0]]
+    hidden, directions = spec["hidden_size"], 1 + spec.get("bidirectional", False)
+    above = spec.get("num_layers", 1) - 1
+    per_gate = spec["input_size"] + above * directions * hidden
+    per_gate += (1 + above) * (hidden + 2 * spec["bias"])
+    return int(gates * directions * hidden * per_gate)
 
 
 def check(spec: Any, depth: int = 0) -> int:

@@ -25,6 +25,7 @@ from fastnn.testing.ops import (
     penalty,
     pointwise_loss,
     pool,
+    recurrent,
     shape,
     softmax,
 )
@@ -46,6 +47,7 @@ OPS: tuple[Op, ...] = (
     *dropout.ROWS,
     *pool.ROWS,
     *embedding.ROWS,
+    *recurrent.ROWS,
     *shape.ROWS,
     *arithmetic.ROWS,
 )

@@ -1,0 +1,100 @@
+// Recurrent cells: everything of one time step that is not a product, in one pass. Tasks: chunks
+// of the batch's rows. All arrays are [rows, width] of one step, gates [rows, gates * width].
+#pragma once
+#include "../kernel.h"
+
+namespace fastnn {
+
+// Which step of which rows. A row whose length is not above t is past its end there: its state
+// stays what it was, its output is 0, and no gradient enters.
+struct RecurrentStep {
+  const int64_t* lengths;  // [rows], or null: all rows are as long as the sequence
+  int64_t t, rows, width;
+};
+// Rows per task: few, since the work of a step is small and a row's is large.
+constexpr int64_t recurrent_rows(int64_t width) {
+  return width >= 2048 ? 1 : 2048 / (width + 1) + 1;
+}
+
+// What every cell leaves: the state, and where it is to stand besides.
+struct RecurrentOutputs {
+  float* h;    // never null
+  float* y;    // the state, 0 past a row's end; null where no row ends early, since it is h then
+  float* h_n;  // the state after the last step, else null
+};
+// What every cell's backward starts from: dh is the gradient of h by later steps. It is overwritten
+// by the part of the previous state's that does not pass the gates' sums.
+struct RecurrentGradients {
+  const float* dy;
+  float* dh;
+};
+
+struct RnnFwdArgs {
+  RecurrentStep step;
+  const float *z, *h_prev;
+  RecurrentOutputs out;
+};
+// Backward of gated cells writes the gradients of the sums over the gates: [rows, gates * width].
+struct RnnBwdArgs {
+  RecurrentStep step;
+  RecurrentGradients grads;
+  const float* h;
+  float* dz;
+};
+
+struct LstmFwdArgs {
+  RecurrentStep step;
+  float* gates;  // the sums of i f g o; then the gates
+  const float *h_prev, *c_prev;
+  RecurrentOutputs out;
+  float *c, *c_n;  // c_n as h_n
+};
+struct LstmBwdArgs {
+  RecurrentStep step;
+  RecurrentGradients grads;
+  float* gates;
+  const float *c, *c_prev;
+  float* dc;  // the gradient of c by later steps, then of c_prev
+};
+
+// The gates' sums of r z n; then the gates. `after`: n has its hidden part apart, as `hidden`
+// [rows, width], since r is applied after the product. Otherwise gru_reset makes r h' (`hidden`)
+// and r, z before that product, and gru_fwd finds all of n's sum in its place.
+struct GruFwdArgs {
+  RecurrentStep step;
+  float *gates, *hidden;
+  const float* h_prev;
+  RecurrentOutputs out;
+  float sign;
+  bool after;
+};
+// after: hidden becomes the gradient of the product. Otherwise gru_bwd leaves r for gru_reset_bwd,
+// which reads `dreset`, the gradient of r h', and adds to dh.
+struct GruBwdArgs {
+  RecurrentStep step;
+  RecurrentGradients grads;
+  float *gates, *hidden;
+  const float *h_prev, *dreset;
+  float sign;
+  bool after;
+};
+
+// Reports the first length that is not in [0, steps]. One task.
+struct CheckLengthsArgs {
+  const int64_t* lengths;
+  int64_t rows, steps;
+  Status* status;
+  int32_t site;
+};
+
+struct RecurrentKernels {
+  Kernel<RnnFwdArgs> rnn_fwd[2];  // tanh, relu
+  Kernel<RnnBwdArgs> rnn_bwd[2];
+  Kernel<LstmFwdArgs> lstm_fwd;
+  Kernel<LstmBwdArgs> lstm_bwd;
+  Kernel<GruFwdArgs> gru_reset, gru_fwd;
+  Kernel<GruBwdArgs> gru_bwd, gru_reset_bwd;
+  Kernel<CheckLengthsArgs> check_lengths;
+};
+
+}  // namespace fastnn

@@ -1,0 +1,288 @@
+// rnn, lstm and gru: one layer in one direction. Forward is one product for the inputs of all steps
+// and then, step by step, a product with the state and a cell kernel; backward goes through the
+// steps the other way round, collects the gradients of all sums and ends with one product for each
+// weight. What forward returns beside outputs and states is for backward, which writes the
+// gradients of the sums over the gates: it can run once, and the tape sees the write.
+#include "recurrent.h"
+
+#include "../kernels/formulas/recurrent.h"
+
+namespace fastnn {
+namespace {
+
+constexpr double kRnnCost = kCostPerExp, kLstmCost = 5 * kCostPerExp, kGruCost = 3 * kCostPerExp;
+
+// The outputs, and the states behind them: other memory where a row may end early.
+struct Outputs {
+  explicit Outputs(const RecurrentLayer& layer)
+      : y(layer.history()), h(layer.lengths ? layer.history() : y), h_n(layer.state()) {}
+  Array y, h, h_n;
+
+  RecurrentOutputs at(const RecurrentLayer& layer, int64_t s) const {
+    const int64_t from = layer.time(s) * layer.cells();
+    return {write_as<float>(h) + from, layer.lengths ? write_as<float>(y) + from : nullptr,
+            s == layer.steps - 1 ? write_as<float>(h_n) : nullptr};
+  }
+};
+
+// The gradients that enter: of the outputs, and of the last states on their way back.
+struct Incoming {
+  Incoming(const RecurrentLayer& layer, const OptionalArray& output, const OptionalArray& state)
+      : has_dy(output.has_value()),
+        dy(has_dy ? *output : layer.state_from({})),
+        dh(layer.state_from(state)) {
+    const Shape shape{layer.steps, layer.batch, layer.width};
+    check_dtype(layer.op, "the gradient", dy, DType::kFloat32);
+    check(!has_dy || dy.shape == shape, layer.op, ": expected a gradient of shape ", shape,
+          ", got ", dy.shape);
+  }
+  bool has_dy;
+  Array dy, dh;
+
+  RecurrentGradients at(const RecurrentLayer& layer, int64_t s) const {
+    const int64_t from = has_dy ? layer.time(s) * layer.cells() : 0;
+    return {read_as<float>(dy) + from, write_as<float>(dh)};
+  }
+};
+
+// dh += d W, unless nobody asks for the gradient of the initial state.
+bool goes_back(int64_t s, const std::vector<bool>& needs) { return s > 0 || needs[5]; }
+
+void bias_gradient(const std::vector<bool>& needs, Gradients& grads) {
+  if (needs[4] && !grads[4]) grads[4] = grads[3];
+  if (!needs[3]) grads[3].reset();
+}
+
+// ---- tanh and relu -----------------------------------------------------------------------------
+
+std::vector<Array> rnn_fwd(const Array& x, const Weights& weights, const OptionalArray& h_0,
+                           const OptionalArray& lengths, bool reverse, int nonlinearity) {
+  const RecurrentLayer layer("rnn", 1, x, weights, h_0, lengths, reverse);
+  layer.check_lengths();
+  const Array sums = layer.input_sums(), initial = h_0 ? *h_0 : layer.state_from({});
+  const Outputs out(layer);
+  const Factor factor = layer.hidden_factor(0, 1, true);
+  for (int64_t s = 0; s < layer.steps; ++s) {
+    float* z = write_as<float>(sums) + layer.time(s) * layer.cells();
+    const float* h_prev = layer.before(s, out.h, initial);
+    layer.hidden_sums(factor, 0, 1, s, h_prev, {.c = z, .accumulate = true});
+    launch(layer.cell(kRnnCost), &Kernels::rnn_fwd, nonlinearity,
+           RnnFwdArgs{layer.at(s), z, h_prev, out.at(layer, s)});
+  }
+  return {out.y, out.h_n, out.h};
+}
+
+Gradients rnn_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Array& x,
+                  const Weights& weights, const OptionalArray& h_0, const OptionalArray& lengths,
+                  bool reverse, int nonlinearity, const Array& h, const std::vector<bool>& needs) {
+  const RecurrentLayer layer("rnn", 1, x, weights, h_0, lengths, reverse);
+  const Incoming in(layer, dy, dh_n);
+  const Array dsums = layer.history();
+  const Factor factor = layer.hidden_factor(0, 1, false);
+  for (int64_t s = layer.steps - 1; s >= 0; --s) {
+    const int64_t from = layer.time(s) * layer.cells();
+    float* dz = write_as<float>(dsums) + from;
+    const RecurrentGradients grads = in.at(layer, s);
+    launch(layer.cell(kCostPerElement), &Kernels::rnn_bwd, nonlinearity,
+           RnnBwdArgs{layer.at(s), grads, read_as<float>(h) + from, dz});
+    if (goes_back(s, needs))
+      factor.multiply({.c = grads.dh, .m = layer.batch, .accumulate = true},
+                      rows_of(dz, layer.width));
+  }
+  Gradients grads(6);
+  layer.input_gradients(dsums, needs, grads);
+  if (needs[2]) {
+    grads[2] = layer.floats({layer.width, layer.width});
+    layer.hidden_gradient(read_as<float>(dsums), layer.width, layer.width, h,
+                          write_as<float>(*grads[2]));
+  }
+  bias_gradient(needs, grads);
+  if (needs[5]) grads[5] = in.dh;
+  return grads;
+}
+
+// ---- LSTM --------------------------------------------------------------------------------------
+
+std::vector<Array> lstm_fwd(const Array& x, const Weights& weights, const OptionalArray& h_0,
+                            const OptionalArray& c_0, const OptionalArray& lengths, bool reverse) {
+  const RecurrentLayer layer("lstm", 4, x, weights, h_0, lengths, reverse);
+  if (c_0) layer.check_state("c_0", *c_0);
+  layer.check_lengths();
+  const Array gates = layer.input_sums(), h_first = h_0 ? *h_0 : layer.state_from({}),
+              c_first = c_0 ? *c_0 : layer.state_from({});
+  const Outputs out(layer);
+  const Array c = layer.history(), c_n = layer.state();
+  const Factor factor = layer.hidden_factor(0, 4, true);
+  for (int64_t s = 0; s < layer.steps; ++s) {
+    const int64_t from = layer.time(s) * layer.cells();
+    float* z = write_as<float>(gates) + 4 * from;
+    const float *h_prev = layer.before(s, out.h, h_first), *c_prev = layer.before(s, c, c_first);
+    layer.hidden_sums(factor, 0, 4, s, h_prev, {.c = z, .accumulate = true});
+    launch(layer.cell(kLstmCost), &Kernels::lstm_fwd,
+           LstmFwdArgs{layer.at(s), z, h_prev, c_prev, out.at(layer, s), write_as<float>(c) + from,
+                       s == layer.steps - 1 ? write_as<float>(c_n) : nullptr});
+  }
+  return {out.y, out.h_n, c_n, out.h, c, gates};
+}
+
+Gradients lstm_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const OptionalArray& dc_n,
+                   const Array& x, const Weights& weights, const OptionalArray& h_0,
+                   const OptionalArray& c_0, const OptionalArray& lengths, bool reverse,
+                   const Array& h, const Array& c, const Array& gates,
+                   const std::vector<bool>& needs) {
+  const RecurrentLayer layer("lstm", 4, x, weights, h_0, lengths, reverse);
+  const Incoming in(layer, dy, dh_n);
+  const Array dc = layer.state_from(dc_n), c_first = c_0 ? *c_0 : layer.state_from({});
+  const Factor factor = layer.hidden_factor(0, 4, false);
+  for (int64_t s = layer.steps - 1; s >= 0; --s) {
+    const int64_t from = layer.time(s) * layer.cells();
+    float* dz = write_as<float>(gates) + 4 * from;
+    const RecurrentGradients grads = in.at(layer, s);
+    launch(layer.cell(2 * kCostPerExp), &Kernels::lstm_bwd,
+           LstmBwdArgs{layer.at(s), grads, dz, read_as<float>(c) + from,
+                       layer.before(s, c, c_first), write_as<float>(dc)});
+    if (goes_back(s, needs))
+      factor.multiply({.c = grads.dh, .m = layer.batch, .accumulate = true},
+                      rows_of(dz, 4 * layer.width));
+  }
+  Gradients grads(7);
+  layer.input_gradients(gates, needs, grads);
+  if (needs[2]) {
+    grads[2] = layer.floats({4 * layer.width, layer.width});
+    layer.hidden_gradient(read_as<float>(gates), 4 * layer.width, 4 * layer.width, h,
+                          write_as<float>(*grads[2]));
+  }
+  bias_gradient(needs, grads);
+  if (needs[5]) grads[5] = in.dh;
+  if (needs[6]) grads[6] = dc;
+  return grads;
+}
+
+// ---- GRU ---------------------------------------------------------------------------------------
+// after: r is applied to the product with the state, which is kept as `hidden`. Otherwise to the
+// state, and r h' is kept.
+
+std::vector<Array> gru_fwd(const Array& x, const Weights& weights, const OptionalArray& h_0,
+                           const OptionalArray& lengths, bool reverse, bool after, float sign) {
+  const RecurrentLayer layer("gru", 3, x, weights, h_0, lengths, reverse);
+  layer.check_lengths();
+  const Array gates = layer.input_sums(), initial = h_0 ? *h_0 : layer.state_from({});
+  const Outputs out(layer);
+  const Array hidden = layer.history();
+  const Factor reset_update = layer.hidden_factor(0, 2, true),
+               fresh = layer.hidden_factor(2, 3, true);
+  for (int64_t s = 0; s < layer.steps; ++s) {
+    const int64_t from = layer.time(s) * layer.cells(), ld = 3 * layer.width;
+    float *z = write_as<float>(gates) + 3 * from, *part = write_as<float>(hidden) + from;
+    const float* h_prev = layer.before(s, out.h, initial);
+    const GruFwdArgs args{layer.at(s), z, part, h_prev, out.at(layer, s), sign, after};
+    layer.hidden_sums(reset_update, 0, 2, s, h_prev, {.c = z, .ldc = ld, .accumulate = true});
+    if (after) {
+      layer.hidden_sums(fresh, 2, 3, s, h_prev, {.c = part});
+    } else {
+      launch(layer.cell(kGruCost), &Kernels::gru_reset, args);
+      layer.hidden_sums(fresh, 2, 3, s, part,
+                        {.c = z + 2 * layer.width, .ldc = ld, .accumulate = true});
+    }
+    launch(layer.cell(kGruCost), &Kernels::gru_fwd, args);
+  }
+  return {out.y, out.h_n, out.h, gates, hidden};
+}
+
+// The loop over the steps: gates become the gradients of the sums, and hidden that of the product
+// with the state (after).
+void gru_steps_back(const RecurrentLayer& layer, const Incoming& in, const OptionalArray& h_0,
+                    const Array& h, const Array& gates, const Array& hidden, bool after, float sign,
+                    const std::vector<bool>& needs) {
+  const Array initial = h_0 ? *h_0 : layer.state_from({}), dreset = layer.state();
+  const Factor reset_update = layer.hidden_factor(0, 2, false),
+               fresh = layer.hidden_factor(2, 3, false);
+  const int64_t batch = layer.batch, width = layer.width;
+  for (int64_t s = layer.steps - 1; s >= 0; --s) {
+    const int64_t from = layer.time(s) * layer.cells();
+    float *dz = write_as<float>(gates) + 3 * from, *part = write_as<float>(hidden) + from;
+    const GruBwdArgs args{layer.at(s),
+                          in.at(layer, s),
+                          dz,
+                          part,
+                          layer.before(s, h, initial),
+                          write_as<float>(dreset),
+                          sign,
+                          after};
+    launch(layer.cell(kCostPerElement), &Kernels::gru_bwd, args);
+    if (!after) {
+      fresh.multiply({.c = write_as<float>(dreset), .m = batch}, {dz + 2 * width, 3 * width, 1});
+      launch(layer.cell(kCostPerElement), &Kernels::gru_reset_bwd, args);
+    }
+    if (!goes_back(s, needs)) continue;
+    const GemmArgs dh{.c = args.grads.dh, .m = batch, .accumulate = true};
+    reset_update.multiply(dh, rows_of(dz, 3 * width));
+    if (after) fresh.multiply(dh, rows_of(part, width));
+  }
+}
+
+Gradients gru_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Array& x,
+                  const Weights& weights, const OptionalArray& h_0, const OptionalArray& lengths,
+                  bool reverse, bool after, float sign, const Array& h, const Array& gates,
+                  const Array& hidden, const std::vector<bool>& needs) {
+  const RecurrentLayer layer("gru", 3, x, weights, h_0, lengths, reverse);
+  const Incoming in(layer, dy, dh_n);
+  gru_steps_back(layer, in, h_0, h, gates, hidden, after, sign, needs);
+  const int64_t width = layer.width, ld = 3 * width;
+  const float *d = read_as<float>(gates), *part = read_as<float>(hidden);
+  Gradients grads(6);
+  layer.input_gradients(gates, needs, grads);
+  if (needs[2]) {
+    grads[2] = layer.floats({ld, width});
+    float *dw = write_as<float>(*grads[2]), *dw_n = dw + 2 * width * width;
+    layer.hidden_gradient(d, ld, 2 * width, h, dw);
+    if (after) {
+      layer.hidden_gradient(part, width, width, h, dw_n);
+    } else {
+      gemm(layer.op, layer.device,
+           {.c = dw_n, .m = width, .n = width, .k = layer.steps * layer.batch},
+           transposed(d + 2 * width, ld), rows_of(part, width));
+    }
+  }
+  if (needs[4] && after) {  // the parts of r and z are those of b_ih
+    grads[4] = layer.floats({ld});
+    float* db = write_as<float>(*grads[4]);
+    launch(single(layer.op, layer.device), &Kernels::copy_rows,
+           CopyRowsArgs{read(*grads[3]), db, 1, 8 * width, 8 * width, 8 * width});
+    layer.column_sums(hidden, db + 2 * width);
+  }
+  bias_gradient(needs, grads);
+  if (needs[5]) grads[5] = in.dh;
+  return grads;
+}
+
+template <class... A>
+py::dict nonlinearities(ActivationList<A...>) {
+  py::dict names;
+  int index = 0;
+  ((names[A::kName] = index++), ...);
+  return names;
+}
+
+}  // namespace
+
+void bind_recurrent(py::module_& m) {
+  m.attr("RNN_NONLINEARITIES") = nonlinearities(RnnCells{});
+  m.def("rnn_fwd", &rnn_fwd, py::arg("x"), py::arg("weights"), py::arg("h_0"), py::arg("lengths"),
+        py::arg("reverse"), py::arg("nonlinearity"));
+  m.def("rnn_bwd", &rnn_bwd, py::arg("dy"), py::arg("dh_n"), py::arg("x"), py::arg("weights"),
+        py::arg("h_0"), py::arg("lengths"), py::arg("reverse"), py::arg("nonlinearity"),
+        py::arg("h"), py::arg("needs"));
+  m.def("lstm_fwd", &lstm_fwd, py::arg("x"), py::arg("weights"), py::arg("h_0"), py::arg("c_0"),
+        py::arg("lengths"), py::arg("reverse"));
+  m.def("lstm_bwd", &lstm_bwd, py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"), py::arg("x"),
+        py::arg("weights"), py::arg("h_0"), py::arg("c_0"), py::arg("lengths"), py::arg("reverse"),
+        py::arg("h"), py::arg("c"), py::arg("gates"), py::arg("needs"));
+  m.def("gru_fwd", &gru_fwd, py::arg("x"), py::arg("weights"), py::arg("h_0"), py::arg("lengths"),
+        py::arg("reverse"), py::arg("after"), py::arg("sign"));
+  m.def("gru_bwd", &gru_bwd, py::arg("dy"), py::arg("dh_n"), py::arg("x"), py::arg("weights"),
+        py::arg("h_0"), py::arg("lengths"), py::arg("reverse"), py::arg("after"), py::arg("sign"),
+        py::arg("h"), py::arg("gates"), py::arg("hidden"), py::arg("needs"));
+}
+
+}  // namespace fastnn

@@ -1,0 +1,66 @@
+// What the recurrent layers share: the geometry of one layer in one direction, the products of all
+// its steps at once, and those of one step.
+#pragma once
+#include <array>
+
+#include "gemm.h"
+
+namespace fastnn {
+
+using Weights = std::array<OptionalArray, 4>;  // weight_ih, weight_hh, bias_ih, bias_hh
+using Gradients = std::vector<OptionalArray>;  // of x, the weights, and the initial states
+
+// One layer in one direction over x [steps, batch, features], with hidden states [batch, width] and
+// sums [batch, gates * width] in each step.
+class RecurrentLayer {
+ public:
+  RecurrentLayer(const char* name, int64_t gates_per_unit, const Array& x, const Weights& weights,
+                 const OptionalArray& h_0, const OptionalArray& row_lengths, bool reverse);
+
+  const char* op;
+  Device device;
+  int64_t gates, steps, batch, features, width;
+  OptionalArray lengths;
+
+  int64_t cells() const { return batch * width; }
+  // Where step s is in time, and the shape of what it is about.
+  int64_t time(int64_t s) const { return reverse_ ? steps - 1 - s : s; }
+  RecurrentStep at(int64_t s) const;
+  Launch cell(double cost_per_unit) const;
+
+  void check_state(const char* name, const Array& state) const;
+  // Raises when a length is out of range; later in a replay, as every error in the data.
+  void check_lengths() const;
+
+  Array history() const { return floats({steps, batch, width}); }
+  Array state() const { return floats({batch, width}); }
+  Array floats(const Shape& shape) const { return empty(shape, DType::kFloat32, device); }
+  // A copy, or zeros.
+  Array state_from(const OptionalArray& from) const;
+
+  // x W_ih^T + b_ih of all steps.
+  Array input_sums() const;
+  // The state before step s.
+  const float* before(int64_t s, const Array& states, const Array& initial) const;
+  // The factor of products with rows [begin, end) * width of W_hh, transposed or not.
+  Factor hidden_factor(int64_t begin, int64_t end, bool transpose) const;
+  // c [batch, (end - begin) * width] = or += h W_hh[begin : end]^T + b_hh[begin : end], where h is
+  // zeros in the first step unless there is an initial state.
+  void hidden_sums(const Factor& factor, int64_t begin, int64_t end, int64_t s, const float* h,
+                   GemmArgs c) const;
+
+  // dx, dW_ih and db_ih from the gradients of all sums.
+  void input_gradients(const Array& dsums, const std::vector<bool>& needs, Gradients& grads) const;
+  // Rows of dW_hh from the gradients of their sums, d [steps, batch, ld].
+  void hidden_gradient(const float* d, int64_t ld, int64_t rows, const Array& states,
+                       float* dw) const;
+  void column_sums(const Array& d, float* db) const;
+
+  const float* w_hh() const { return w_hh_; }
+
+ private:
+  bool reverse_;
+  const float *x_, *w_ih_, *w_hh_, *b_ih_, *b_hh_, *h_0_;
+};
+
+}  // namespace fastnn

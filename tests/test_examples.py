@@ -1,0 +1,54 @@
+"""The examples run, say what they should, and learn."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_char_lstm_learns_a_text_and_writes(cell, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    words = ["the cat ", "sat on ", "a mat. ", "and then\n"]
+    path = tmp_path / "text.txt"
+    path.write_text("".join(rng.choice(words, 800)))
+    arguments = [str(path), "--cell", cell, "--hidden", "32", "--batch", "8", "--length", "20"]
+    arguments += ["--steps", "120", "--every", "40", "--lr", "0.01", "--sample", "60"]
+    assert load("char_lstm").main(arguments) == 0
+    header, *progress, written = capsys.readouterr().out.split("\n", 4)
+    assert f"; {cell} with " in header
+    bits = [float(line.split(" bits")[0].split()[-1]) for line in progress]
+    assert len(bits) == 3
+    # Two bits choose the next of the four words, which have 7.75 characters on average.
+    assert 0.2 < bits[2] < 0.4 < 1 < bits[0]
+    sample = written.partition("\n")[2]
+    assert len(sample) == 61
+    assert any(word.strip() in sample for word in words)
+
+
+def test_char_lstm_says_when_a_text_is_too_short(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("short")
+    with pytest.raises(SystemExit) as caught:
+        load("char_lstm").main([str(path)])
+    assert str(caught.value) == (
+        "char_lstm: expected at least 2049 characters for --batch 32 and --length 64, got 5"
+    )
+
+
+def test_lstm_or_gru_compares_them(capsys):
+    assert load("lstm_or_gru").main(["--hidden", "8", "--rounds", "2", "--length", "3"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["hidden", "cell", "parameters"]
+    assert [line.split()[1] for line in lines] == ["LSTM", "GRU", "RNN"]
+    assert [line.split()[3] for line in lines] == ["100%", "75%", "25%"]
