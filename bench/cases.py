@@ -20,6 +20,7 @@ _MLP = ((64, 64, 64, 10), (32,)), ((784, 512, 256, 10), (32, 128, 512))
 _GOALS = {
     "relu": "C8",
     "linear": "C6",
+    "conv2d": "C18",
     "matmul": "C1",
     "batch_norm": "C12",
     "layer_norm": "C13",
@@ -33,7 +34,8 @@ _GOALS = {
     "dropout": "C14",
     "max_pool2d": "C19",
 }
-_TIMES_OF_FORWARD = {"linear": 3, "matmul": 3}  # arithmetic of forward and backward; else 2
+# Arithmetic of forward and backward; else 2.
+_TIMES_OF_FORWARD = dict.fromkeys(("linear", "matmul", "conv1d", "conv2d", "conv_transpose2d"), 3)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Case:
     def title(self) -> str:
         """For tables: the op, what of it, and its shape."""
         if self.kind == "step":
-            return f"{self.op} {'-'.join(map(str, self.shape))} b{self.params['batch']}"
+            sizes = ("x".join(map(str, np.atleast_1d(s))) for s in self.shape)
+            return f"{self.op} {'-'.join(sizes)} b{self.params['batch']}"
         shape = " ".join("x".join(map(str, s)) or "()" for s in self.shape if s is not None)
         shown = self.kind in ("gemm", "call")
         extra = " ".join(str(v) for v in self.params.values()) if shown else ""
@@ -75,7 +78,16 @@ class Case:
 
 def all_cases(quick: bool) -> list[Case]:
     """Every case, in the order of the report."""
-    cases = [*_calls(), *_steps(), _fit(), _import(), *_gemms(), *_optimizers(), *_ops()]
+    cases = [
+        *_calls(),
+        *_steps(),
+        _lenet_step(),
+        _fit(),
+        _import(),
+        *_gemms(),
+        *_optimizers(),
+        *_ops(),
+    ]
     if quick:
         cases = [c for c in cases if c.kind == "fit" or (c.bytes < 3e7 and c.flops < 3e8)]
     return cases
@@ -102,6 +114,25 @@ def _steps() -> Iterator[Case]:
                 flops=2.0 * batch * (3 * weights - first) + 12 * parameters,
                 bytes=4.0 * (7 * parameters + 4 * activations),
             )
+
+
+def _lenet_step() -> Case:
+    batch = 64
+    # (weights, positions that each is used at) of every layer.
+    layers = ((150, 784), (2400, 100), (48_000, 1), (10_080, 1), (840, 1))
+    products = sum(weights * positions for weights, positions in layers)
+    first = layers[0][0] * layers[0][1]  # no gradient of the inputs
+    parameters = sum(weights for weights, _ in layers)
+    activations = batch * (784 + 6 * 784 + 6 * 196 + 16 * 100 + 400 + 120 + 84 + 10)
+    return Case(
+        "C23",
+        "LeNet-5 step",
+        "step",
+        [[1, 28, 28], 10],
+        {"batch": batch},
+        flops=2.0 * batch * (3 * products - first) + 12 * parameters,
+        bytes=4.0 * (7 * parameters + 4 * activations),
+    )
 
 
 def _fit() -> Case:
@@ -158,10 +189,10 @@ def _ops() -> Iterator[Case]:
     from fastnn.testing.ops import OPS
 
     for op in OPS:
-        for shapes in op.bench.shapes:
+        for i, shapes in enumerate(op.bench.shapes):
             moved, flops = op.bench.cost(shapes)
             lists = [None if s is None else list(s) for s in shapes]
-            params = dict(op.params[0])
+            params = dict(op.bench.params[i] if op.bench.params else op.params[0])
             if "normalized_shape" in params:
                 params["normalized_shape"] = lists[0][-1:]
             goal = _GOALS.get(op.short, "C7" if op.family == "activation" else "")
@@ -189,7 +220,7 @@ def inputs(case: Case) -> dict[str, np.ndarray[Any, Any]]:
     if case.kind == "step":
         samples = STEPS * case.params["batch"]
         return {
-            "x": _normal(rng, (samples, case.shape[0])),
+            "x": _normal(rng, (samples, *np.atleast_1d(case.shape[0]))),
             "y": rng.integers(0, case.shape[-1], samples),
         }
     if case.kind == "optimizer":

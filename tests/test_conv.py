@@ -1,4 +1,4 @@
-"""Convolutions: bit-exact on integers over thousands of shapes, 16 u on hard numbers, and layers."""
+"""Convolutions: bit-exact on integers over thousands of shapes, 16 u on hard numbers; layers."""
 
 import fastnn as fn
 import numpy as np
@@ -117,7 +117,11 @@ def cancelling(rng, *shape):
 @pytest.mark.parametrize("draw", [normal, positive, log_normal, cancelling])
 @pytest.mark.parametrize(
     ("x", "w"),
-    [((2, 300, 6, 7), (5, 300, 3, 3)), ((30, 3, 20, 20), (4, 3, 3, 3)), ((1, 2, 90, 90), (4, 2, 5, 5))],
+    [
+        ((2, 300, 6, 7), (5, 300, 3, 3)),
+        ((30, 3, 20, 20), (4, 3, 3, 3)),
+        ((1, 2, 90, 90), (4, 2, 5, 5)),
+    ],
 )
 def test_error_is_within_16_u(draw, x, w):
     rng = np.random.default_rng(3)
@@ -169,7 +173,9 @@ def test_special_values_stay_where_windows_see_them(value, width):
 def test_groups_are_independent_convolutions():
     """LAY-4: groups=2 is two convolutions on halves of the channels."""
     rng = np.random.default_rng(6)
-    x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((3, 6, 8, 9), (4, 3, 3, 3), (4,)))
+    x, w, b = (
+        rng.standard_normal(s).astype(np.float32) for s in ((3, 6, 8, 9), (4, 3, 3, 3), (4,))
+    )
     whole = np.array(F.conv2d(x, w, b, groups=2))
     for g in (0, 1):
         half = F.conv2d(x[:, 3 * g : 3 * g + 3], w[2 * g : 2 * g + 2], b[2 * g : 2 * g + 2])

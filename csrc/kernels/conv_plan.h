@@ -33,13 +33,16 @@ inline constexpr int64_t kConvTasks = 32, kConvBand = int64_t{1} << 17;
 // Vectors run over the ends of rows, into at most this many floats behind the last.
 inline constexpr int64_t kConvSlack = 64;
 
-// The gradient of the weights sums over positions, in 16 lanes. Spans of positions (some images, or
-// a part of one) are chains of at most 32 fma per lane; spans are added in order in float64.
-inline constexpr int64_t kConvSpan = 512, kConvLanes = 16;
+// The gradient of the weights sums over positions, in 16 lanes: rows are cut into whole vectors.
+// Spans (some images, or some rows of one, or a part of a row) are chains of at most 64 fma per
+// lane, added in order in float64.
+inline constexpr int64_t kConvSpan = 1024, kConvLanes = 16;
 // From row to row of a span in scratch: not a power of two, whose rows share sets of the L1 cache.
 inline constexpr int64_t kConvSpanRow = kConvSpan + kConvLanes;
 // A task of it has rows of k in units, a multiple of every instruction set's tile.
 inline constexpr int64_t kConvUnit = 12, kConvWeightTasks = 16;
+// A tile's rows of k may be of several channels where a kernel has fewer elements than this.
+inline constexpr int64_t kConvTaps = 8;
 inline constexpr int64_t kConvPartials = int64_t{1} << 20;
 
 // Internal linkage: the kernels of every instruction set include this, and must not share code.
@@ -80,27 +83,37 @@ constexpr ConvPlan conv_plan(const ConvGrid& g) {
 
 // Tasks are (group, range of k, chunk of spans); each chunk has sums of its own.
 struct ConvWeightPlan {
-  int64_t images, pieces;  // images of a span, or pieces of an image: one of them is 1
+  int64_t images, row_parts, col_parts;  // images of a span, or parts of an image
   int64_t spans, chunks, parts;
-  int64_t scratch;  // floats of scratch per task
+  int64_t channels;     // whose bands are in scratch at a time
+  int64_t plane, band;  // floats of a phase of a channel as far as a span reads it, of all phases
+  int64_t scratch;      // floats of scratch per task
   constexpr int64_t tasks(const ConvGrid& g) const { return g.groups * parts * chunks; }
 };
 
 constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& g) {
   ConvWeightPlan plan{};
-  const int64_t size = g.out_size(), depth = g.depth();
-  const bool whole = conv_units(size, kConvLanes) <= kConvSpan;
-  plan.images = whole && size > 0 ? kConvSpan / conv_units(size, kConvLanes) : 1;
-  plan.pieces = whole ? 1 : ceil_div(size, kConvSpan);
-  plan.spans = size > 0 ? ceil_div(g.batch, plan.images) * plan.pieces : 0;
+  const int64_t width = conv_units(g.w.out, kConvLanes), size = g.h.out * width;
+  const int64_t depth = g.depth(), rows = width > 0 && width < kConvSpan ? kConvSpan / width : 1;
+  plan.images = size > 0 && size <= kConvSpan ? kConvSpan / size : 1;
+  plan.row_parts = size <= kConvSpan ? 1 : ceil_div(g.h.out, rows);
+  plan.col_parts = size <= kConvSpan ? 1 : ceil_div(g.w.out, kConvSpan);
+  plan.spans = size > 0 ? ceil_div(g.batch, plan.images) * plan.row_parts * plan.col_parts : 0;
   const int64_t wanted = ceil_div(kConvWeightTasks, g.groups > 0 ? g.groups : 1);
   plan.chunks = plan.spans < wanted ? plan.spans : wanted;
   while (plan.chunks > 1 && plan.chunks * g.groups * g.filters * depth > kConvPartials)
     plan.chunks = ceil_div(plan.chunks, 2);
   const int64_t units = ceil_div(depth, kConvUnit);
-  plan.parts = plan.chunks > 0 ? ceil_div(wanted, plan.chunks) : 0;
+  // Every part copies dz again, so there are more than one only where chunks are few.
+  plan.parts = plan.chunks > 0 ? ceil_div(wanted, 2 * plan.chunks) : 0;
   plan.parts = plan.parts < units ? plan.parts : units;
-  plan.scratch = (g.filters + kConvUnit) * kConvSpanRow;
+  const int64_t rows_of_span = plan.row_parts > 0 ? ceil_div(g.h.out, plan.row_parts) : 0;
+  plan.plane = g.h.length(rows_of_span) * g.w.length(g.w.out);
+  plan.band = g.h.phases() * g.w.phases() * plan.plane;
+  const int64_t taps = int64_t{g.h.taps} * g.w.taps;
+  plan.channels = taps > 0 && taps < kConvTaps ? kConvTaps / taps : 1;
+  const int64_t bands = plan.images * plan.channels * plan.band + kConvSlack;
+  plan.scratch = conv_units(g.filters * kConvSpanRow + bands, 16);
   return plan;
 }
 

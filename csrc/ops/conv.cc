@@ -82,8 +82,8 @@ Shape image_shape(const Array& x, int spatial, int64_t channels, Pair size) {
 
 ConvAxis axis_of(int64_t wide, int64_t taps, const Window& v, size_t i) {
   const auto narrow = [](int64_t n) { return static_cast<int32_t>(n); };
-  ConvAxis axis{wide, 0, narrow(taps), narrow(v.stride[i]), narrow(v.dilation[i]),
-                narrow(v.padding[i])};
+  ConvAxis axis{
+      wide, 0, narrow(taps), narrow(v.stride[i]), narrow(v.dilation[i]), narrow(v.padding[i])};
   const int64_t room = wide + v.padding[i] + v.padding_end[i] - axis.reach() - 1;
   axis.out = room < 0 ? 0 : room / v.stride[i] + 1;
   return axis;
@@ -182,10 +182,9 @@ Phase phase_of(const ConvAxis& a, int64_t first) {
   const int32_t taps = tap < a.taps ? (a.taps - tap + step - 1) / step : 0;
   const int32_t dilation = a.dilation / common;
   // The turned taps begin with the last.
-  const int64_t pad =
-      taps > 0 ? int64_t{dilation} * (taps - 1) -
-                     (first + a.pad - int64_t{tap} * a.dilation) / a.stride
-               : 0;
+  const int64_t pad = taps > 0 ? int64_t{dilation} * (taps - 1) -
+                                     (first + a.pad - int64_t{tap} * a.dilation) / a.stride
+                               : 0;
   return {{a.out, ceil_div(a.in - first, a.stride), taps, 1, dilation, static_cast<int32_t>(pad)},
           {taps, tap, step, a.taps}};
 }
@@ -231,7 +230,8 @@ Array weight_gradient(const char* op, const ConvGrid& g, const Array& wide, cons
   Array dw = empty_like(w);
   launch({op, device, DType::kFloat32, ceil_div(size, kElementwiseChunk),
           static_cast<double>(size * plan.chunks) * kCostPerElement},
-         &Kernels::conv_bwd_weight_sum, ConvWeightSumArgs{sums, write_as<float>(dw), plan.chunks, size});
+         &Kernels::conv_bwd_weight_sum,
+         ConvWeightSumArgs{sums, write_as<float>(dw), plan.chunks, size});
   return dw;
 }
 
@@ -243,12 +243,12 @@ std::pair<Array, OptionalArray> bias_gradient(const char* op, const Array& dy,
   OptionalArray db;
   if (need_db) db = empty({channels}, DType::kFloat32, dy.device());
   if (saved || need_db)
-    launch({op, dy.device(), DType::kFloat32, channels,
-            static_cast<double>(dy.numel()) * kCostPerExp},
-           &Kernels::conv_bwd_bias,
-           ConvBiasArgs{read_as<float>(dy), read_optional_as(saved),
-                        saved ? write_as<float>(dz) : nullptr, db ? write_as<float>(*db) : nullptr,
-                        batch, channels, size, act.kind, act.a});
+    launch(
+        {op, dy.device(), DType::kFloat32, channels, static_cast<double>(dy.numel()) * kCostPerExp},
+        &Kernels::conv_bwd_bias,
+        ConvBiasArgs{read_as<float>(dy), read_optional_as(saved),
+                     saved ? write_as<float>(dz) : nullptr, db ? write_as<float>(*db) : nullptr,
+                     batch, channels, size, act.kind, act.a});
   return {dz, db};
 }
 
@@ -304,18 +304,15 @@ Gradients conv_bwd(const Array& dy, const Array& x, const Array& w, const Option
   OptionalArray dx, dw;
   if (needs[0]) {
     dx = empty_like(x);
-    const ConvArgs args{.x = read_as<float>(dz),
-                        .w = read_as<float>(w),
-                        .y = write_as<float>(*dx),
-                        .grid = g};
+    const ConvArgs args{
+        .x = read_as<float>(dz), .w = read_as<float>(w), .y = write_as<float>(*dx), .grid = g};
     if (transposed) {
       convolve(op.c_str(), x.device(), args);
     } else {
       convolve_transposed(op.c_str(), x.device(), g, args);
     }
   }
-  if (needs[1])
-    dw = weight_gradient(op.c_str(), g, transposed ? dz : x, transposed ? x : dz, w);
+  if (needs[1]) dw = weight_gradient(op.c_str(), g, transposed ? dz : x, transposed ? x : dz, w);
   return {dx, dw, db};
 }
 

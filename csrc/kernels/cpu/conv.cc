@@ -23,13 +23,12 @@ struct ConvItem {
   int64_t rows;
 };
 
-// Outputs are numbered over rows of `pitch`, more than there are: vectors may cover the end of one
-// row and the beginning of the next, as the band has them (pitch is its row length), or begin with
-// each row, whichever gives fewer vectors.
+// Outputs are numbered over rows of `pitch`, more than there are: vectors begin with each row, or
+// run through the ends of rows as the band has them, where that saves a fifth of them.
 int64_t pitch_of(const ConvGrid& g, const ConvPlan& plan, int64_t rows) {
   const int64_t apart = conv_units(g.w.out, kLanes);
   const int64_t through = (rows - 1) * plan.row_length + g.w.out;
-  return rows * apart <= conv_units(through, kLanes) ? apart : plan.row_length;
+  return 4 * rows * apart <= 5 * conv_units(through, kLanes) ? apart : plan.row_length;
 }
 
 // Outputs [first, first + n) of `filters` filters, from rows of kNR floats to y.
@@ -56,34 +55,46 @@ void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, 
                 int64_t first, int64_t n) {
   const ConvGrid& g = args.grid;
   const int64_t vectors = ceil_div(n, kLanes);
+  // Where each vector reads in the band and writes in y. One division, of 32 bits: a tile is short.
   ConvTile t{};
   t.k = g.depth(), t.planes = item.band, t.at = item.at;
+  int64_t row = static_cast<uint32_t>(first) / static_cast<uint32_t>(pitch);
+  int64_t col = first - row * pitch;
+  const int64_t begin = row * g.w.out + col;
   for (int64_t v = 0; v < vectors; ++v) {
-    const int64_t output = first + v * kLanes;
-    t.place[v] = output / pitch * row_length + output % pitch;
+    t.place[v] = row * row_length + col;
+    t.to[v] = row * g.w.out + col - begin;
+    if (v + 1 < vectors)
+      for (col += kLanes; col >= pitch; col -= pitch) ++row;
   }
-  // Whole vectors without gaps go where they belong, others by way of a padded copy.
-  const bool direct = pitch == g.w.out && args.y_col == 1 && args.y_row == pitch && n % kLanes == 0;
+  // Vectors go where they belong, and what the last of a row writes behind it is written again;
+  // not so at the end of the band or where outputs are apart: those go by way of a padded copy.
+  const bool dense = args.y_col == 1 && args.y_row == g.w.out &&
+                     (pitch == g.w.out || pitch == conv_units(g.w.out, kLanes));
+  const int64_t last = t.to[vectors - 1];
+  const bool direct = dense && begin + last + kLanes <= item.rows * g.w.out;
+  const int64_t in_last = pitch == g.w.out ? kLanes : least(kLanes, g.w.out - col);
+  const int64_t cols = direct ? last + in_last : vectors * kLanes;
   alignas(64) float padded[kMaxRows * kNR];
+  for (int64_t v = 0; v < vectors && !direct; ++v) t.to[v] = v * kLanes;
   t.ldc = direct ? args.y_plane : kNR;
   const int64_t tiles = ceil_div(g.filters, tile_rows(static_cast<int>(vectors)));
   for (int64_t q = 0; q < tiles; ++q) {
     const int64_t o = conv_begin(g.filters, q, tiles);
     const int64_t filters = conv_begin(g.filters, q + 1, tiles) - o;
-    float *y = item.y + o * args.y_plane, *z = item.z + o * args.y_plane;
+    float* y = item.y + o * args.y_plane;
+    float* z = item.z ? item.z + o * args.y_plane : nullptr;
     t.w = item.w + o * t.k;
     t.bias = item.bias ? item.bias + o : nullptr;
-    t.c = direct ? y + first : padded;
+    t.c = direct ? y + begin : padded;
     kConvTiles.of[vectors - 1].of_rows[filters - 1](t);
-    if (args.z && direct) {
-      for (int64_t r = 0; r < filters; ++r)
-        copy_run(z + r * t.ldc + first, t.c + r * t.ldc, n);
-    } else if (args.z) {
+    if (z && direct) {
+      for (int64_t r = 0; r < filters; ++r) copy_run(z + begin + r * t.ldc, t.c + r * t.ldc, cols);
+    } else if (z) {
       store_outputs(args, padded, filters, pitch, first, n, z);
     }
     if (args.activation)
-      kActivate.tile[args.activation](t.c, t.ldc, filters, direct ? n : vectors * kLanes,
-                                      args.activation_param);
+      kActivate.tile[args.activation](t.c, t.ldc, filters, cols, args.activation_param);
     if (!direct) store_outputs(args, padded, filters, pitch, first, n, y);
   }
 }
@@ -94,13 +105,19 @@ void conv(const ConvArgs& args, Slice s) {
   const ConvPlan plan = conv_plan(g);
   float* band = args.scratch + s.begin * plan.scratch;
   auto* at = reinterpret_cast<int32_t*>(band + plan.band);
-  band_offsets(g, plan, at);
+  const int64_t phases = g.h.phases() * g.w.phases();
+  for (int64_t c = 0, k = 0; c < g.channels; ++c)
+    for (int64_t i = 0; i < g.h.taps; ++i)
+      for (int64_t j = 0; j < g.w.taps; ++j)
+        at[k++] = static_cast<int32_t>(c * phases * plan.plane + band_offset(g, plan.plane, i, j));
   const int64_t end = conv_begin(plan.items, s.end, plan.tasks);
   for (int64_t i = conv_begin(plan.items, s.begin, plan.tasks); i < end; ++i) {
     const int64_t image = i / plan.bands, group = image % g.groups;  // image: of all groups
     const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
     const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
-    copy_band(g, plan, args.x + image * g.channels * g.in_size(), row, rows, band);
+    for (int64_t c = 0; c < g.channels && g.depth() > 0; ++c)
+      copy_channel(g, plan.plane, args.x + (image * g.channels + c) * g.in_size(), row, rows,
+                   band + c * phases * plan.plane);
     const ConvItem item{args.w + group * g.filters * g.depth(),
                         args.bias ? args.bias + group * g.filters : nullptr,
                         args.y + at_y,
@@ -135,7 +152,8 @@ void conv_turn(const ConvTurnArgs& args, Slice s) {
 void conv_bwd_weight(const ConvWeightArgs& args, Slice s) {
   const ConvGrid& g = args.grid;
   const ConvWeightPlan plan = conv_weight_plan(g);
-  float* scratch = args.scratch + s.begin * plan.scratch;
+  float* dz = args.scratch + s.begin * plan.scratch;
+  float* bands = dz + g.filters * kConvSpanRow;
   const int64_t depth = g.depth(), units = ceil_div(depth, kConvUnit);
   for (int64_t task = s.begin; task < s.end; ++task) {
     const int64_t chunk = task % plan.chunks, part = task / plan.chunks % plan.parts;
@@ -145,9 +163,10 @@ void conv_bwd_weight(const ConvWeightArgs& args, Slice s) {
     double* sums = args.partials + (chunk * g.groups + group) * g.filters * depth;
     for (int64_t o = 0; o < g.filters; ++o)
       for (int64_t k = k_begin; k < k_end; ++k) sums[o * depth + k] = 0;
+    const ConvWeightTask t{args, plan, group, k_begin, k_end, dz, bands};
     const int64_t end = conv_begin(plan.spans, chunk + 1, plan.chunks);
     for (int64_t i = conv_begin(plan.spans, chunk, plan.chunks); i < end; ++i)
-      add_span(args, ConvSpan(g, plan, i), group, k_begin, k_end, scratch, sums);
+      t.add(ConvSpan(g, plan, i), sums);
   }
 }
 
@@ -165,8 +184,7 @@ void conv_bwd_weight_sum(const ConvWeightSumArgs& args, Slice s) {
 // One plane of a channel; returns the sum of dz.
 template <class A>
 double conv_bwd_plane(const ConvBiasArgs& args, int64_t at) {
-  if (args.saved == nullptr)
-    return sum(args.dy + at, args.size, 0.f, [](float v) { return v; });
+  if (args.saved == nullptr) return sum(args.dy + at, args.size, 0.f, [](float v) { return v; });
   const float *dy = args.dy + at, *saved = args.saved + at;
   float* dz = args.dz + at;
   double acc[kBlockLanes] = {};

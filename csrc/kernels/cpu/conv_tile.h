@@ -14,8 +14,8 @@ struct ConvTile {
   const int32_t* at;   // [k], added to each place
   int64_t place[kNV];  // of each vector
   float* c;
-  int64_t ldc;
-  const float* bias;  // of each row, or null
+  int64_t ldc, to[kNV];  // to: where each vector is stored, in each row of c
+  const float* bias;     // of each row, or null
 };
 
 template <int R, int NV>
@@ -40,7 +40,7 @@ __attribute__((noinline)) void conv_tile(const ConvTile& t) {
     }
   }
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) store(t.c + i * t.ldc + v * kLanes, acc[i][v]);
+    FASTNN_UNROLL for (int v = 0; v < NV; ++v) store(t.c + i * t.ldc + t.to[v], acc[i][v]);
   }
 }
 

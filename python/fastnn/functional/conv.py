@@ -7,7 +7,6 @@ convolution. As in torch it is a correlation: kernels are not turned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
@@ -56,10 +55,12 @@ def _padding(
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding != "same":
-        raise ValueError(f"{op}: expected padding to be numbers, 'valid' or 'same', got {padding!r}")
+        raise ValueError(
+            f"{op}: expected padding to be numbers, 'valid' or 'same', got {padding!r}"
+        )
     if any(s != 1 for s in stride):
         raise ValueError(f"{op}: expected stride 1 with padding 'same', got {stride[-spatial:]}")
-    taps = (1, *w.shape)[-2:] if spatial == 1 else w.shape[-2:]
+    taps = (1, *w.shape[2:])[-2:]
     total = [d * (k - 1) for d, k in zip(dilation, taps, strict=True)]
     begin = (total[0] // 2, total[1] // 2)
     return begin, (total[0] - begin[0], total[1] - begin[1])
@@ -149,7 +150,7 @@ def conv2d(
     *,
     activation: Activation = None,
 ) -> Tensor:
-    """y[o, r, s] = act(b[o] + sum over (c, i, j) of w[o, c, i, j] x[c, r t + i d - p, s t + j d - p]).
+    """act(b[o] + sum over (c, i, j) of w[o, c, i, j] x[c, r t + i d - p, s t + j d - p]) at (r, s).
 
     With stride t, dilation d and padding p; what is outside the image is 0. The channels of group g
     of the output see those of group g of the input.
@@ -198,7 +199,7 @@ def conv_transpose2d(
     *,
     activation: Activation = None,
 ) -> Tensor:
-    """The transpose of conv2d as a linear map: x[c, r, s] adds w[c, o] x at (r t - p, s t - p) of y.
+    """The transpose of conv2d as a linear map: x[c, r, s] w[c, o] is added at (r t - p, s t - p).
 
     With the same arguments its output has the size of the input that conv2d would give this one,
     and ``output_padding`` says which of those that the stride cannot tell apart.

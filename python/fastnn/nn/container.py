@@ -19,7 +19,8 @@ _TAKES_ACTIVATION = (Linear, _Conv, LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
 class Sequential(Module):
     """Layers applied one after the other.
 
-    A Linear, a convolution or a norm and the activation after it run as one kernel, unless one of them has a hook.
+    A Linear, a convolution or a norm and the activation after it run as one kernel, unless one of
+    them has a hook.
 
     Example:
         >>> import fastnn as fn
