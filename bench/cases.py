@@ -20,6 +20,7 @@ _MLP = ((64, 64, 64, 10), (32,)), ((784, 512, 256, 10), (32, 128, 512))
 _GOALS = {
     "relu": "C8",
     "linear": "C6",
+    "conv2d": "C18",
     "matmul": "C1",
     "batch_norm": "C12",
     "layer_norm": "C13",
@@ -36,7 +37,9 @@ _GOALS = {
     "gru": "C17",
 }
 # Arithmetic of forward and backward; else 2.
-_TIMES_OF_FORWARD = dict.fromkeys(("linear", "matmul", "lstm", "gru", "rnn"), 3)
+_TIMES_OF_FORWARD = dict.fromkeys(
+    ("linear", "matmul", "conv1d", "conv2d", "conv_transpose2d", "lstm", "gru", "rnn"), 3
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Case:
     def title(self) -> str:
         """For tables: the op, what of it, and its shape."""
         if self.kind == "step":
-            return f"{self.op} {'-'.join(map(str, self.shape))} b{self.params['batch']}"
+            sizes = ("x".join(map(str, np.atleast_1d(s))) for s in self.shape)
+            return f"{self.op} {'-'.join(sizes)} b{self.params['batch']}"
         shape = " ".join("x".join(map(str, s)) or "()" for s in self.shape if s is not None)
         shown = self.kind in ("gemm", "call")
         extra = " ".join(str(v) for v in self.params.values()) if shown else ""
@@ -82,6 +86,7 @@ def all_cases(quick: bool) -> list[Case]:
         *_calls(),
         *_steps(),
         _char_step(),
+        _lenet_step(),
         _fit(),
         _import(),
         *_gemms(),
@@ -131,6 +136,25 @@ def _char_step() -> Case:
         {"batch": batch, "length": length},
         flops=6.0 * rows * (lstm + hidden * characters) + 12.0 * parameters,
         bytes=4.0 * (7 * parameters + rows * (4 * 6 * hidden + 4 * embedding + 3 * characters)),
+    )
+
+
+def _lenet_step() -> Case:
+    batch = 64
+    # (weights, positions that each is used at) of every layer.
+    layers = ((150, 784), (2400, 100), (48_000, 1), (10_080, 1), (840, 1))
+    products = sum(weights * positions for weights, positions in layers)
+    first = layers[0][0] * layers[0][1]  # no gradient of the inputs
+    parameters = sum(weights for weights, _ in layers)
+    activations = batch * (784 + 6 * 784 + 6 * 196 + 16 * 100 + 400 + 120 + 84 + 10)
+    return Case(
+        "C23",
+        "LeNet-5 step",
+        "step",
+        [[1, 28, 28], 10],
+        {"batch": batch},
+        flops=2.0 * batch * (3 * products - first) + 12 * parameters,
+        bytes=4.0 * (7 * parameters + 4 * activations),
     )
 
 
@@ -188,10 +212,10 @@ def _ops() -> Iterator[Case]:
     from fastnn.testing.ops import OPS
 
     for op in OPS:
-        for shapes in op.bench.shapes:
+        for i, shapes in enumerate(op.bench.shapes):
             moved, flops = op.bench.cost(shapes)
             lists = [None if s is None else list(s) for s in shapes]
-            params = dict(op.params[0])
+            params = dict(op.bench.params[i] if op.bench.params else op.params[0])
             if "normalized_shape" in params:
                 params["normalized_shape"] = lists[0][-1:]
             goal = _GOALS.get(op.short, "C7" if op.family == "activation" else "")
@@ -223,7 +247,7 @@ def inputs(case: Case) -> dict[str, np.ndarray[Any, Any]]:
     if case.kind == "step":
         samples = STEPS * case.params["batch"]
         return {
-            "x": _normal(rng, (samples, case.shape[0])),
+            "x": _normal(rng, (samples, *np.atleast_1d(case.shape[0]))),
             "y": rng.integers(0, case.shape[-1], samples),
         }
     if case.kind == "optimizer":

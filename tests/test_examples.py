@@ -1,6 +1,7 @@
 """The examples run, say what they should, and learn."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,13 @@ def test_lstm_or_gru_compares_them(capsys):
     assert header.split()[:3] == ["hidden", "cell", "parameters"]
     assert [line.split()[1] for line in lines] == ["LSTM", "GRU", "RNN"]
     assert [line.split()[3] for line in lines] == ["100%", "75%", "25%"]
+
+
+def test_lenet_learns_digits(capsys):
+    assert load("lenet_digits").main(["--folds", "2", "--epochs", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["fold", "accuracy", "seconds"]
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "mean"]
+    mean = re.fullmatch(r"mean +(\d+\.\d\d)% +\d+\.\d", lines[-1])
+    assert mean is not None
+    assert float(mean[1]) > 85  # of two epochs on half of the data; chance is 10

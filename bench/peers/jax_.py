@@ -36,6 +36,8 @@ def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         return {"jit": lambda: _wait(product(*x))}
     if kind in ("fwd", "fwd+bwd"):
         return _op(case, x, arrays)
+    if case["op"] == "LeNet-5 step":
+        return {}
     return {"step": _steps, "optimizer": _optimizer, "fit": _fit}[kind](case, arrays)
 
 
@@ -84,6 +86,11 @@ def _avg_pool2d(x: Any, kernel_size: int) -> Any:
     return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") / kernel_size**2
 
 
+def _conv2d(x: Any, w: Any, b: Any, padding: int) -> Any:
+    y = jax.lax.conv_general_dilated(x, w, (1, 1), [(padding, padding)] * 2)
+    return y + b[:, None, None]
+
+
 def _scanned(step: Any, states: int) -> Any:
     """A recurrent layer: one product for all inputs, then lax.scan; the results as one vector."""
 
@@ -117,6 +124,7 @@ _OPS: dict[str, Any] = {
     "lstm": _scanned(_lstm_step, 2),
     "gru": _scanned(_gru_step, 1),
     "rnn": _scanned(lambda z, carry, hidden: (jnp.tanh(z + hidden),), 1),
+    "conv2d": _conv2d,
     "max_pool2d": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool2d": lambda x, output_size: x.mean((-2, -1), keepdims=True),

@@ -83,6 +83,9 @@ def _recurrent(function: Any, states: int) -> Any:
 _OPS: dict[str, Any] = {
     **_ACTIVATIONS,
     "linear": F.linear,
+    "conv1d": F.conv1d,
+    "conv2d": F.conv2d,
+    "conv_transpose2d": F.conv_transpose2d,
     "matmul": torch.matmul,
     "layer_norm": lambda x, w, b, normalized_shape: F.layer_norm(x, normalized_shape, w, b),
     "rms_norm": lambda x, w, normalized_shape, eps: F.rms_norm(x, normalized_shape, w, eps),
@@ -129,29 +132,51 @@ _PRODUCTS = ("linear", "matmul", "lstm", "gru", "rnn")
 def _op(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
     if case["op"] not in _OPS:
         return {}
-    function, params = _OPS[case["op"]], case["params"]
+    function = _OPS[case["op"]]
     xs = [t[k] for k in sorted(t) if k[0] == "x"]
+    if case["op"] in ("conv2d", "conv_transpose2d"):
+        last = {k: _channels_last(v) for k, v in t.items()}
+        return {
+            "nchw": _call(case, function, xs, t.get("dy")),
+            "channels last": _call(
+                case, function, [last[k] for k in sorted(t) if k[0] == "x"], last.get("dy")
+            ),
+        }
+    run = _call(case, function, xs, t.get("dy"))
+    return _precisions("eager", run) if case["op"] in _PRODUCTS else {"eager": run}
+
+
+def _channels_last(x: Any) -> Any:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def _call(case: dict[str, Any], function: Any, xs: list[Any], dy: Any) -> Any:
+    params = case["params"]
     if case["kind"] == "fwd":
 
         def forward() -> Any:
             with torch.inference_mode():
                 return function(*xs, **params)
 
-        if case["op"] in _PRODUCTS:
-            return _precisions("eager", forward)
-        return {"eager": forward}
+        return forward
     leaves = [x.requires_grad_() for x in xs if x.is_floating_point()]
-    dy = t["dy"]
 
     def both() -> Any:
         y = function(*xs, **params)
         return torch.autograd.grad(y, leaves, dy)
 
-    return _precisions("eager", both) if case["op"] in _PRODUCTS else {"eager": both}
+    return both
 
 
-def _network(sizes: list[int]) -> torch.nn.Sequential:
+def _network(sizes: list[Any]) -> torch.nn.Sequential:
+    """An MLP of these sizes, or LeNet-5 for images."""
     torch.manual_seed(0)
+    nn = torch.nn
+    if not isinstance(sizes[0], int):
+        first = nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)
+        second = nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+        hidden = nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()
+        return nn.Sequential(*first, *second, *hidden, nn.Linear(84, sizes[-1]))
     layers: list[Any] = []
     for i, o in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(i, o), torch.nn.ReLU()]
@@ -179,8 +204,10 @@ def _steps(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
     sequences = "length" in case["params"]
     xs, ys = (t["x"], t["y"]) if sequences else (t["x"].split(batch), t["y"].split(batch))
 
-    def make(fused: bool, compiled: bool) -> Any:
+    def make(fused: bool, compiled: bool, channels_last: bool = False) -> Any:
         model = _CharModel(*case["shape"]) if sequences else _network(case["shape"])
+        if channels_last:
+            model = model.to(memory_format=torch.channels_last)
         adam = torch.optim.Adam(model.parameters(), lr=1e-5, fused=fused or None)
         position = [0]
 
@@ -201,6 +228,8 @@ def _steps(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
         **_precisions("Adam", make(False, False)),
         **_precisions("Adam fused", make(True, False)),
     }
+    if xs[0].ndim == 4:  # with one channel, images are channels-last as they are
+        found |= _precisions("Adam fused, channels last", make(True, False, True))
     if os.environ.get("BENCH_COMPILE") == "1":
         try:
             run = make(True, True)

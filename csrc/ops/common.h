@@ -56,6 +56,7 @@ void bind_activation(py::module_& m);
 void bind_arrays(py::module_& m);
 void bind_capture(py::module_& m);
 void bind_clip(py::module_& m);
+void bind_conv(py::module_& m);
 void bind_dropout(py::module_& m);
 void bind_embedding(py::module_& m);
 void bind_linear(py::module_& m);

@@ -1,6 +1,6 @@
-// The register tile of GEMM and the packing of its operands, for every CPU: GCC/Clang vectors, no
-// intrinsics, the width chosen by the compiler's flags. Invariant: an element's sum over one k
-// block is the same chains of fma, added in order, whatever the tile: all tiles give the same bits.
+// The register tile of GEMM, for every CPU: GCC/Clang vectors, no intrinsics, the width chosen by
+// the compiler's flags. Invariant: an element's sum over one k block is the same chains of fma,
+// added in order, whatever the tile: all tiles give the same bits.
 #pragma once
 #include <cstdint>
 
@@ -53,44 +53,21 @@ struct TileArgs {
   int64_t ahead_lines;
 };
 
-// kUnitRow: a_row is 1, as in packed panels and in A transposed.
-template <int R, int NV, bool kUnitRow>
-__attribute__((noinline)) void tile(const TileArgs& t) {
-  constexpr int kPointers =
-      kUnitRow ? 1 : (R + 2) / 3;  // x86 addresses three rows from one pointer
-  constexpr int kLineVecs = kLineFloats / kLanes;
-  const int64_t a_row = t.a_row, a_col = t.a_col, b_row = t.b_row, ldc = t.ldc;
-  const float* a[kPointers];
-  const float *b = t.b, *ahead = t.ahead;
-  Vec acc[R][NV];
-  FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] = t.a + 3 * i * a_row;
+// acc = the sum of k products, as chains of kGemmChain steps, each from zero, added in order.
+// step() adds one product to acc; before_chain() is called before each chain.
+template <int R, int NV, class Before, class Step>
+FASTNN_INLINE void sum_chains(Vec (&acc)[R][NV], int64_t k, Before before_chain, Step step) {
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Vec{};
   }
-  float* c = t.c;
-  FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-    FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs)
-        __builtin_prefetch(c + i * ldc + v * kLanes, 1);
-  }
-  // One chain of fma per kGemmChain steps; what the chains before have summed waits in memory.
-  Vec parked[R][NV];
+  Vec parked[R][NV];  // what the chains before have summed waits in memory
   for (int64_t done = 0;;) {
-    const int64_t chain = least(kGemmChain, t.k - done);
-    for (int64_t i = 0; i < t.ahead_lines; ++i, ahead += kLineFloats)
-      __builtin_prefetch(ahead, 0, 2);
-    for (int64_t p = chain; p > 0; --p) {
-      Vec bv[NV];
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
-      FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-        const float s = kUnitRow ? a[0][i] : a[i / 3][i % 3 * a_row];
-        FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] += s * bv[v];
-      }
-      FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] += a_col;
-      b += b_row;
-    }
+    const int64_t chain = least(kGemmChain, k - done);
+    before_chain();
+    for (int64_t p = chain; p > 0; --p) step();
     const bool first = done == 0;
     done += chain;
-    if (done >= t.k) {
+    if (done >= k) {
       if (!first) {
         FASTNN_UNROLL for (int i = 0; i < R; ++i) {
           FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = parked[i][v] + acc[i][v];
@@ -105,6 +82,57 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
       }
     }
   }
+}
+
+// One column of A, as pointers to some of its rows. kUnitRow: a_row is 1, as in packed panels and
+// in A transposed.
+template <int R, bool kUnitRow>
+struct Column {
+  static constexpr int kPointers =
+      kUnitRow ? 1 : (R + 2) / 3;  // x86 addresses three rows from one pointer
+  const float* a[kPointers];
+  int64_t row;
+  FASTNN_INLINE Column(const float* first, int64_t a_row) : row(a_row) {
+    FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] = first + 3 * i * a_row;
+  }
+  // acc += this column times a row of B.
+  template <int NV>
+  FASTNN_INLINE void multiply(const Vec (&b)[NV], Vec (&acc)[R][NV]) const {
+    FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+      const float s = kUnitRow ? a[0][i] : a[i / 3][i % 3 * row];
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] += s * b[v];
+    }
+  }
+  FASTNN_INLINE void advance(int64_t a_col) {
+    FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] += a_col;
+  }
+};
+
+template <int R, int NV, bool kUnitRow>
+__attribute__((noinline)) void tile(const TileArgs& t) {
+  constexpr int kLineVecs = kLineFloats / kLanes;
+  const int64_t a_col = t.a_col, b_row = t.b_row, ldc = t.ldc;
+  Column<R, kUnitRow> a(t.a, t.a_row);
+  const float *b = t.b, *ahead = t.ahead;
+  Vec acc[R][NV];
+  float* c = t.c;
+  FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+    FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs)
+        __builtin_prefetch(c + i * ldc + v * kLanes, 1);
+  }
+  sum_chains(
+      acc, t.k,
+      [&]() __attribute__((always_inline)) {
+        for (int64_t i = 0; i < t.ahead_lines; ++i, ahead += kLineFloats)
+          __builtin_prefetch(ahead, 0, 2);
+      },
+      [&]() __attribute__((always_inline)) {
+        Vec bv[NV];
+        FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
+        a.multiply(bv, acc);
+        a.advance(a_col);
+        b += b_row;
+      });
   if (t.add) {
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
       FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] =
@@ -159,90 +187,6 @@ FASTNN_INLINE void copy_few(float* dst, const float* src, int64_t n) {
   if (n & 4) __builtin_memcpy(dst, src, 16), dst += 4, src += 4;
   if (n & 2) __builtin_memcpy(dst, src, 8), dst += 2, src += 2;
   if (n & 1) *dst = *src;
-}
-
-// ---- packing -----------------------------------------------------------------------------------
-// A panel is [depth][R]: R consecutive rows of A (or columns of B) for each k.
-
-// Lane l of an operation that treats a vector as independent quads: from quad lane `lane` of
-// operand `from`, counted as __builtin_shufflevector does.
-constexpr int quad_lane(int l, int from, int lane) { return from * kLanes + (l & ~3) + lane; }
-
-// The 4 x 4 transpose of each quad of x[0..3].
-template <int... L>
-FASTNN_INLINE void transpose_quads(Vec x[4], Indices<L...>) {
-  const auto low = [](Vec a, Vec b) {
-    return __builtin_shufflevector(a, b, quad_lane(L, L & 1, (L & 3) >> 1)...);
-  };
-  const auto high = [](Vec a, Vec b) {
-    return __builtin_shufflevector(a, b, quad_lane(L, L & 1, 2 + ((L & 3) >> 1))...);
-  };
-  const auto low_pairs = [](Vec a, Vec b) {
-    return __builtin_shufflevector(a, b, quad_lane(L, (L & 2) >> 1, L & 1)...);
-  };
-  const auto high_pairs = [](Vec a, Vec b) {
-    return __builtin_shufflevector(a, b, quad_lane(L, (L & 2) >> 1, 2 + (L & 1))...);
-  };
-  const Vec l01 = low(x[0], x[1]), h01 = high(x[0], x[1]);
-  const Vec l23 = low(x[2], x[3]), h23 = high(x[2], x[3]);
-  x[0] = low_pairs(l01, l23);
-  x[1] = high_pairs(l01, l23);
-  x[2] = low_pairs(h01, h23);
-  x[3] = high_pairs(h01, h23);
-}
-
-// Quad q of the result is four consecutive floats of row[4 q].
-FASTNN_INLINE Vec load_quads(const float* const* row, int64_t p) {
-  const auto quad = [&](int q) { return *reinterpret_cast<const QuadU*>(row[4 * q] + p); };
-#if defined(__AVX512F__)
-  const auto lo = __builtin_shufflevector(quad(0), quad(1), 0, 1, 2, 3, 4, 5, 6, 7);
-  const auto hi = __builtin_shufflevector(quad(2), quad(3), 0, 1, 2, 3, 4, 5, 6, 7);
-  return __builtin_shufflevector(lo, hi, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-#elif defined(__AVX__)
-  return __builtin_shufflevector(quad(0), quad(1), 0, 1, 2, 3, 4, 5, 6, 7);
-#else
-  return quad(0);
-#endif
-}
-
-// Rows are contiguous in k. Rows beyond `rows` repeat the last one: nobody looks at their sums.
-void pack_transposed(float* dst, const float* src, int64_t row_stride, int64_t depth, int64_t rows,
-                     int64_t width) {
-  for (int64_t first = 0; first < width; first += kLanes) {
-    const float* row[kLanes];
-    for (int64_t i = 0; i < kLanes; ++i)
-      row[i] = src + (first + i < rows ? first + i : rows - 1) * row_stride;
-    float* out = dst + first;
-    int64_t p = 0;
-    // When width < kLanes a store runs into the next k, which is written later, but never beyond
-    // the panel: what follows it may be another thread's.
-    for (; (p + 3) * width + first + kLanes <= depth * width; p += 4) {
-      Vec x[4];
-      FASTNN_UNROLL for (int i = 0; i < 4; ++i) x[i] = load_quads(row + i, p);
-      transpose_quads(x, MakeIndices<kLanes>::Type{});
-      FASTNN_UNROLL for (int i = 0; i < 4; ++i) store(out + (p + i) * width, x[i]);
-    }
-    for (; p < depth; ++p)
-      for (int64_t i = 0; i < least(kLanes, width - first); ++i) out[p * width + i] = row[i][p];
-  }
-}
-
-// width is a multiple of kLanes, or kMR.
-void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t k_stride, int64_t depth,
-                int64_t rows, int64_t width) {
-  if (k_stride == 1) return pack_transposed(dst, src, row_stride, depth, rows, width);
-  for (int64_t p = 0; p < depth; ++p, dst += width, src += k_stride) {
-    if (row_stride != 1) {
-      for (int64_t i = 0; i < width; ++i) dst[i] = src[(i < rows ? i : rows - 1) * row_stride];
-    } else if (rows < width) {
-      for (int64_t i = 0; i < width; ++i) dst[i] = 0;
-      copy_few(dst, src, rows);
-    } else if (width == kMR) {
-      __builtin_memcpy(dst, src, 4 * kMR);
-    } else {
-      for (int64_t i = 0; i < width; i += kLanes) store(dst + i, load(src + i));
-    }
-  }
 }
 
 }  // namespace

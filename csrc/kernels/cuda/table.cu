@@ -88,6 +88,7 @@ constexpr OptimKernels optim(OptimRuleList<R...>) {
 template <class T>
 constexpr Kernels table() {
   return {
+      ConvKernels{},  // pending
       dropout_family<T>(),
       elementwise<T>(Activations{}),
       EmbeddingKernels{},  // pending

@@ -20,6 +20,7 @@ from fastnn.functional.activation import (
     swish,
     tanh,
 )
+from fastnn.functional.conv import conv1d, conv2d, conv_transpose2d
 from fastnn.functional.dropout import (
     alpha_dropout,
     drop_connect,
@@ -79,6 +80,9 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cat",
+    "conv1d",
+    "conv2d",
+    "conv_transpose2d",
     "cross_entropy",
     "drop_connect",
     "dropout",

@@ -22,6 +22,7 @@ from fastnn.nn.activation import (
     Tanh,
 )
 from fastnn.nn.container import Sequential
+from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from fastnn.nn.dropout import (
     AlphaDropout,
     DropConnect,
@@ -90,6 +91,9 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "DropConnect",
     "Dropout",

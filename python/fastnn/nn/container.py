@@ -1,4 +1,4 @@
-"""Sequential, which fuses a linear layer or a norm with the activation after it."""
+"""Sequential, which fuses a linear layer, a convolution or a norm with the activation after it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastnn.nn.activation import _Activation
+from fastnn.nn.conv import _Conv
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
 from fastnn.nn.norm import GroupNorm, LayerNorm, RMSNorm, _ChannelNorm
 
 __all__ = ["Sequential"]
 
-_TAKES_ACTIVATION = (Linear, LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
+_TAKES_ACTIVATION = (Linear, _Conv, LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
 
 
 class Sequential(Module):
     """Layers applied one after the other.
 
-    A Linear or a norm and the activation after it run as one kernel, unless one of them has a hook.
+    A Linear, a convolution or a norm and the activation after it run as one kernel, unless one of
+    them has a hook.
 
     Example:
         >>> import fastnn as fn

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from fastnn import _core, random
+from fastnn import _core
+from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from fastnn.nn.linear import Linear
-from fastnn.nn.norm import BatchNorm1d
+from fastnn.nn.module import parameter
+from fastnn.nn.norm import BatchNorm1d, BatchNorm2d
 from fastnn.tensor import Tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "fold_bn", "max_norm_", "soft_threshold_"]
@@ -139,18 +142,21 @@ def soft_threshold_(parameters: Iterable[Tensor] | Tensor, threshold: float) -> 
     _core.soft_threshold(_tensors(parameters), threshold, None)
 
 
-def fold_bn(linear: Linear, bn: BatchNorm1d) -> Linear:
-    """One Linear that does what ``linear`` and then ``bn`` do in evaluation mode.
+_Foldable = TypeVar("_Foldable", Linear, Conv1d, Conv2d, ConvTranspose2d)
+
+
+def fold_bn(layer: _Foldable, bn: BatchNorm1d | BatchNorm2d) -> _Foldable:
+    """One layer that does what ``layer`` and then ``bn`` do in evaluation mode.
 
     With s = weight / sqrt(running_var + eps):  W' = s W,  b' = s (b - running_mean) + bias. The
     new weights are computed in float64 and share no memory with the old ones.
 
     Args:
-        linear: The layer before.
+        layer: The Linear or convolution before.
         bn: Batch norm over its outputs, with running statistics.
 
     Returns:
-        A Linear with a bias, of the same device, in the same mode.
+        A layer like the first with a bias, of the same device, in the same mode, without hooks.
 
     Raises:
         ValueError: If the sizes do not fit, or bn has no running statistics.
@@ -167,25 +173,31 @@ def fold_bn(linear: Linear, bn: BatchNorm1d) -> Linear:
     """
     if bn.running_mean is None or bn.running_var is None:
         raise ValueError("fold_bn: expected running statistics, got track_running_stats=False")
-    if linear.out_features != bn.num_features:
+    fitting = BatchNorm1d if isinstance(layer, (Linear, Conv1d)) else BatchNorm2d
+    if isinstance(layer, Linear):
+        sizes, groups = (layer.in_features, layer.out_features), 1
+    else:
+        sizes, groups = (layer.in_channels, layer.out_channels), layer.groups
+    if not isinstance(bn, fitting) or sizes[1] != bn.num_features:
+        got = f"{bn.num_features} features" if isinstance(bn, fitting) else type(bn).__name__
         raise ValueError(
-            f"fold_bn: expected BatchNorm1d({linear.out_features}) to fit "
-            f"Linear({linear.in_features}, {linear.out_features}), got {bn.num_features} features"
+            f"fold_bn: expected {fitting.__name__}({sizes[1]}) to fit "
+            f"{type(layer).__name__}{sizes}, got {got}"
         )
-    weight, bias = _float64(linear.weight, 0.0), _float64(linear.bias, 0.0)
+    weight, bias = _float64(layer.weight, 0.0), _float64(layer.bias, 0.0)
     mean, var = _float64(bn.running_mean, 0.0), _float64(bn.running_var, 0.0)
     scale = _float64(bn.weight, 1.0) / np.sqrt(var + bn.eps)
-    generators = random.get_state()
-    folded = Linear(linear.in_features, linear.out_features)
-    random.set_state(generators)  # the fresh weights are not used, so neither is their draw
-    folded.load_state_dict(
-        {
-            "weight": (scale[:, None] * weight).astype(np.float32),
-            "bias": (scale * (bias - mean) + _float64(bn.bias, 0.0)).astype(np.float32),
-        }
-    )
-    folded.train(linear.training)
-    folded.to(linear.weight.device)
+    # The outputs of a group are the second axis of its weights, or the third of transposed ones.
+    rows, columns, kernel = weight.shape[0] // groups, weight.shape[1], math.prod(weight.shape[2:])
+    by_group = weight.reshape(groups, rows, columns, kernel)
+    axes = (groups, 1, -1, 1) if isinstance(layer, ConvTranspose2d) else (groups, -1, 1, 1)
+    folded = copy.copy(layer)
+    folded._parameters, folded._forward_hooks, folded._name = {}, [], ""
+    new_weight = (scale.reshape(axes) * by_group).reshape(weight.shape)
+    folded.weight = parameter(new_weight.astype(np.float32))
+    new_bias = scale * (bias - mean) + _float64(bn.bias, 0.0)
+    folded.bias = parameter(new_bias.astype(np.float32))
+    folded.to(layer.weight.device)
     return folded
 
 

@@ -32,10 +32,14 @@ class Bad(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """Shapes worth timing, and (elements moved, floating-point operations) of a forward call."""
+    """Shapes worth timing, and (elements moved, floating-point operations) of a forward call.
+
+    ``params`` are the other arguments for each of the shapes, where they are not the row's first.
+    """
 
     shapes: tuple[Shapes, ...]
     cost: Callable[[Shapes], tuple[int, int]]
+    params: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

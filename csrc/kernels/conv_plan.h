@@ -1,0 +1,121 @@
+// Convolution: its geometry, and how it is cut into tasks, as pure functions of shape. As in GEMM
+// neither the number of threads nor the instruction set enters, and no cut changes a result.
+#pragma once
+#include <cstdint>
+
+#include "slice.h"
+
+namespace fastnn {
+
+// out[o] = sum over taps t of w[t] in[o stride + t dilation - pad], where what is outside is 0.
+// The pad of a gradient may be negative, and it may have no taps.
+struct ConvAxis {
+  int64_t in, out;
+  int32_t taps, stride, dilation, pad;
+  constexpr int64_t reach() const { return taps > 0 ? int64_t{dilation} * (taps - 1) : 0; }
+  // Positions modulo the stride are phases: within one, neighbouring outputs read neighbours.
+  constexpr int64_t phases() const { return stride <= reach() ? stride : reach() + 1; }
+  // Positions of a phase that `outs` outputs read.
+  constexpr int64_t length(int64_t outs) const { return outs + reach() / stride; }
+};
+
+// `channels` and `filters` are those of one group.
+struct ConvGrid {
+  int64_t batch, groups, channels, filters;
+  ConvAxis h, w;
+  constexpr int64_t depth() const { return channels * h.taps * w.taps; }
+  constexpr int64_t in_size() const { return h.in * w.in; }
+  constexpr int64_t out_size() const { return h.out * w.out; }
+};
+
+// Tasks at most, and floats of a band: of what the outputs of some rows read, it stays in L2.
+inline constexpr int64_t kConvTasks = 32, kConvBand = int64_t{1} << 17;
+// Vectors run over the ends of rows, into at most this many floats behind the last.
+inline constexpr int64_t kConvSlack = 64;
+
+// The gradient of the weights sums over positions, in 16 lanes: rows are cut into whole vectors.
+// Spans (some images, or some rows of one, or a part of a row) are chains of at most 64 fma per
+// lane, added in order in float64.
+inline constexpr int64_t kConvSpan = 1024, kConvLanes = 16;
+// From row to row of a span in scratch: not a power of two, whose rows share sets of the L1 cache.
+inline constexpr int64_t kConvSpanRow = kConvSpan + kConvLanes;
+// A task of it has rows of k in units, a multiple of every instruction set's tile.
+inline constexpr int64_t kConvUnit = 12, kConvWeightTasks = 16;
+// A tile's rows of k may be of several channels where a kernel has fewer elements than this.
+inline constexpr int64_t kConvTaps = 8;
+inline constexpr int64_t kConvPartials = int64_t{1} << 20;
+
+// Internal linkage: the kernels of every instruction set include this, and must not share code.
+namespace {
+
+// Part `part` of `size` items in `parts` nearly equal ranges begins here.
+constexpr int64_t conv_begin(int64_t size, int64_t part, int64_t parts) {
+  return size * part / parts;
+}
+constexpr int64_t conv_units(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
+
+// Items are (image, group, band of output rows); a task is a range of them.
+struct ConvPlan {
+  int64_t rows, bands;            // output rows of a band, bands of an image
+  int64_t row_length, plane;      // of the phases that a band reads: floats of a row, of a phase
+  int64_t band;                   // floats of all channels
+  int64_t items, tasks, scratch;  // floats of scratch per task, a multiple of a cache line
+};
+
+constexpr ConvPlan conv_plan(const ConvGrid& g) {
+  ConvPlan plan{};
+  const int64_t phases = g.channels * g.h.phases() * g.w.phases(), images = g.batch * g.groups;
+  plan.row_length = g.w.length(g.w.out);
+  const auto band_of = [&](int64_t rows) { return phases * g.h.length(rows) * plan.row_length; };
+  plan.rows = g.h.out;
+  while (plan.rows > 1 &&
+         (band_of(plan.rows) > kConvBand ||
+          (images * ceil_div(g.h.out, plan.rows) < kConvWeightTasks && plan.rows * g.w.out > 256)))
+    plan.rows = ceil_div(plan.rows, 2);
+  plan.bands = plan.rows > 0 ? ceil_div(g.h.out, plan.rows) : 0;
+  plan.plane = g.h.length(plan.rows) * plan.row_length;
+  plan.band = phases * plan.plane + kConvSlack;
+  plan.items = images * plan.bands;
+  plan.tasks = plan.items < kConvTasks ? plan.items : kConvTasks;
+  plan.scratch = conv_units(plan.band + g.depth(), 16);
+  return plan;
+}
+
+// Tasks are (group, range of k, chunk of spans); each chunk has sums of its own.
+struct ConvWeightPlan {
+  int64_t images, row_parts, col_parts;  // images of a span, or parts of an image
+  int64_t spans, chunks, parts;
+  int64_t channels;     // whose bands are in scratch at a time
+  int64_t plane, band;  // floats of a phase of a channel as far as a span reads it, of all phases
+  int64_t scratch;      // floats of scratch per task
+  constexpr int64_t tasks(const ConvGrid& g) const { return g.groups * parts * chunks; }
+};
+
+constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& g) {
+  ConvWeightPlan plan{};
+  const int64_t width = conv_units(g.w.out, kConvLanes), size = g.h.out * width;
+  const int64_t depth = g.depth(), rows = width > 0 && width < kConvSpan ? kConvSpan / width : 1;
+  plan.images = size > 0 && size <= kConvSpan ? kConvSpan / size : 1;
+  plan.row_parts = size <= kConvSpan ? 1 : ceil_div(g.h.out, rows);
+  plan.col_parts = size <= kConvSpan ? 1 : ceil_div(g.w.out, kConvSpan);
+  plan.spans = size > 0 ? ceil_div(g.batch, plan.images) * plan.row_parts * plan.col_parts : 0;
+  const int64_t wanted = ceil_div(kConvWeightTasks, g.groups > 0 ? g.groups : 1);
+  plan.chunks = plan.spans < wanted ? plan.spans : wanted;
+  while (plan.chunks > 1 && plan.chunks * g.groups * g.filters * depth > kConvPartials)
+    plan.chunks = ceil_div(plan.chunks, 2);
+  const int64_t units = ceil_div(depth, kConvUnit);
+  // Every part copies dz again, so there are more than one only where chunks are few.
+  plan.parts = plan.chunks > 0 ? ceil_div(wanted, 2 * plan.chunks) : 0;
+  plan.parts = plan.parts < units ? plan.parts : units;
+  const int64_t rows_of_span = plan.row_parts > 0 ? ceil_div(g.h.out, plan.row_parts) : 0;
+  plan.plane = g.h.length(rows_of_span) * g.w.length(g.w.out);
+  plan.band = g.h.phases() * g.w.phases() * plan.plane;
+  const int64_t taps = int64_t{g.h.taps} * g.w.taps;
+  plan.channels = taps > 0 && taps < kConvTaps ? kConvTaps / taps : 1;
+  const int64_t bands = plan.images * plan.channels * plan.band + kConvSlack;
+  plan.scratch = conv_units(g.filters * kConvSpanRow + bands, 16);
+  return plan;
+}
+
+}  // namespace
+}  // namespace fastnn

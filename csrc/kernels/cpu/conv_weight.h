@@ -1,0 +1,221 @@
+// The gradient of convolution's weights: dw[o, k] = sum over positions of dz[o] x[k], lane by lane
+// in 16 lanes whatever the instruction set. Rows of dz are copied, filled up with zeros to whole
+// vectors; x is read from the band of its channel, at one offset per k.
+#pragma once
+#include "conv_band.h"
+
+namespace fastnn {
+namespace {
+
+// A tile has kDotRows x kDotCols sums of kConvLanes lanes.
+constexpr int kPieces = kConvLanes / kLanes;
+#if defined(__AVX512F__)
+inline constexpr int kDotRows = 5, kDotCols = 5;
+#elif defined(__AVX__)
+inline constexpr int kDotRows = 2, kDotCols = 3;
+#elif defined(__aarch64__)
+inline constexpr int kDotRows = 2, kDotCols = 3;
+#else
+inline constexpr int kDotRows = 1, kDotCols = 3;
+#endif
+
+// Lanes in blocks of kBlock: the sums of the two halves of each block, of all blocks of a, then b.
+template <int kBlock, int... L>
+FASTNN_INLINE Vec add_halves(Vec a, Vec b, Indices<L...>) {
+  constexpr int kHalf = kBlock / 2;
+  return __builtin_shufflevector(a, b, (L / kHalf * kBlock + L % kHalf)...) +
+         __builtin_shufflevector(a, b, (L / kHalf * kBlock + L % kHalf + kHalf)...);
+}
+// v[0][l] = the sum of the lanes of v[l], in a fixed tree: l + 8, l + 4, l + 2, l + 1.
+template <int kBlock>
+FASTNN_INLINE void sum_lanes(Vec (&v)[kLanes]) {
+  if constexpr (kBlock > 1) {
+    FASTNN_UNROLL for (int i = 0; i < kBlock / 2; ++i) v[i] =
+        add_halves<kBlock>(v[2 * i], v[2 * i + 1], MakeIndices<kLanes>::Type{});
+    sum_lanes<kBlock / 2>(v);
+  }
+}
+// The same of the pieces that kConvLanes lanes are made of.
+FASTNN_INLINE Vec sum_pieces(const Vec (&v)[kPieces]) {
+  if constexpr (kPieces == 1) return v[0];
+  if constexpr (kPieces == 2) return v[0] + v[1];
+  if constexpr (kPieces == 4) return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+// The rows of positions that a tile sums over: of some images, `vectors` times kConvLanes each, of
+// which the last has lanes that do not count where `tail` is not null (it is their mask).
+struct DotRows {
+  const float* dz;  // rows of kConvSpanRow, each position's vectors one after the other
+  const float* x;
+  int64_t images, image_step, rows, row_step, vectors;  // steps of x
+  const int32_t* tail;
+};
+
+// sums[r, c] += dz[r] . x[at[c]].
+template <int R, int C>
+__attribute__((noinline)) void dot_tile(const DotRows& t, const int64_t* at, double* sums,
+                                        int64_t row) {
+  typedef int32_t Mask __attribute__((vector_size(4 * kLanes)));
+  Vec acc[R][C][kPieces];
+  int64_t offset[C];
+  FASTNN_UNROLL for (int c = 0; c < C; ++c) offset[c] = at[c];
+  FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+    FASTNN_UNROLL for (int c = 0; c < C; ++c) {
+      FASTNN_UNROLL for (int p = 0; p < kPieces; ++p) acc[r][c][p] = Vec{};
+    }
+  }
+  const float* dz = t.dz;
+  Mask keep[kPieces] = {};
+  if (t.tail) __builtin_memcpy(keep, t.tail, sizeof keep);
+  const auto step = [&](const float* x, bool is_tail) __attribute__((always_inline)) {
+    FASTNN_UNROLL for (int p = 0; p < kPieces; ++p) {
+      Vec xv[C];
+      FASTNN_UNROLL for (int c = 0; c < C; ++c) {
+        xv[c] = load(x + offset[c] + p * kLanes);
+        // Not times 0: what lies behind the row may be infinite.
+        if (is_tail) xv[c] = keep[p] ? xv[c] : Vec{};
+      }
+      FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+        const Vec d = load(dz + r * kConvSpanRow + p * kLanes);
+        FASTNN_UNROLL for (int c = 0; c < C; ++c) acc[r][c][p] += d * xv[c];
+      }
+    }
+    dz += kConvLanes;
+  };
+  const int64_t whole = t.vectors - (t.tail != nullptr);
+  for (int64_t n = 0; n < t.images; ++n) {
+    const float* x = t.x + n * t.image_step;
+    for (int64_t r = 0; r < t.rows; ++r, x += t.row_step) {
+      for (int64_t v = 0; v < whole; ++v) step(x + v * kConvLanes, false);
+      if (t.tail) step(x + whole * kConvLanes, true);
+    }
+  }
+  constexpr int kSums = (R * C + kLanes - 1) / kLanes * kLanes;
+  alignas(64) float sum[kSums];
+  FASTNN_UNROLL for (int first = 0; first < kSums; first += kLanes) {
+    Vec v[kLanes];
+    FASTNN_UNROLL for (int l = 0; l < kLanes; ++l) v[l] =
+        first + l < R * C ? sum_pieces(acc[(first + l) / C % R][(first + l) % C]) : Vec{};
+    sum_lanes<kLanes>(v);
+    store(sum + first, v[0]);
+  }
+  FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+    FASTNN_UNROLL for (int c = 0; c < C; ++c) sums[r * row + c] +=
+        static_cast<double>(sum[r * C + c]);
+  }
+}
+
+using DotTile = void (*)(const DotRows&, const int64_t*, double*, int64_t);
+struct DotTilesOfRows {
+  DotTile of_cols[kDotCols];
+};
+template <int R, int... C>
+constexpr DotTilesOfRows dot_tiles_of_rows(Indices<C...>) {
+  return {{dot_tile<R, C + 1>...}};
+}
+struct DotTiles {
+  DotTilesOfRows of_rows[kDotRows];
+};
+template <int... R>
+constexpr DotTiles all_dot_tiles(Indices<R...>) {
+  return {{dot_tiles_of_rows<R + 1>(MakeIndices<kDotCols>::Type{})...}};
+}
+inline constexpr DotTiles kDotTiles = all_dot_tiles(MakeIndices<kDotRows>::Type{});
+
+// The positions of a span: rows x cols of each of some images.
+struct ConvSpan {
+  int64_t image, images, row, rows, col, cols;
+  FASTNN_INLINE ConvSpan(const ConvGrid& g, const ConvWeightPlan& plan, int64_t span) {
+    const int64_t c = span % plan.col_parts, r = span / plan.col_parts % plan.row_parts;
+    image = span / plan.col_parts / plan.row_parts * plan.images;
+    images = least(plan.images, g.batch - image);
+    row = conv_begin(g.h.out, r, plan.row_parts);
+    rows = conv_begin(g.h.out, r + 1, plan.row_parts) - row;
+    col = conv_begin(g.w.out, c, plan.col_parts);
+    cols = conv_begin(g.w.out, c + 1, plan.col_parts) - col;
+  }
+  int64_t vectors() const { return ceil_div(cols, kConvLanes); }
+};
+
+// A group's part of a span, and its sums [filters, depth] for k in [k_begin, k_end).
+struct ConvWeightTask {
+  const ConvWeightArgs& args;
+  ConvWeightPlan plan;
+  int64_t group, k_begin, k_end;
+  float *dz, *bands;  // scratch: rows of the filters, and the bands of a channel
+
+  void copy_dz(const ConvSpan& span) const {
+    const ConvGrid& g = args.grid;
+    for (int64_t n = 0; n < span.images; ++n) {
+      const int64_t planes = ((span.image + n) * g.groups + group) * g.filters;
+      const float* from = args.dz + planes * g.out_size() + span.row * g.w.out + span.col;
+      for (int64_t o = 0; o < g.filters; ++o, from += g.out_size()) {
+        float* to = dz + o * kConvSpanRow + n * span.rows * span.vectors() * kConvLanes;
+        for (int64_t r = 0; r < span.rows; ++r, to += span.vectors() * kConvLanes) {
+          float* last = to + (span.vectors() - 1) * kConvLanes;
+          for (int p = 0; p < kPieces; ++p) store(last + p * kLanes, Vec{});
+          copy_run(to, from + r * g.w.out, span.cols);
+        }
+      }
+    }
+  }
+  void copy_channels(const ConvSpan& span, int64_t first, int64_t count) const {
+    const ConvGrid& g = args.grid;
+    for (int64_t n = 0; n < span.images; ++n)
+      for (int64_t c = 0; c < count; ++c) {
+        const int64_t plane = ((span.image + n) * g.groups + group) * g.channels + first + c;
+        copy_channel(g, plan.plane, args.x + plane * g.in_size(), span.row, span.rows,
+                     bands + (n * plan.channels + c) * plan.band);
+      }
+  }
+  // For k in [begin, end), whose channels, from `channel` on, are in the bands.
+  void add_tiles(DotRows t, int64_t channel, int64_t begin, int64_t end, double* sums) const {
+    const ConvGrid& g = args.grid;
+    const int64_t taps = int64_t{g.h.taps} * g.w.taps;
+    const int64_t row_tiles = ceil_div(g.filters, kDotRows);
+    const int64_t col_tiles = ceil_div(end - begin, kDotCols);
+    const int64_t tap = begin % taps;  // the place of k: the band of its channel, and its taps
+    int64_t band = (begin / taps - channel) * plan.band, i = tap / g.w.taps, j = tap % g.w.taps;
+    for (int64_t q = 0; q < col_tiles; ++q) {
+      const int64_t k = begin + conv_begin(end - begin, q, col_tiles);
+      const int64_t cols = begin + conv_begin(end - begin, q + 1, col_tiles) - k;
+      int64_t at[kDotCols];
+      for (int64_t c = 0; c < cols; ++c) {
+        at[c] = band + band_offset(g, plan.plane, i, j);
+        if (++j == g.w.taps) j = 0, ++i;
+        if (i == g.h.taps) i = 0, band += plan.band;
+      }
+      for (int64_t p = 0; p < row_tiles; ++p) {
+        const int64_t o = conv_begin(g.filters, p, row_tiles);
+        const int64_t rows = conv_begin(g.filters, p + 1, row_tiles) - o;
+        t.dz = dz + o * kConvSpanRow;
+        kDotTiles.of_rows[rows - 1].of_cols[cols - 1](t, at, sums + o * g.depth() + k, g.depth());
+      }
+    }
+  }
+  void add(const ConvSpan& span, double* sums) const {
+    const ConvGrid& g = args.grid;
+    const int64_t taps = int64_t{g.h.taps} * g.w.taps;
+    const int64_t in_last = span.cols - (span.vectors() - 1) * kConvLanes;
+    int32_t tail[kConvLanes];
+    for (int64_t l = 0; l < kConvLanes; ++l) tail[l] = l < in_last ? -1 : 0;
+    const DotRows t{.dz = dz,
+                    .x = bands + span.col,
+                    .images = span.images,
+                    .image_step = plan.channels * plan.band,
+                    .rows = span.rows,
+                    .row_step = g.w.length(g.w.out),
+                    .vectors = span.vectors(),
+                    .tail = in_last < kConvLanes ? tail : nullptr};
+    copy_dz(span);
+    for (int64_t k = k_begin, end; k < k_end; k = end) {
+      const int64_t channel = k / taps, channels = least(plan.channels, g.channels - channel);
+      end = least(k_end, (channel + channels) * taps);
+      copy_channels(span, channel, channels);
+      add_tiles(t, channel, k, end, sums);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fastnn

@@ -1,0 +1,91 @@
+// The packing of GEMM's operands into panels that its register tile reads from front to back.
+// A panel is [depth][R]: R consecutive rows of A (or columns of B) for each k.
+#pragma once
+#include "gemm_micro.h"
+
+namespace fastnn {
+namespace {
+
+// Lane l of an operation that treats a vector as independent quads: from quad lane `lane` of
+// operand `from`, counted as __builtin_shufflevector does.
+constexpr int quad_lane(int l, int from, int lane) { return from * kLanes + (l & ~3) + lane; }
+
+// The 4 x 4 transpose of each quad of x[0..3].
+template <int... L>
+FASTNN_INLINE void transpose_quads(Vec x[4], Indices<L...>) {
+  const auto low = [](Vec a, Vec b) {
+    return __builtin_shufflevector(a, b, quad_lane(L, L & 1, (L & 3) >> 1)...);
+  };
+  const auto high = [](Vec a, Vec b) {
+    return __builtin_shufflevector(a, b, quad_lane(L, L & 1, 2 + ((L & 3) >> 1))...);
+  };
+  const auto low_pairs = [](Vec a, Vec b) {
+    return __builtin_shufflevector(a, b, quad_lane(L, (L & 2) >> 1, L & 1)...);
+  };
+  const auto high_pairs = [](Vec a, Vec b) {
+    return __builtin_shufflevector(a, b, quad_lane(L, (L & 2) >> 1, 2 + (L & 1))...);
+  };
+  const Vec l01 = low(x[0], x[1]), h01 = high(x[0], x[1]);
+  const Vec l23 = low(x[2], x[3]), h23 = high(x[2], x[3]);
+  x[0] = low_pairs(l01, l23);
+  x[1] = high_pairs(l01, l23);
+  x[2] = low_pairs(h01, h23);
+  x[3] = high_pairs(h01, h23);
+}
+
+// Quad q of the result is four consecutive floats of row[4 q].
+FASTNN_INLINE Vec load_quads(const float* const* row, int64_t p) {
+  const auto quad = [&](int q) { return *reinterpret_cast<const QuadU*>(row[4 * q] + p); };
+#if defined(__AVX512F__)
+  const auto lo = __builtin_shufflevector(quad(0), quad(1), 0, 1, 2, 3, 4, 5, 6, 7);
+  const auto hi = __builtin_shufflevector(quad(2), quad(3), 0, 1, 2, 3, 4, 5, 6, 7);
+  return __builtin_shufflevector(lo, hi, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif defined(__AVX__)
+  return __builtin_shufflevector(quad(0), quad(1), 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+  return quad(0);
+#endif
+}
+
+// Rows are contiguous in k. Rows beyond `rows` repeat the last one: nobody looks at their sums.
+void pack_transposed(float* dst, const float* src, int64_t row_stride, int64_t depth, int64_t rows,
+                     int64_t width) {
+  for (int64_t first = 0; first < width; first += kLanes) {
+    const float* row[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i)
+      row[i] = src + (first + i < rows ? first + i : rows - 1) * row_stride;
+    float* out = dst + first;
+    int64_t p = 0;
+    // When width < kLanes a store runs into the next k, which is written later, but never beyond
+    // the panel: what follows it may be another thread's.
+    for (; (p + 3) * width + first + kLanes <= depth * width; p += 4) {
+      Vec x[4];
+      FASTNN_UNROLL for (int i = 0; i < 4; ++i) x[i] = load_quads(row + i, p);
+      transpose_quads(x, MakeIndices<kLanes>::Type{});
+      FASTNN_UNROLL for (int i = 0; i < 4; ++i) store(out + (p + i) * width, x[i]);
+    }
+    for (; p < depth; ++p)
+      for (int64_t i = 0; i < least(kLanes, width - first); ++i) out[p * width + i] = row[i][p];
+  }
+}
+
+// width is a multiple of kLanes, or kMR.
+void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t k_stride, int64_t depth,
+                int64_t rows, int64_t width) {
+  if (k_stride == 1) return pack_transposed(dst, src, row_stride, depth, rows, width);
+  for (int64_t p = 0; p < depth; ++p, dst += width, src += k_stride) {
+    if (row_stride != 1) {
+      for (int64_t i = 0; i < width; ++i) dst[i] = src[(i < rows ? i : rows - 1) * row_stride];
+    } else if (rows < width) {
+      for (int64_t i = 0; i < width; ++i) dst[i] = 0;
+      copy_few(dst, src, rows);
+    } else if (width == kMR) {
+      __builtin_memcpy(dst, src, 4 * kMR);
+    } else {
+      for (int64_t i = 0; i < width; i += kLanes) store(dst + i, load(src + i));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fastnn

@@ -1,0 +1,63 @@
+// Convolution of images in NCHW (conv_plan.h has the geometry and the tasks). One kernel serves
+// forward and, phase by phase of a stride and with turned weights, the gradient of the input, which
+// is also the forward of a transposed convolution.
+#pragma once
+#include "../conv_plan.h"
+#include "../kernel.h"
+
+namespace fastnn {
+
+// y = act(w * x + bias). An output plane, row and column may be apart: a phase is every s-th.
+struct ConvArgs {
+  const float *x, *w, *bias;  // w: [groups, filters, depth]; bias may be null
+  float *y, *z;               // z: the pre-activation is stored here too; or null
+  ConvGrid grid;
+  int64_t y_plane, y_row, y_col;
+  int32_t activation;
+  float activation_param;
+  float* scratch;  // conv_plan().tasks times .scratch floats
+};
+
+// The weights of one phase of the gradient: [groups, channels, filters, taps of both axes, turned].
+struct ConvTurnAxis {
+  int32_t taps, first, step, all;  // of `all` taps: first, first + step, ...
+};
+struct ConvTurnArgs {
+  const float* w;  // [groups, filters, channels, all taps]
+  float* turned;
+  int64_t groups, filters, channels;
+  ConvTurnAxis h, w_axis;
+};
+
+// dw[groups, filters, depth] = sum over images and positions of dz x; first sums of each chunk,
+// [chunks, groups, filters, depth], then their sums.
+struct ConvWeightArgs {
+  const float *x, *dz;
+  double* partials;
+  ConvGrid grid;
+  float* scratch;  // conv_weight_plan().tasks() times .scratch floats
+};
+struct ConvWeightSumArgs {
+  const double* partials;
+  float* dw;
+  int64_t chunks, size;
+};
+
+// dz = dy act'(saved) and db = sums of dz per channel, in one pass. dz may be null (identity).
+struct ConvBiasArgs {
+  const float *dy, *saved;
+  float *dz, *db;
+  int64_t batch, channels, size;
+  int32_t activation;
+  float activation_param;
+};
+
+struct ConvKernels {
+  Kernel<ConvArgs> conv;
+  Kernel<ConvTurnArgs> conv_turn;
+  Kernel<ConvWeightArgs> conv_bwd_weight;
+  Kernel<ConvWeightSumArgs> conv_bwd_weight_sum;
+  Kernel<ConvBiasArgs> conv_bwd_bias;
+};
+
+}  // namespace fastnn

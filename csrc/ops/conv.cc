@@ -1,0 +1,329 @@
+// conv1d, conv2d and conv_transpose2d: y = act(w * x + b) over images, and its gradients. What a
+// convolution reads is its wide side, what it writes the narrow one; the gradient of the wide side
+// is a transposed convolution, whose forward is that and whose gradient is a convolution.
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "common.h"
+
+namespace fastnn {
+namespace {
+
+using Pair = std::array<int64_t, 2>;  // of height and width; height is trivial in one dimension
+using Result = std::pair<Array, OptionalArray>;
+using Gradients = std::tuple<OptionalArray, OptionalArray, OptionalArray>;
+
+struct Window {
+  Pair stride, padding, padding_end, dilation;
+  int64_t groups;
+};
+using WindowArg = std::tuple<Pair, Pair, Pair, Pair, int64_t>;
+Window window_of(const WindowArg& v) {
+  return {std::get<0>(v), std::get<1>(v), std::get<2>(v), std::get<3>(v), std::get<4>(v)};
+}
+struct Act {
+  int kind;
+  float a;
+};
+using ActArg = std::pair<int, float>;
+
+std::string shown(Pair pair, int spatial) {
+  return spatial == 1 ? concat(pair[1]) : concat(Shape{pair[0], pair[1]});
+}
+const char* axes_of(int spatial) {
+  return spatial == 1 ? "(channels, length)" : "(channels, height, width)";
+}
+
+// ---- checks ---------------------------------------------------------------------------------
+
+void check_window(const std::string& op, int spatial, const Window& v) {
+  check(v.groups > 0, op, ": expected groups > 0, got ", v.groups);
+  for (size_t i = 0; i < 2; ++i) {
+    check(v.stride[i] > 0, op, ": expected stride > 0, got ", shown(v.stride, spatial));
+    check(v.dilation[i] > 0, op, ": expected dilation > 0, got ", shown(v.dilation, spatial));
+    check(v.padding[i] >= 0, op, ": expected padding >= 0, got ", shown(v.padding, spatial));
+  }
+}
+
+void check_arrays(const std::string& op, int spatial, const Array& x, const Array& w,
+                  const OptionalArray& b, int64_t outputs, const char* axes) {
+  check_dtype(op.c_str(), "input", x, DType::kFloat32);
+  check_dtype(op.c_str(), "weight", w, DType::kFloat32);
+  check_device(op.c_str(), "weight", w, x.device());
+  check(w.shape.ndim == spatial + 2, op, ": expected weight of shape ", axes, ", got ", w.shape);
+  check(x.shape.ndim == spatial + 1 || x.shape.ndim == spatial + 2, op,
+        ": expected input of shape ", axes_of(spatial), " or a batch of it, got ", x.shape);
+  for (int i = 1; i <= spatial; ++i)
+    check(w.shape[-i] > 0, op, ": expected a kernel with at least one element, got weight ",
+          w.shape);
+  if (!b) return;
+  check_dtype(op.c_str(), "bias", *b, DType::kFloat32);
+  check_device(op.c_str(), "bias", *b, x.device());
+  check(b->shape == Shape{outputs}, op, ": expected bias of shape ", Shape{outputs},
+        " to fit weight ", w.shape, ", got ", b->shape);
+}
+
+// ---- geometry -------------------------------------------------------------------------------
+
+int64_t batch_of(const Array& x, int spatial) {
+  return x.shape.ndim == spatial + 2 ? x.shape[0] : 1;
+}
+int64_t size_of(const Array& x, int spatial, int axis) {  // axis 0: height
+  return spatial == 1 && axis == 0 ? 1 : x.shape[axis - 2];
+}
+Shape image_shape(const Array& x, int spatial, int64_t channels, Pair size) {
+  Shape shape = x.shape;
+  shape.dims[static_cast<size_t>(shape.ndim - spatial - 1)] = channels;
+  for (int i = 0; i < spatial; ++i)
+    shape.dims[static_cast<size_t>(shape.ndim - 1 - i)] = size[static_cast<size_t>(1 - i)];
+  return shape;
+}
+
+ConvAxis axis_of(int64_t wide, int64_t taps, const Window& v, size_t i) {
+  const auto narrow = [](int64_t n) { return static_cast<int32_t>(n); };
+  ConvAxis axis{
+      wide, 0, narrow(taps), narrow(v.stride[i]), narrow(v.dilation[i]), narrow(v.padding[i])};
+  const int64_t room = wide + v.padding[i] + v.padding_end[i] - axis.reach() - 1;
+  axis.out = room < 0 ? 0 : room / v.stride[i] + 1;
+  return axis;
+}
+
+// The grid of a convolution of wide images with weights (narrow, wide / groups, ...).
+ConvGrid grid_of(int64_t batch, const Array& w, int spatial, const Window& v, Pair wide) {
+  return {batch,
+          v.groups,
+          w.shape[1],
+          w.shape[0] / v.groups,
+          axis_of(wide[0], size_of(w, spatial, 0), v, 0),
+          axis_of(wide[1], size_of(w, spatial, 1), v, 1)};
+}
+
+ConvGrid conv_grid(const std::string& op, int spatial, const Array& x, const Array& w,
+                   const OptionalArray& b, const Window& v) {
+  check_window(op, spatial, v);
+  check_arrays(op, spatial, x, w, b, w.shape[0],
+               spatial == 1 ? "(out, in / groups, length)" : "(out, in / groups, height, width)");
+  check(w.shape[0] % v.groups == 0, op, ": expected weight.shape[0] divisible by groups ", v.groups,
+        ", got weight ", w.shape);
+  check(x.shape[-1 - spatial] == w.shape[1] * v.groups, op, ": expected input with ",
+        w.shape[1] * v.groups, " channels to fit weight ", w.shape, " and groups ", v.groups,
+        ", got input ", x.shape);
+  const Pair wide{size_of(x, spatial, 0), size_of(x, spatial, 1)};
+  const ConvGrid g = grid_of(batch_of(x, spatial), w, spatial, v, wide);
+  check(g.h.out > 0 && g.w.out > 0, op, ": expected a kernel of ",
+        shown({g.h.taps, g.w.taps}, spatial), " to fit into input ", x.shape, " with padding ",
+        shown(v.padding, spatial), " and dilation ", shown(v.dilation, spatial));
+  return g;
+}
+
+// v.padding_end is the padding less output_padding.
+ConvGrid transposed_grid(const std::string& op, int spatial, const Array& x, const Array& w,
+                         const OptionalArray& b, const Window& v) {
+  check_window(op, spatial, v);
+  check_arrays(op, spatial, x, w, b, w.shape.ndim > 1 ? w.shape[1] * v.groups : 0,
+               "(in, out / groups, height, width)");
+  check(w.shape[0] % v.groups == 0, op, ": expected weight.shape[0] divisible by groups ", v.groups,
+        ", got weight ", w.shape);
+  check(x.shape[-1 - spatial] == w.shape[0], op, ": expected input with ", w.shape[0],
+        " channels to fit weight ", w.shape, ", got input ", x.shape);
+  Pair wide{};
+  for (size_t i = 0; i < 2; ++i) {
+    const int64_t extra = v.padding[i] - v.padding_end[i];
+    check(extra >= 0 && extra < std::max(v.stride[i], v.dilation[i]), op,
+          ": expected 0 <= output_padding < max(stride, dilation), got ",
+          shown({v.padding[0] - v.padding_end[0], v.padding[1] - v.padding_end[1]}, spatial));
+    const int64_t in = size_of(x, spatial, static_cast<int>(i));
+    const int64_t reach = v.dilation[i] * (size_of(w, spatial, static_cast<int>(i)) - 1);
+    wide[i] = (in - 1) * v.stride[i] + reach + 1 - v.padding[i] - v.padding_end[i];
+    check(in > 0 && wide[i] > 0, op, ": expected an output with at least one element, got input ",
+          x.shape, " with padding ", shown(v.padding, spatial));
+  }
+  return grid_of(batch_of(x, spatial), w, spatial, v, wide);
+}
+
+// ---- launches -------------------------------------------------------------------------------
+
+double cost_of(const ConvGrid& g) {
+  return 2.0 * static_cast<double>(g.batch * g.groups * g.filters * g.depth()) *
+         static_cast<double>(g.out_size()) * kCostPerFlop;
+}
+
+Array scratch_of(int64_t tasks, int64_t floats, Device device) {
+  return empty({tasks * floats}, DType::kFloat32, device);
+}
+
+void launch_conv(const char* op, Device device, ConvArgs args) {
+  const ConvPlan plan = conv_plan(args.grid);
+  const Array scratch = scratch_of(plan.tasks, plan.scratch, device);
+  args.scratch = write_as<float>(scratch);
+  launch({op, device, DType::kFloat32, plan.tasks, cost_of(args.grid)}, &Kernels::conv, args);
+}
+
+// args.y[narrow] = act(w * args.x[wide] + bias).
+void convolve(const char* op, Device device, ConvArgs args) {
+  args.y_plane = args.grid.out_size();
+  args.y_row = args.grid.w.out;
+  args.y_col = 1;
+  launch_conv(op, device, args);
+}
+
+// Of an axis, the positions first, first + stride, ... of the wide side: they are a convolution of
+// stride 1 over the narrow side. With d = dilation, q = first + stride t reads, of the narrow side,
+// (q + pad - i d) / stride for the taps i where that is whole: every `step`-th one.
+struct Phase {
+  ConvAxis axis;
+  ConvTurnAxis taps;
+};
+Phase phase_of(const ConvAxis& a, int64_t first) {
+  const int32_t common = std::gcd(a.dilation, a.stride), step = a.stride / common;
+  int32_t tap = 0;
+  while (tap < a.taps && (first + a.pad - int64_t{tap} * a.dilation) % a.stride != 0) ++tap;
+  const int32_t taps = tap < a.taps ? (a.taps - tap + step - 1) / step : 0;
+  const int32_t dilation = a.dilation / common;
+  // The turned taps begin with the last.
+  const int64_t pad = taps > 0 ? int64_t{dilation} * (taps - 1) -
+                                     (first + a.pad - int64_t{tap} * a.dilation) / a.stride
+                               : 0;
+  return {{a.out, ceil_div(a.in - first, a.stride), taps, 1, dilation, static_cast<int32_t>(pad)},
+          {taps, tap, step, a.taps}};
+}
+
+// args.y[wide] = act(sum of what each element of args.x[narrow] adds by w, + bias); `grid` is that
+// of the convolution whose transpose it is.
+void convolve_transposed(const char* op, Device device, const ConvGrid& grid, ConvArgs args) {
+  const float* w = args.w;
+  float *y = args.y, *z = args.z;
+  args.y_plane = grid.in_size();
+  args.y_row = grid.w.in * grid.h.stride;
+  args.y_col = grid.w.stride;
+  for (int64_t i = 0; i < std::min<int64_t>(grid.h.stride, grid.h.in); ++i)
+    for (int64_t j = 0; j < std::min<int64_t>(grid.w.stride, grid.w.in); ++j) {
+      const Phase h = phase_of(grid.h, i), v = phase_of(grid.w, j);
+      args.grid = {grid.batch, grid.groups, grid.filters, grid.channels, h.axis, v.axis};
+      const int64_t rows = grid.groups * grid.channels;
+      const Array turned = empty({rows, args.grid.depth()}, DType::kFloat32, device);
+      launch({op, device, DType::kFloat32, rows,
+              static_cast<double>(turned.numel()) * kCostPerElement},
+             &Kernels::conv_turn,
+             ConvTurnArgs{w, write_as<float>(turned), grid.groups, grid.filters, grid.channels,
+                          h.taps, v.taps});
+      args.w = read_as<float>(turned);
+      args.y = y + i * grid.w.in + j;
+      args.z = z != nullptr ? z + i * grid.w.in + j : nullptr;
+      launch_conv(op, device, args);
+    }
+}
+
+// The gradient of w from the wide side and the gradient of the narrow one.
+Array weight_gradient(const char* op, const ConvGrid& g, const Array& wide, const Array& narrow,
+                      const Array& w) {
+  const Device device = wide.device();
+  const ConvWeightPlan plan = conv_weight_plan(g);
+  const int64_t size = w.numel();
+  const Array partials = empty({plan.chunks, size, 2}, DType::kFloat32, device);  // float64
+  const Array scratch = scratch_of(plan.tasks(g), plan.scratch, device);
+  auto* sums = static_cast<double*>(write(partials));
+  launch({op, device, DType::kFloat32, plan.tasks(g), cost_of(g)}, &Kernels::conv_bwd_weight,
+         ConvWeightArgs{read_as<float>(wide), read_as<float>(narrow), sums, g,
+                        write_as<float>(scratch)});
+  Array dw = empty_like(w);
+  launch({op, device, DType::kFloat32, ceil_div(size, kElementwiseChunk),
+          static_cast<double>(size * plan.chunks) * kCostPerElement},
+         &Kernels::conv_bwd_weight_sum,
+         ConvWeightSumArgs{sums, write_as<float>(dw), plan.chunks, size});
+  return dw;
+}
+
+// (dz, db): the gradient before the activation, and its sums per channel.
+std::pair<Array, OptionalArray> bias_gradient(const char* op, const Array& dy,
+                                              const OptionalArray& saved, Act act, int64_t batch,
+                                              int64_t channels, int64_t size, bool need_db) {
+  Array dz = saved ? empty_like(dy) : dy;
+  OptionalArray db;
+  if (need_db) db = empty({channels}, DType::kFloat32, dy.device());
+  if (saved || need_db)
+    launch(
+        {op, dy.device(), DType::kFloat32, channels, static_cast<double>(dy.numel()) * kCostPerExp},
+        &Kernels::conv_bwd_bias,
+        ConvBiasArgs{read_as<float>(dy), read_optional_as(saved),
+                     saved ? write_as<float>(dz) : nullptr, db ? write_as<float>(*db) : nullptr,
+                     batch, channels, size, act.kind, act.a});
+  return {dz, db};
+}
+
+// ---- ops ------------------------------------------------------------------------------------
+
+std::string name_of(int spatial, bool transposed) {
+  return concat(transposed ? "conv_transpose" : "conv", spatial, "d");
+}
+
+// Returns (y, z): z is the pre-activation, when `save_z`.
+Result conv_fwd(const Array& x, const Array& w, const OptionalArray& b, int spatial,
+                bool transposed, const WindowArg& window, const ActArg& activation, bool save_z) {
+  const std::string op = name_of(spatial, transposed);
+  const Window v = window_of(window);
+  const ConvGrid g = (transposed ? transposed_grid : conv_grid)(op, spatial, x, w, b, v);
+  const Shape shape = transposed
+                          ? image_shape(x, spatial, g.groups * g.channels, {g.h.in, g.w.in})
+                          : image_shape(x, spatial, g.groups * g.filters, {g.h.out, g.w.out});
+  Array y = empty(shape, DType::kFloat32, x.device());
+  OptionalArray z;
+  if (save_z) z = empty(shape, DType::kFloat32, x.device());
+  const ConvArgs args{.x = read_as<float>(x),
+                      .w = read_as<float>(w),
+                      .bias = read_optional_as(b),
+                      .y = write_as<float>(y),
+                      .z = z ? write_as<float>(*z) : nullptr,
+                      .grid = g,
+                      .activation = activation.first,
+                      .activation_param = activation.second};
+  if (transposed) {
+    convolve_transposed(op.c_str(), x.device(), g, args);
+  } else {
+    convolve(op.c_str(), x.device(), args);
+  }
+  return {y, z};
+}
+
+// `saved` is what the activation's derivative needs, or nothing for the identity.
+Gradients conv_bwd(const Array& dy, const Array& x, const Array& w, const OptionalArray& saved,
+                   int spatial, bool transposed, const WindowArg& window, const ActArg& activation,
+                   std::array<bool, 3> needs) {
+  const std::string op = name_of(spatial, transposed);
+  const Window v = window_of(window);
+  const ConvGrid g = (transposed ? transposed_grid : conv_grid)(op, spatial, x, w, {}, v);
+  const int64_t channels = g.groups * (transposed ? g.channels : g.filters);
+  const int64_t size = transposed ? g.in_size() : g.out_size();
+  check_dtype(op.c_str(), "the gradient", dy, DType::kFloat32);
+  check(dy.numel() == g.batch * channels * size, op, ": expected a gradient of ",
+        g.batch * channels * size, " elements, got ", dy.shape);
+  const Act act{activation.first, activation.second};
+  const auto [dz, db] =
+      bias_gradient(op.c_str(), dy, saved, act, g.batch, channels, size, needs[2]);
+  OptionalArray dx, dw;
+  if (needs[0]) {
+    dx = empty_like(x);
+    const ConvArgs args{
+        .x = read_as<float>(dz), .w = read_as<float>(w), .y = write_as<float>(*dx), .grid = g};
+    if (transposed) {
+      convolve(op.c_str(), x.device(), args);
+    } else {
+      convolve_transposed(op.c_str(), x.device(), g, args);
+    }
+  }
+  if (needs[1]) dw = weight_gradient(op.c_str(), g, transposed ? dz : x, transposed ? x : dz, w);
+  return {dx, dw, db};
+}
+
+}  // namespace
+
+void bind_conv(py::module_& m) {
+  m.def("conv_fwd", &conv_fwd, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("spatial"),
+        py::arg("transposed"), py::arg("window"), py::arg("activation"), py::arg("save_z"));
+  m.def("conv_bwd", &conv_bwd, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("saved"),
+        py::arg("spatial"), py::arg("transposed"), py::arg("window"), py::arg("activation"),
+        py::arg("needs"));
+}
+
+}  // namespace fastnn

@@ -1,0 +1,69 @@
+// The kernels of convolution.
+#include <algorithm>
+
+#include "kernels_test.h"
+
+namespace fastnn {
+namespace {
+
+struct Case {
+  int64_t batch, groups, channels, filters, h, w;
+  int32_t taps, stride, dilation, pad;
+};
+
+ConvAxis axis_of(int64_t in, const Case& c) {
+  ConvAxis axis{in, 0, c.taps, c.stride, c.dilation, c.pad};
+  axis.out = (in + 2 * c.pad - axis.reach() - 1) / c.stride + 1;
+  return axis;
+}
+
+Bytes convolution(const Kernels& k, const Case& c) {
+  const ConvGrid g{c.batch, c.groups, c.channels, c.filters, axis_of(c.h, c), axis_of(c.w, c)};
+  const int64_t images = c.batch * c.groups, weights = c.groups * c.filters * g.depth();
+  const int64_t outs = images * c.filters * g.out_size();
+  Buffer<float> x(images * c.channels * g.in_size()), w(weights), bias(c.groups * c.filters);
+  Buffer<float> y(outs, true), z(outs, true), dz(outs, true), db(c.groups * c.filters, true);
+  const ConvPlan plan = conv_plan(g);
+  Buffer<float> scratch(plan.tasks * plan.scratch, true);
+  k.conv({x.get(), w.get(), bias.get(), y.get(), z.get(), g, g.out_size(), g.w.out, 1, 4, 1.f,
+          scratch.get()},
+         {0, plan.tasks, nullptr});
+  k.conv_bwd_bias(
+      {y.get(), z.get(), dz.get(), db.get(), c.batch, c.groups * c.filters, g.out_size(), 4, 1.f},
+      {0, c.groups * c.filters, nullptr});
+  const ConvWeightPlan weight_plan = conv_weight_plan(g);
+  Buffer<float> weight_scratch(weight_plan.tasks(g) * weight_plan.scratch, true), dw(weights, true);
+  Buffer<double> partials(weight_plan.chunks * weights, true);
+  k.conv_bwd_weight({x.get(), dz.get(), partials.get(), g, weight_scratch.get()},
+                    {0, weight_plan.tasks(g), nullptr});
+  k.conv_bwd_weight_sum({partials.get(), dw.get(), weight_plan.chunks, weights},
+                        {0, ceil_div(weights, kElementwiseChunk), nullptr});
+  Buffer<float> turned(weights, true);
+  const ConvTurnAxis taps{c.taps, 0, 1, c.taps};
+  k.conv_turn({w.get(), turned.get(), c.groups, c.filters, c.channels, taps, taps},
+              {0, c.groups * c.channels, nullptr});
+  Bytes out;
+  for (const auto* b : {&y, &z, &dz, &db, &dw, &turned}) append(out, *b);
+  for (const float v : dw.values) EXPECT(v == v, "all of dw is written");
+  for (const float v : y.values) EXPECT(v == v, "all of y is written");
+  return out;
+}
+
+}  // namespace
+}  // namespace fastnn
+
+int main() {
+  using fastnn::Case;
+  std::vector<Case> cases{{2, 1, 1, 6, 28, 28, 5, 1, 1, 2},   {7, 1, 6, 16, 14, 14, 5, 1, 1, 0},
+                          {1, 1, 45, 13, 20, 33, 3, 1, 1, 1}, {2, 3, 2, 1, 9, 16, 3, 2, 1, 1},
+                          {1, 2, 9, 7, 8, 40, 1, 1, 1, 0},    {1, 1, 2, 3, 3, 1100, 2, 3, 4, 3}};
+  for (int64_t w = 1; w <= 70; ++w)
+    cases.push_back({2, 1, 3, 5, 4, w, static_cast<int32_t>(1 + w % 3),
+                     1 + static_cast<int32_t>(w / 3 % 2), 1, 1});
+  for (const Case& c : cases)
+    fastnn::compare(
+        "conv w=" + std::to_string(c.w) + " taps=" + std::to_string(c.taps),
+        [&](const fastnn::Kernels& k) { return fastnn::convolution(k, c); },
+        fastnn::DType::kFloat32);
+  return report_tests();
+}
