@@ -177,11 +177,11 @@ class ReduceLROnPlateau(Callback):
                 self.mode,
                 self.factor,
                 self.patience,
-                self.min_delta,
-                "abs",
-                self.cooldown,
-                self.min_lr,
-                0.0,
+                threshold=self.min_delta,
+                threshold_mode="abs",
+                cooldown=self.cooldown,
+                min_lr=self.min_lr,
+                eps=0.0,
             )
         self._scheduler.optimizer = self.trainer.optimizer
         return self._scheduler

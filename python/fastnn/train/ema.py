@@ -157,7 +157,7 @@ class EMA(Callback):
         own = {f"weights.{k}": p.shape for k, p in self.trainer.model.named_parameters()}
         values = {k: v for k, v in state.items() if isinstance(v, Tensor)}
         steps = state.get("steps")
-        if type(steps) is not int or steps < 0:
+        if type(steps) is not int or not 0 <= steps < 1 << 62:
             raise ValueError(f"EMA: expected steps >= 0, got {str(steps)[:80]}")
         if steps == 0:
             return self.reset()

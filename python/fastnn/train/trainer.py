@@ -42,8 +42,8 @@ class Trainer:
         metrics: ``("accuracy",)`` or ``()``; default: the accuracy where y holds class indices.
             Besides, any of :mod:`fastnn.train.metrics`: computed in evaluation.
         max_grad_norm: Clip the gradients' common norm to this.
-        scheduler: Sets the optimizer's learning rates; ReduceLROnPlateau watches the validation
-            loss, or the loss where there is no validation.
+        scheduler: Sets that optimizer's learning rates, not those of one that a callback brings.
+            ReduceLROnPlateau watches the validation loss, or the loss where there is none.
         scheduler_interval: Whether it steps after each ``"epoch"`` or after each ``"step"``.
         capture: Record the step and replay it. The bits are the same without, the speed is not.
 

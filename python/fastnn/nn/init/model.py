@@ -9,7 +9,6 @@ import numpy as np
 
 from fastnn.nn.init.fill import constant_
 from fastnn.nn.init.scaled import kaiming_normal_, lecun_normal_, orthogonal_, xavier_normal_
-from fastnn.tensor import no_grad
 
 if TYPE_CHECKING:
     from fastnn.nn.module import Module
@@ -104,9 +103,9 @@ def lsuv_(
             orthogonal_(module.weight)
     for module in layers.values():
         _fill_bias(module, 0.0)
-    for path in _order(model, layers, x):
+    for path in _outputs(model, layers, x):
         for _ in range(max_iterations):
-            variance = _variance(model, layers[path], x)
+            variance = _variance(model, path, layers[path], x)
             if not 0 < variance < math.inf:
                 raise ValueError(
                     f"lsuv_: expected outputs that vary and are finite, got variance {variance:.4g}"
@@ -147,34 +146,24 @@ def _fill_bias(module: Any, value: float) -> None:
         constant_(module.bias, value)
 
 
-def _order(model: Module, layers: dict[str, Any], x: Any) -> list[str]:
-    """The layers in the order in which a forward pass calls them."""
-    called: list[str] = []
+def _outputs(model: Module, layers: dict[str, Any], x: Any) -> dict[str, Any]:
+    """What each layer puts out, before any activation, in the order of their calls.
+
+    A layer with a hook is not fused with its activation.
+    """
+    outputs: dict[str, Any] = {}
     removers = [
-        module.register_forward_hook(lambda m, args, y, path=path: called.append(path))
-        for path, module in layers.items()
+        layer.register_forward_hook(lambda m, args, y, path=path: outputs.update({path: y}))
+        for path, layer in layers.items()
     ]
-    _forward(model, x, removers)
-    return list(dict.fromkeys(called))
-
-
-def _variance(model: Module, layer: Any, x: Any) -> float:
-    """Of what the layer puts out, before any activation: a hooked layer is not fused with it."""
-    outputs: list[Any] = []
-    remover = layer.register_forward_hook(lambda m, args, y: outputs.append(y))
-    _forward(model, x, [remover])
-    return float(np.var(np.asarray(outputs[0].to("cpu")), dtype=np.float64))
-
-
-def _forward(model: Module, x: Any, removers: list[Any]) -> None:
-    """A forward pass in evaluation mode; the hooks are removed afterwards."""
-    modes = [(module, module.training) for _, module in model.named_modules()]
-    model.eval()
     try:
-        with no_grad():
-            model(x)
+        model.predict(x, batch_size=len(x))
     finally:
-        for module, mode in modes:
-            module.training = mode
         for remove in removers:
             remove()
+    return outputs
+
+
+def _variance(model: Module, path: str, layer: Any, x: Any) -> float:
+    outputs = _outputs(model, {path: layer}, x)[path].to("cpu")
+    return float(np.var(np.asarray(outputs), dtype=np.float64))

@@ -10,7 +10,21 @@ from fastnn.optim.optimizer import Optimizer
 __all__ = ["LRScheduler", "LambdaLR"]
 
 
-class LRScheduler:
+class OptimizerRates:
+    """What all that sets an optimizer's rates shares."""
+
+    optimizer: Optimizer
+
+    def get_last_lr(self) -> list[float]:
+        """The rate of each group now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def _need(self, ok: bool, rule: str, got: Any) -> None:
+        if not ok:
+            raise ValueError(f"{type(self).__name__}: expected {rule}, got {got}")
+
+
+class LRScheduler(OptimizerRates):
     """Base of the schedules: override :meth:`lr_at`.
 
     The rate a schedule starts from is that of the group when its first scheduler was made, kept as
@@ -72,10 +86,6 @@ class LRScheduler:
         for group, lr in zip(self.optimizer.param_groups, self.at(self.last_epoch), strict=True):
             group["lr"] = lr
 
-    def get_last_lr(self) -> list[float]:
-        """The rate of each group now."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
     def state_dict(self) -> dict[str, Any]:
         """Where it is; what it does is given by its arguments."""
         return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
@@ -104,10 +114,6 @@ class LRScheduler:
             self.lr_at(t, base, i)  # so far nothing is changed
         self.last_epoch, self.base_lrs = t, bases
         self.step(0)
-
-    def _need(self, ok: bool, rule: str, got: Any) -> None:
-        if not ok:
-            raise ValueError(f"{type(self).__name__}: expected {rule}, got {got}")
 
 
 class LambdaLR(LRScheduler):
@@ -142,7 +148,7 @@ class LambdaLR(LRScheduler):
         return base * float(self.lr_lambdas[group](t))
 
 
-def per_group(scheduler: LRScheduler, name: str, optimizer: Optimizer, value: Any) -> list[Any]:
+def per_group(scheduler: OptimizerRates, name: str, optimizer: Optimizer, value: Any) -> list[Any]:
     """One value for each group: those given, or the one for all."""
     groups = len(optimizer.param_groups)
     if not isinstance(value, (list, tuple)):

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastnn.optim.lr_scheduler.base import is_count
+from fastnn.optim.lr_scheduler.base import OptimizerRates, is_count, per_group
 from fastnn.optim.optimizer import Optimizer
 
 __all__ = ["ReduceLROnPlateau"]
 
 
-class ReduceLROnPlateau:
+class ReduceLROnPlateau(OptimizerRates):
     """lr = max(factor lr, min_lr) once a quantity has not improved for more than patience steps.
 
     Args:
@@ -58,10 +58,6 @@ class ReduceLROnPlateau:
         min_lr: float | Sequence[float] = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        groups = len(optimizer.param_groups)
-        floors: list[Any] = [min_lr] * groups
-        if isinstance(min_lr, (list, tuple)):
-            floors = list(min_lr)
         self._need(mode in ("min", "max"), "mode 'min' or 'max'", repr(mode))
         self._need(0 <= factor < 1, "0 <= factor < 1", factor)
         self._need(patience >= 0, "patience >= 0", patience)
@@ -69,11 +65,11 @@ class ReduceLROnPlateau:
         modes = "threshold_mode 'rel' or 'abs'"
         self._need(threshold_mode in ("rel", "abs"), modes, repr(threshold_mode))
         self._need(cooldown >= 0, "cooldown >= 0", cooldown)
-        self._need(len(floors) == groups, f"min_lr for {groups} groups", f"{len(floors)} values")
         self._need(eps >= 0, "eps >= 0", eps)
         self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
         self.threshold, self.threshold_mode = threshold, threshold_mode
-        self.cooldown, self.min_lrs, self.eps = cooldown, floors, eps
+        self.cooldown, self.eps = cooldown, eps
+        self.min_lrs = per_group(self, "min_lr", optimizer, min_lr)
         self.best: float | None = None
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
 
@@ -105,10 +101,6 @@ class ReduceLROnPlateau:
             if group["lr"] - lr > self.eps:
                 group["lr"] = lr
 
-    def get_last_lr(self) -> list[float]:
-        """The rate of each group now."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
     def state_dict(self) -> dict[str, Any]:
         """Where it is; the rates themselves are in the optimizer's state."""
         return {
@@ -131,7 +123,3 @@ class ReduceLROnPlateau:
             counts[name] = state.get(name)
             self._need(is_count(counts[name]), f"{name} >= 0", str(counts[name])[:80])
         vars(self).update(best=best, **counts)
-
-    def _need(self, ok: bool, rule: str, got: Any) -> None:
-        if not ok:
-            raise ValueError(f"{type(self).__name__}: expected {rule}, got {got}")
