@@ -22,10 +22,10 @@ namespace fastnn {
 
 template <class... Family>
 struct FamilyList : Family... {};
-using Kernels =
-    FamilyList<ConvKernels, DropoutKernels, ElementwiseKernels, EmbeddingKernels, LinearKernels, LossKernels,
-               MarginKernels, MovementKernels, NormKernels, OptimKernels, ParametricKernels,
-               PenaltyKernels, PoolKernels, RandomKernels, ReduceKernels, SoftmaxKernels>;
+using Kernels = FamilyList<ConvKernels, DropoutKernels, ElementwiseKernels, EmbeddingKernels,
+                           LinearKernels, LossKernels, MarginKernels, MovementKernels, NormKernels,
+                           OptimKernels, ParametricKernels, PenaltyKernels, PoolKernels,
+                           RandomKernels, ReduceKernels, SoftmaxKernels>;
 using KernelTable = Kernels[kNumTableDTypes];
 
 // One per compiled instruction set (cpu/table.cc); see core/dispatch.cc.
