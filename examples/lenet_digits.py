@@ -65,11 +65,9 @@ def train(x: Array, y: Array, epochs: int, seed: int) -> LeNet5:
     fn.manual_seed(seed)
     model = LeNet5()
     optimizer = fn.optim.Adam(model.parameters(), lr=2e-3)
-    trainer = fn.Trainer(model, nn.CrossEntropyLoss(), optimizer)
-    first = epochs - epochs // 4
-    trainer.fit(x, y, batch_size=32, epochs=first, verbose=0)
-    optimizer.param_groups[0]["lr"] = 2e-4
-    trainer.fit(x, y, batch_size=32, epochs=epochs, initial_epoch=first, verbose=0)
+    schedule = fn.optim.lr_scheduler.MultiStepLR(optimizer, [epochs - epochs // 4], gamma=0.1)
+    trainer = fn.Trainer(model, nn.CrossEntropyLoss(), optimizer, scheduler=schedule)
+    trainer.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
     return model
 
 

@@ -1,9 +1,8 @@
 """How the cases of tests/test_adversarial_*.py run: in every dtype, on several threads, in arrays
 of every layout. test_determinism.py runs the same files on every instruction set.
 
-An id begins with the item of the catalogue that it is from, the list of inputs that made respected
-libraries fail (section 6 of the notes on reliability; s5 is their table of bounds). What general
-tests cover is in the table ELSEWHERE of test_adversarial.py.
+An id begins with the number of its item in docs/adversarial.md, or with "bound": exact values that
+the numerical contract asks for. What general tests cover is in ELSEWHERE of test_adversarial.py.
 """
 
 from collections.abc import Callable

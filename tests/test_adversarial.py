@@ -172,49 +172,49 @@ def pool(function, *args, **params):
 
 PLANE = [[[1.0, 2.0], [3.0, 4.0]]]
 POOL = {
-    "s5 max pooling of negative numbers with padding": Case(
+    "bound max pooling of negative numbers with padding": Case(
         pool(F.max_pool2d, 2, 1, 1), -np.ones((1, 2, 2)) * 5, -np.ones((1, 3, 3)) * 5
     ),
-    "s5 the first of equal elements gets the gradient": Case(
+    "bound the first of equal elements gets the gradient": Case(
         pool(F.max_pool2d, 2), np.full((1, 2, 2), 3.0), [[[3]]], [[[1, 0], [0, 0]]]
     ),
-    "s5 NaN is the largest": Case(
+    "bound NaN is the largest": Case(
         pool(F.max_pool2d, 2), [[[1.0, NAN], [INF, 2.0]]], [[[NAN]]], [[[0, 1], [0, 0]]]
     ),
-    "s5 max pooling of -inf": Case(
+    "bound max pooling of -inf": Case(
         pool(F.max_pool2d, 2), np.full((1, 2, 2), -INF), [[[-INF]]], [[[1, 0], [0, 0]]]
     ),
-    "s5 zeros of both signs are equal": Case(
+    "bound zeros of both signs are equal": Case(
         pool(F.max_pool1d, 2), [[-0.0, 0.0]], [[-0.0]], [[1, 0]]
     ),
-    "s5 overlapping windows add their gradients": Case(
+    "bound overlapping windows add their gradients": Case(
         pool(F.max_pool1d, 2, 1), [[1.0, 5.0, 2.0]], [[5, 5]], [[0, 2, 0]]
     ),
-    "s5 a mean of the largest floats": Case(
+    "bound a mean of the largest floats": Case(
         pool(F.avg_pool2d, 2), np.full((1, 2, 2), MAX), [[[MAX]]], np.full((1, 2, 2), 0.25)
     ),
-    "s5 a mean that cancels": Case(
+    "bound a mean that cancels": Case(
         pool(F.avg_pool2d, 2), [[[MAX, -MAX], [1.0, 3.0]]], [[[1]]], np.full((1, 2, 2), 0.25)
     ),
-    "s5 a mean of subnormals": Case(
+    "bound a mean of subnormals": Case(
         pool(F.avg_pool1d, 2), [[TINY * 2, TINY * 4]], [[TINY * 3]], dtypes=("float32",)
     ),
-    "s5 a mean with infinities": Case(pool(F.avg_pool1d, 2), [[INF, -INF, INF, 1.0]], [[NAN, INF]]),
-    "s5 padding counts": Case(
+    "bound a mean with infinities": Case(pool(F.avg_pool1d, 2), [[INF, -INF, INF, 1.0]], [[NAN, INF]]),
+    "bound padding counts": Case(
         pool(F.avg_pool2d, 2, 1, 1), PLANE, [[[0.25, 0.75, 0.5], [1, 2.5, 1.5], [0.75, 1.75, 1]]]
     ),
-    "s5 padding does not count": Case(
+    "bound padding does not count": Case(
         pool(F.avg_pool2d, 2, 1, 1, count_include_pad=False),
         PLANE,
         [[[1, 1.5, 2], [2, 2.5, 3], [3, 3.5, 4]]],
     ),
-    "s5 a negative divisor": Case(
+    "bound a negative divisor": Case(
         pool(F.avg_pool2d, 2, divisor_override=-2), PLANE, [[[-5]]], np.full((1, 2, 2), -0.5)
     ),
-    "s5 adaptive pooling to more than there is": Case(
+    "bound adaptive pooling to more than there is": Case(
         pool(F.adaptive_avg_pool2d, (1, 4)), [[[2.0, 6.0]]], [[[2, 2, 6, 6]]], [[[2, 2]]]
     ),
-    "s5 adaptive maxima to more than there is": Case(
+    "bound adaptive maxima to more than there is": Case(
         pool(F.adaptive_max_pool2d, (1, 4)), [[[2.0, 6.0]]], [[[2, 2, 6, 6]]], [[[2, 2]]]
     ),
     "56 adaptive pooling to nothing": Case(
@@ -239,13 +239,13 @@ def penalty(function, *args):
 
 
 PENALTIES = {
-    "s5 l1 of the largest floats": Case(
+    "bound l1 of the largest floats": Case(
         penalty(F.l1_penalty, 0.5), [MAX, -MAX / 2], 0.75 * MAX, [0.5, -0.5], whole=True
     ),
-    "s5 l1 at 0 has slope 0": Case(
+    "bound l1 at 0 has slope 0": Case(
         penalty(F.l1_penalty, 3.0), [0.0, -0.0], 0.0, [0, 0], whole=True
     ),
-    "s5 l1 of a subnormal": Case(
+    "bound l1 of a subnormal": Case(
         penalty(F.l1_penalty, 1.0),
         [TINY, -TINY],
         2 * TINY,
@@ -253,8 +253,8 @@ PENALTIES = {
         whole=True,
         dtypes=("float32",),
     ),
-    "s5 l1 of NaN": Case(penalty(F.l1_penalty, 1.0), [NAN, 1.0], NAN, [NAN, 1], whole=True),
-    "s5 l2 whose squares overflow float32, times a small factor": Case(
+    "bound l1 of NaN": Case(penalty(F.l1_penalty, 1.0), [NAN, 1.0], NAN, [NAN, 1], whole=True),
+    "bound l2 whose squares overflow float32, times a small factor": Case(
         penalty(F.l2_penalty, 2.0**-80),
         [2.0**80, -(2.0**70)],
         lambda x: 2.0**-80 * (x**2).sum(),
@@ -262,10 +262,10 @@ PENALTIES = {
         ulps=2,
         whole=True,
     ),
-    "s5 l2 of the smallest": Case(
+    "bound l2 of the smallest": Case(
         penalty(F.l2_penalty, 1.0), [TINY], 0.0, [2 * TINY], whole=True, dtypes=("float32",)
     ),
-    "s5 a factor of 0": Case(penalty(F.l2_penalty, 0.0), [MAX, 1.0], 0.0, [0, 0], whole=True),
+    "bound a factor of 0": Case(penalty(F.l2_penalty, 0.0), [MAX, 1.0], 0.0, [0, 0], whole=True),
 }
 
 
@@ -275,12 +275,12 @@ def test_penalties(case, way):
 
 
 REFUSED = {
-    "s5 l1 with a negative factor": Wrong(
+    "bound l1 with a negative factor": Wrong(
         lambda: F.l1_penalty(np.ones(2, np.float32), -1.0),
         ValueError,
         "l1_penalty: expected a finite lam >= 0, got -1.0",
     ),
-    "s5 l2 with a factor of NaN": Wrong(
+    "bound l2 with a factor of NaN": Wrong(
         lambda: F.l2_penalty(np.ones(2, np.float32), NAN),
         ValueError,
         "l2_penalty: expected a finite lam >= 0, got nan",
@@ -333,7 +333,7 @@ def test_9_a_negative_index_is_named_where_classes_are_counted(index):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_s5_rows_are_copied_bit_by_bit(dtype, threads):
+def test_bound_rows_are_copied_bit_by_bit(dtype, threads):
     fn.set_num_threads(threads)
     indices = np.resize([2, 0, 1, 1], 40_001)
     table = fn.tensor(TABLE, dtype, requires_grad=True)

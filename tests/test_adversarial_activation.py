@@ -198,7 +198,7 @@ def test_31_every_length_up_to_129(name):
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "softplus", "elu", "selu", "gelu", "silu"])
-def test_s5_monotone_over_neighbours(name):
+def test_bound_monotone_over_neighbours(name):
     """Rounding never turns the order of values that differ by more than its bound."""
     function = ACTIVATIONS[name].call
     for start in (2.0**-20, 0.5, 1.0, 3.0, 8.0):

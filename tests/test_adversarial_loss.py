@@ -96,50 +96,50 @@ HUGE = [1e30, -1e30, MAX, -MAX]
 ROOT = 2.0**-75  # its square is half the smallest subnormal
 
 POINTWISE = {
-    "s5 mse of what overflows": Case(
+    "bound mse of what overflows": Case(
         of(F.mse_loss, 0, 0), [1e20, -1e20], [INF, INF], lambda x: 2 * x, dx_ulps=1
     ),
-    "s5 mse of what underflows": Case(
+    "bound mse of what underflows": Case(
         of(F.mse_loss, 0, 0), [2.0**-80, -(2.0**-80)], [0, 0], [2.0**-79, -(2.0**-79)]
     ),
-    "s5 mse of equals": Case(
+    "bound mse of equals": Case(
         of(F.mse_loss, *HUGE[:2]),
         HUGE[:2],
         lambda x: (x - np.float32(HUGE[:2])) ** 2,
         dtypes=("float32",),
     ),
-    "s5 mse of infinities": Case(of(F.mse_loss, INF, 0, INF), [INF, INF, 0.0], [NAN, INF, INF]),
-    "s5 l1 of the largest floats": Case(of(F.l1_loss, 0, 0, 0, 0), HUGE, np.abs, [1, -1, 1, -1]),
-    "s5 l1 at 0 has gradient 0": Case(
+    "bound mse of infinities": Case(of(F.mse_loss, INF, 0, INF), [INF, INF, 0.0], [NAN, INF, INF]),
+    "bound l1 of the largest floats": Case(of(F.l1_loss, 0, 0, 0, 0), HUGE, np.abs, [1, -1, 1, -1]),
+    "bound l1 at 0 has gradient 0": Case(
         of(F.l1_loss, 0, 0, 1), [0.0, -0.0, 1.0], [0, 0, 0], [0, 0, 0]
     ),
-    "s5 l1 of the smallest difference": Case(
+    "bound l1 of the smallest difference": Case(
         of(F.l1_loss, 0, 0), [TINY, -TINY], [TINY, TINY], [1, -1], dtypes=("float32",)
     ),
-    "s5 huber of huge is linear": Case(
+    "bound huber of huge is linear": Case(
         of(F.huber_loss, 0, 0), HUGE[:2], lambda x: np.abs(x) - 0.5, [1, -1], ulps=1
     ),
-    "s5 huber at the border": Case(of(F.huber_loss, 0, 0), [1.0, -1.0], [0.5, 0.5], [1, -1]),
-    "s5 huber with a tiny delta": Case(
+    "bound huber at the border": Case(of(F.huber_loss, 0, 0), [1.0, -1.0], [0.5, 0.5], [1, -1]),
+    "bound huber with a tiny delta": Case(
         of(F.huber_loss, 0, 0, delta=2.0**-40),
         [1.0, -1.0],
         [2.0**-40, 2.0**-40],
         [2.0**-40, -(2.0**-40)],
         ulps=1,
     ),
-    "s5 smooth_l1 with beta 0 is l1": Case(
+    "bound smooth_l1 with beta 0 is l1": Case(
         of(F.smooth_l1_loss, 0, 0, 0, beta=0.0), [3.0, -0.0, -3.0], [3, 0, 3], [1, 0, -1]
     ),
-    "s5 smooth_l1 at the border": Case(
+    "bound smooth_l1 at the border": Case(
         of(F.smooth_l1_loss, 0, 0, beta=2.0), [2.0, -2.0], [1, 1], [1, -1]
     ),
-    "s5 smooth_l1 of huge": Case(of(F.smooth_l1_loss, 0, 0), HUGE[2:], np.abs, [1, -1], ulps=1),
-    "s5 kl_div of target 0": Case(of(F.kl_div, 0, 0), [-5.0, -INF], [0, 0]),
-    "s5 kl_div of what is impossible": Case(of(F.kl_div, 0.5), [-INF], [INF], [-0.5]),
-    "s5 kl_div of log targets of -inf": Case(
+    "bound smooth_l1 of huge": Case(of(F.smooth_l1_loss, 0, 0), HUGE[2:], np.abs, [1, -1], ulps=1),
+    "bound kl_div of target 0": Case(of(F.kl_div, 0, 0), [-5.0, -INF], [0, 0]),
+    "bound kl_div of what is impossible": Case(of(F.kl_div, 0.5), [-INF], [INF], [-0.5]),
+    "bound kl_div of log targets of -inf": Case(
         of(F.kl_div, -INF, 0, log_target=True), [-1.0, -1.0], [0, 1], [0, -1]
     ),
-    "s5 kl_div of equals": Case(
+    "bound kl_div of equals": Case(
         of(F.kl_div, 0.5, 1),
         [-LOG(2), 0.0],
         [0.0, 0.0],
@@ -147,16 +147,16 @@ POINTWISE = {
         bound=lambda x, y: 4 * U,
         dtypes=("float32",),
     ),
-    "s5 soft margin of 1e4": Case(
+    "bound soft margin of 1e4": Case(
         of(F.soft_margin_loss, 1, -1, -1), [1e4, -1e4, 1e4], lambda x: [0, 0, x[2]], [0, 0, 1]
     ),
-    "s5 soft margin of MAX": Case(
+    "bound soft margin of MAX": Case(
         of(F.soft_margin_loss, 1, -1), [-MAX, MAX], lambda x: np.abs(x), [-1, 1]
     ),
-    "s5 hinge at the border has gradient 0": Case(
+    "bound hinge at the border has gradient 0": Case(
         of(F.hinge_loss, 1, -1, 1), [1.0, -1.0, 0.0], [0, 0, 1], [0, 0, -1]
     ),
-    "s5 hinge of the largest floats": Case(of(F.hinge_loss, -1, 1), [MAX, -MAX], np.abs, [1, -1]),
+    "bound hinge of the largest floats": Case(of(F.hinge_loss, -1, 1), [MAX, -MAX], np.abs, [1, -1]),
 }
 
 
@@ -166,29 +166,29 @@ def margins(function, *labels, **params):
 
 
 MARGIN = {
-    "s5 multi_margin of huge scores": Case(
+    "bound multi_margin of huge scores": Case(
         margins(F.multi_margin_loss, 0, 1),
         [[1e30, -1e30]] * 2,
         lambda x: [0, (x[0, 0] - x[0, 1]) / 2],
         [[0, 0], [0.5, -0.5]],
         ulps=1,
     ),
-    "s5 multi_margin at the border": Case(
+    "bound multi_margin at the border": Case(
         margins(F.multi_margin_loss, 0), [[1.0, 0.0]], [0], [[0, 0]]
     ),
-    "s5 multiclass_hinge of equal scores": Case(
+    "bound multiclass_hinge of equal scores": Case(
         margins(F.multiclass_hinge_loss, 2), [[5.0] * 4], [3], [[1, 1, -3, 1]]
     ),
-    "s5 multiclass_hinge of one class": Case(
+    "bound multiclass_hinge of one class": Case(
         margins(F.multiclass_hinge_loss, 0, 0), [[5.0], [-1e30]], [0, 0], [[0], [0]]
     ),
-    "s5 multilabel_margin without a label": Case(
+    "bound multilabel_margin without a label": Case(
         margins(F.multilabel_margin_loss, [-1, 0, 0]), [[3.0, 2.0, 1.0]], [0], [[0, 0, 0]]
     ),
-    "s5 multilabel_margin with every label": Case(
+    "bound multilabel_margin with every label": Case(
         margins(F.multilabel_margin_loss, [2, 0, 1]), [[3.0, 2.0, 1.0]], [0], [[0, 0, 0]]
     ),
-    "s5 multilabel_margin ignores what follows -1": Case(
+    "bound multilabel_margin ignores what follows -1": Case(
         margins(F.multilabel_margin_loss, [0, -1, 1]),
         [[0.0, 0.0, 0.0]],
         [2 / 3],
@@ -196,17 +196,17 @@ MARGIN = {
         ulps=2,
         dx_ulps=2,
     ),
-    "s5 multilabel_margin of huge scores": Case(
+    "bound multilabel_margin of huge scores": Case(
         margins(F.multilabel_margin_loss, [1, -1]),
         [[1e30, -1e30]],
         lambda x: [(x[0, 0] - x[0, 1]) / 2],
         [[0.5, -0.5]],
         ulps=1,
     ),
-    "s5 NaN stays in its row": Case(
+    "bound NaN stays in its row": Case(
         margins(F.multi_margin_loss, 0, 0), [[NAN, 0.0], [4.0, 0.0]], [NAN, 0]
     ),
-    "s5 multilabel_soft_margin of 1000": Case(
+    "bound multilabel_soft_margin of 1000": Case(
         margins(
             lambda x, t, **k: F.multilabel_soft_margin_loss(x, np.float32(t), **k), [0, 1], [1, 0]
         ),
@@ -224,12 +224,12 @@ def test_values_and_gradients(case, way):
 
 X3 = np.zeros((4, 3), np.float32)
 REFUSED = {
-    "s5 huber with delta 0": Wrong(
+    "bound huber with delta 0": Wrong(
         lambda: F.huber_loss(X3, X3, delta=0.0),
         ValueError,
         "huber_loss: expected 0 < delta < inf, got 0.0",
     ),
-    "s5 smooth_l1 with beta NaN": Wrong(
+    "bound smooth_l1 with beta NaN": Wrong(
         lambda: F.smooth_l1_loss(X3, X3, beta=NAN),
         ValueError,
         "smooth_l1_loss: expected 0 <= beta < inf, got nan",
