@@ -199,7 +199,9 @@ POOL = {
     "bound a mean of subnormals": Case(
         pool(F.avg_pool1d, 2), [[TINY * 2, TINY * 4]], [[TINY * 3]], dtypes=("float32",)
     ),
-    "bound a mean with infinities": Case(pool(F.avg_pool1d, 2), [[INF, -INF, INF, 1.0]], [[NAN, INF]]),
+    "bound a mean with infinities": Case(
+        pool(F.avg_pool1d, 2), [[INF, -INF, INF, 1.0]], [[NAN, INF]]
+    ),
     "bound padding counts": Case(
         pool(F.avg_pool2d, 2, 1, 1), PLANE, [[[0.25, 0.75, 0.5], [1, 2.5, 1.5], [0.75, 1.75, 1]]]
     ),

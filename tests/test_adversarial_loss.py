@@ -156,7 +156,9 @@ POINTWISE = {
     "bound hinge at the border has gradient 0": Case(
         of(F.hinge_loss, 1, -1, 1), [1.0, -1.0, 0.0], [0, 0, 1], [0, 0, -1]
     ),
-    "bound hinge of the largest floats": Case(of(F.hinge_loss, -1, 1), [MAX, -MAX], np.abs, [1, -1]),
+    "bound hinge of the largest floats": Case(
+        of(F.hinge_loss, -1, 1), [MAX, -MAX], np.abs, [1, -1]
+    ),
 }
 
 
