@@ -19,8 +19,9 @@ typedef uint64_t PhiloxWords __attribute__((vector_size(64)));
 constexpr PhiloxWords kCount{0, 1, 2, 3, 4, 5, 6, 7};
 constexpr PhiloxWords kLowPairs{0, 8, 1, 9, 2, 10, 3, 11}, kHighPairs{4, 12, 5, 13, 6, 14, 7, 15};
 FASTNN_FN PhiloxWords multiply_low(PhiloxWords a, PhiloxWords b) {
+  // All lanes by mask: GCC warns of what the form without one leaves undefined.
   return reinterpret_cast<PhiloxWords>(
-      _mm512_mul_epu32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+      _mm512_maskz_mul_epu32(0xff, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
 }
 #elif defined(__AVX2__)
 typedef uint64_t PhiloxWords __attribute__((vector_size(32)));
