@@ -4,7 +4,7 @@
 
 The network is that of LeCun et al. 1998 ("Gradient-based learning applied to document recognition")
 in its usual form today: ReLU, max pooling and dropout. The digits are 8 x 8; each pixel becomes
-3 x 3 and a margin of 2 is added, so that the network sees 28 x 28. The mean of five folds is 98.8 %.
+3 x 3 and a margin of 2 is added, so that the network sees 28 x 28. The mean of 5 folds is 98.8 %.
 Needs scikit-learn, and some seconds a fold.
 """
 
