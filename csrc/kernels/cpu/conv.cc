@@ -181,22 +181,17 @@ void conv_bwd_weight_sum(const ConvWeightSumArgs& args, Slice s) {
   }
 }
 
-// One plane of a channel; returns the sum of dz.
+// One plane of a channel; returns the sum of dz, which is in the cache then.
 template <class A>
 double conv_bwd_plane(const ConvBiasArgs& args, int64_t at) {
-  if (args.saved == nullptr) return sum(args.dy + at, args.size, 0.f, [](float v) { return v; });
-  const float *dy = args.dy + at, *saved = args.saved + at;
-  float* dz = args.dz + at;
-  double acc[kBlockLanes] = {};
-  for_blocks(args.size, [&](int64_t i, int lanes) __attribute__((always_inline)) {
-    float d[kBlockLanes], v[kBlockLanes];
-    load_block(dy + i, lanes, 0.f, d);
-    load_block(saved + i, lanes, 0.f, v);
-    for (int l = 0; l < kBlockLanes; ++l) d[l] = A::bwd(d[l], v[l], args.activation_param);
-    store_block(dz + i, lanes, d);
-    for (int l = 0; l < lanes; ++l) acc[l] += static_cast<double>(d[l]);
-  });
-  return combine(acc);
+  const float* dz = args.dy + at;
+  if (args.saved != nullptr) {
+    const float a = args.activation_param;
+    zip(dz, args.saved + at, args.dz + at, {0, args.size},
+        [a](float dy, float saved) { return A::bwd(dy, saved, a); });
+    dz = args.dz + at;
+  }
+  return args.db != nullptr ? sum(dz, args.size, 0.f, [](float v) { return v; }) : 0;
 }
 
 using ConvBwdPlane = double (*)(const ConvBiasArgs&, int64_t);
