@@ -95,6 +95,8 @@ def all_shapes(gates: int, states: int) -> tuple[Shapes, ...]:
         make(2, 3, 4, 0),
         make(3, 13, 20, 33),
         make(2, 7, 70, 65, bias=False),
+        make(5, 100, 3, 4, lengths=True),  # several chunks of steps, the last a short one
+        make(2, 300, 2, 3, initial=False),  # a step is a chunk
     )
 
 
