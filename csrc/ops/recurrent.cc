@@ -48,6 +48,17 @@ struct Incoming {
 // dh += d W, unless nobody asks for the gradient of the initial state.
 bool goes_back(int64_t s, const std::vector<bool>& needs) { return s > 0 || needs[5]; }
 
+// What step s completes, where all gates' sums are one product with the state.
+void weight_gradients(const RecurrentLayer& layer, InputGradients& input, int64_t s, const float* d,
+                      const Array& h, const std::vector<bool>& needs, const Gradients& grads) {
+  const Chunk chunk = layer.chunk(s);
+  if (chunk.count == 0) return;
+  input.reach(chunk);
+  const int64_t n = layer.gates * layer.width;
+  if (needs[2]) input.hidden(chunk, d, n, n, h, write_as<float>(*grads[2]));
+}
+
+// Both biases have one gradient, unless the layer made the second itself.
 void bias_gradient(const std::vector<bool>& needs, Gradients& grads) {
   if (needs[4] && !grads[4]) grads[4] = grads[3];
   if (!needs[3]) grads[3].reset();
@@ -59,11 +70,13 @@ std::vector<Array> rnn_fwd(const Array& x, const Weights& weights, const Optiona
                            const OptionalArray& lengths, bool reverse, int nonlinearity) {
   const RecurrentLayer layer("rnn", 1, x, weights, h_0, lengths, reverse);
   layer.check_lengths();
-  const Array sums = layer.input_sums(), initial = h_0 ? *h_0 : layer.state_from({});
+  const InputSums input(layer);
+  const Array initial = h_0 ? *h_0 : layer.state_from({});
   const Outputs out(layer);
   const Factor factor = layer.hidden_factor(0, 1, true);
   for (int64_t s = 0; s < layer.steps; ++s) {
-    float* z = write_as<float>(sums) + layer.time(s) * layer.cells();
+    input.reach(s);
+    float* z = write_as<float>(input.sums) + layer.time(s) * layer.cells();
     const float* h_prev = layer.before(s, out.h, initial);
     layer.hidden_sums(factor, 0, 1, s, h_prev, {.c = z, .accumulate = true});
     launch(layer.cell(kRnnCost), &Kernels::rnn_fwd, nonlinearity,
@@ -78,24 +91,21 @@ Gradients rnn_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Arra
   const RecurrentLayer layer("rnn", 1, x, weights, h_0, lengths, reverse);
   const Incoming in(layer, dy, dh_n);
   const Array dsums = layer.history();
+  Gradients grads(6);
+  InputGradients input(layer, dsums, needs, grads);
   const Factor factor = layer.hidden_factor(0, 1, false);
   for (int64_t s = layer.steps - 1; s >= 0; --s) {
     const int64_t from = layer.time(s) * layer.cells();
     float* dz = write_as<float>(dsums) + from;
-    const RecurrentGradients grads = in.at(layer, s);
+    const RecurrentGradients step = in.at(layer, s);
     launch(layer.cell(kCostPerElement), &Kernels::rnn_bwd, nonlinearity,
-           RnnBwdArgs{layer.at(s), grads, read_as<float>(h) + from, dz});
+           RnnBwdArgs{layer.at(s), step, read_as<float>(h) + from, dz});
     if (goes_back(s, needs))
-      factor.multiply({.c = grads.dh, .m = layer.batch, .accumulate = true},
+      factor.multiply({.c = step.dh, .m = layer.batch, .accumulate = true},
                       rows_of(dz, layer.width));
+    weight_gradients(layer, input, s, read_as<float>(dsums), h, needs, grads);
   }
-  Gradients grads(6);
-  layer.input_gradients(dsums, needs, grads);
-  if (needs[2]) {
-    grads[2] = layer.floats({layer.width, layer.width});
-    layer.hidden_gradient(read_as<float>(dsums), layer.width, layer.width, h,
-                          write_as<float>(*grads[2]));
-  }
+  input.finish();
   bias_gradient(needs, grads);
   if (needs[5]) grads[5] = in.dh;
   return grads;
@@ -108,12 +118,14 @@ std::vector<Array> lstm_fwd(const Array& x, const Weights& weights, const Option
   const RecurrentLayer layer("lstm", 4, x, weights, h_0, lengths, reverse);
   if (c_0) layer.check_state("c_0", *c_0);
   layer.check_lengths();
-  const Array gates = layer.input_sums(), h_first = h_0 ? *h_0 : layer.state_from({}),
+  const InputSums input(layer);
+  const Array &gates = input.sums, h_first = h_0 ? *h_0 : layer.state_from({}),
               c_first = c_0 ? *c_0 : layer.state_from({});
   const Outputs out(layer);
   const Array c = layer.history(), c_n = layer.state();
   const Factor factor = layer.hidden_factor(0, 4, true);
   for (int64_t s = 0; s < layer.steps; ++s) {
+    input.reach(s);
     const int64_t from = layer.time(s) * layer.cells();
     float* z = write_as<float>(gates) + 4 * from;
     const float *h_prev = layer.before(s, out.h, h_first), *c_prev = layer.before(s, c, c_first);
@@ -133,25 +145,22 @@ Gradients lstm_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Opt
   const RecurrentLayer layer("lstm", 4, x, weights, h_0, lengths, reverse);
   const Incoming in(layer, dy, dh_n);
   const Array dc = layer.state_from(dc_n), c_first = c_0 ? *c_0 : layer.state_from({});
+  Gradients grads(7);
+  InputGradients input(layer, gates, needs, grads);
   const Factor factor = layer.hidden_factor(0, 4, false);
   for (int64_t s = layer.steps - 1; s >= 0; --s) {
     const int64_t from = layer.time(s) * layer.cells();
     float* dz = write_as<float>(gates) + 4 * from;
-    const RecurrentGradients grads = in.at(layer, s);
+    const RecurrentGradients step = in.at(layer, s);
     launch(layer.cell(2 * kCostPerExp), &Kernels::lstm_bwd,
-           LstmBwdArgs{layer.at(s), grads, dz, read_as<float>(c) + from,
-                       layer.before(s, c, c_first), write_as<float>(dc)});
+           LstmBwdArgs{layer.at(s), step, dz, read_as<float>(c) + from, layer.before(s, c, c_first),
+                       write_as<float>(dc)});
     if (goes_back(s, needs))
-      factor.multiply({.c = grads.dh, .m = layer.batch, .accumulate = true},
+      factor.multiply({.c = step.dh, .m = layer.batch, .accumulate = true},
                       rows_of(dz, 4 * layer.width));
+    weight_gradients(layer, input, s, read_as<float>(gates), h, needs, grads);
   }
-  Gradients grads(7);
-  layer.input_gradients(gates, needs, grads);
-  if (needs[2]) {
-    grads[2] = layer.floats({4 * layer.width, layer.width});
-    layer.hidden_gradient(read_as<float>(gates), 4 * layer.width, 4 * layer.width, h,
-                          write_as<float>(*grads[2]));
-  }
+  input.finish();
   bias_gradient(needs, grads);
   if (needs[5]) grads[5] = in.dh;
   if (needs[6]) grads[6] = dc;
@@ -166,12 +175,14 @@ std::vector<Array> gru_fwd(const Array& x, const Weights& weights, const Optiona
                            const OptionalArray& lengths, bool reverse, bool after, float sign) {
   const RecurrentLayer layer("gru", 3, x, weights, h_0, lengths, reverse);
   layer.check_lengths();
-  const Array gates = layer.input_sums(), initial = h_0 ? *h_0 : layer.state_from({});
+  const InputSums input(layer);
+  const Array &gates = input.sums, initial = h_0 ? *h_0 : layer.state_from({});
   const Outputs out(layer);
   const Array hidden = layer.history();
   const Factor reset_update = layer.hidden_factor(0, 2, true),
                fresh = layer.hidden_factor(2, 3, true);
   for (int64_t s = 0; s < layer.steps; ++s) {
+    input.reach(s);
     const int64_t from = layer.time(s) * layer.cells(), ld = 3 * layer.width;
     float *z = write_as<float>(gates) + 3 * from, *part = write_as<float>(hidden) + from;
     const float* h_prev = layer.before(s, out.h, initial);
@@ -189,36 +200,20 @@ std::vector<Array> gru_fwd(const Array& x, const Weights& weights, const Optiona
   return {out.y, out.h_n, out.h, gates, hidden};
 }
 
-// The loop over the steps: gates become the gradients of the sums, and hidden that of the product
-// with the state (after).
-void gru_steps_back(const RecurrentLayer& layer, const Incoming& in, const OptionalArray& h_0,
-                    const Array& h, const Array& gates, const Array& hidden, bool after, float sign,
-                    const std::vector<bool>& needs) {
-  const Array initial = h_0 ? *h_0 : layer.state_from({}), dreset = layer.state();
-  const Factor reset_update = layer.hidden_factor(0, 2, false),
-               fresh = layer.hidden_factor(2, 3, false);
+// One step: gates become the gradients of the sums, and hidden that of the product with the state
+// (after).
+void gru_step_back(const RecurrentLayer& layer, const GruBwdArgs& args, float* dreset,
+                   const Factor& reset_update, const Factor& fresh, bool to_state) {
   const int64_t batch = layer.batch, width = layer.width;
-  for (int64_t s = layer.steps - 1; s >= 0; --s) {
-    const int64_t from = layer.time(s) * layer.cells();
-    float *dz = write_as<float>(gates) + 3 * from, *part = write_as<float>(hidden) + from;
-    const GruBwdArgs args{layer.at(s),
-                          in.at(layer, s),
-                          dz,
-                          part,
-                          layer.before(s, h, initial),
-                          write_as<float>(dreset),
-                          sign,
-                          after};
-    launch(layer.cell(kCostPerElement), &Kernels::gru_bwd, args);
-    if (!after) {
-      fresh.multiply({.c = write_as<float>(dreset), .m = batch}, {dz + 2 * width, 3 * width, 1});
-      launch(layer.cell(kCostPerElement), &Kernels::gru_reset_bwd, args);
-    }
-    if (!goes_back(s, needs)) continue;
-    const GemmArgs dh{.c = args.grads.dh, .m = batch, .accumulate = true};
-    reset_update.multiply(dh, rows_of(dz, 3 * width));
-    if (after) fresh.multiply(dh, rows_of(part, width));
+  launch(layer.cell(kCostPerElement), &Kernels::gru_bwd, args);
+  if (!args.after) {
+    fresh.multiply({.c = dreset, .m = batch}, {args.gates + 2 * width, 3 * width, 1});
+    launch(layer.cell(kCostPerElement), &Kernels::gru_reset_bwd, args);
   }
+  if (!to_state) return;
+  const GemmArgs dh{.c = args.grads.dh, .m = batch, .accumulate = true};
+  reset_update.multiply(dh, rows_of(args.gates, 3 * width));
+  if (args.after) fresh.multiply(dh, rows_of(args.hidden, width));
 }
 
 Gradients gru_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Array& x,
@@ -227,29 +222,41 @@ Gradients gru_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Arra
                   const Array& hidden, const std::vector<bool>& needs) {
   const RecurrentLayer layer("gru", 3, x, weights, h_0, lengths, reverse);
   const Incoming in(layer, dy, dh_n);
-  gru_steps_back(layer, in, h_0, h, gates, hidden, after, sign, needs);
-  const int64_t width = layer.width, ld = 3 * width;
-  const float *d = read_as<float>(gates), *part = read_as<float>(hidden);
   Gradients grads(6);
-  layer.input_gradients(gates, needs, grads);
-  if (needs[2]) {
-    grads[2] = layer.floats({ld, width});
+  InputGradients input(layer, gates, needs, grads);
+  const Array initial = h_0 ? *h_0 : layer.state_from({}), dreset = layer.state();
+  const Factor reset_update = layer.hidden_factor(0, 2, false),
+               fresh = layer.hidden_factor(2, 3, false);
+  const int64_t width = layer.width, ld = 3 * width;
+  float *d = write_as<float>(gates), *part = write_as<float>(hidden);
+  if (needs[4] && after) grads[4] = layer.floats({ld});
+  ColumnSums hidden_sums(layer, width);
+  for (int64_t s = layer.steps - 1; s >= 0; --s) {
+    const int64_t from = layer.time(s) * layer.cells();
+    float* scratch = write_as<float>(dreset);
+    gru_step_back(layer,
+                  {layer.at(s), in.at(layer, s), d + 3 * from, part + from,
+                   layer.before(s, h, initial), scratch, sign, after},
+                  scratch, reset_update, fresh, goes_back(s, needs));
+    const Chunk chunk = layer.chunk(s);
+    if (chunk.count == 0) continue;
+    input.reach(chunk);
+    if (grads[4]) hidden_sums.add(part + chunk.first * layer.cells(), chunk.count * layer.batch);
+    if (!needs[2]) continue;
     float *dw = write_as<float>(*grads[2]), *dw_n = dw + 2 * width * width;
-    layer.hidden_gradient(d, ld, 2 * width, h, dw);
+    input.hidden(chunk, d, ld, 2 * width, h, dw);
     if (after) {
-      layer.hidden_gradient(part, width, width, h, dw_n);
+      input.hidden(chunk, part, width, width, h, dw_n);
     } else {
-      gemm(layer.op, layer.device,
-           {.c = dw_n, .m = width, .n = width, .k = layer.steps * layer.batch},
-           transposed(d + 2 * width, ld), rows_of(part, width));
+      input.product(chunk, d + 2 * width, ld, part, dw_n);
     }
   }
-  if (needs[4] && after) {  // the parts of r and z are those of b_ih
-    grads[4] = layer.floats({ld});
+  input.finish();
+  if (grads[4]) {  // the parts of r and z are those of b_ih
     float* db = write_as<float>(*grads[4]);
     launch(single(layer.op, layer.device), &Kernels::copy_rows,
            CopyRowsArgs{read(*grads[3]), db, 1, 8 * width, 8 * width, 8 * width});
-    layer.column_sums(hidden, db + 2 * width);
+    hidden_sums.finish(db + 2 * width);
   }
   bias_gradient(needs, grads);
   if (needs[5]) grads[5] = in.dh;

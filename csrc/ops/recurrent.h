@@ -1,6 +1,7 @@
 // What the recurrent layers share: the geometry of one layer in one direction, the products of all
 // its steps at once, and those of one step.
 #pragma once
+#include <algorithm>
 #include <array>
 
 #include "gemm.h"
@@ -9,6 +10,12 @@ namespace fastnn {
 
 using Weights = std::array<OptionalArray, 4>;  // weight_ih, weight_hh, bias_ih, bias_hh
 using Gradients = std::vector<OptionalArray>;  // of x, the weights, and the initial states
+
+// Consecutive steps, whose products with the weights are one; their data follow one another from
+// time `first` on. A few hundred rows, so that the sums are still in the caches when they are used.
+struct Chunk {
+  int64_t begin, count, first;
+};
 
 // One layer in one direction over x [steps, batch, features], with hidden states [batch, width] and
 // sums [batch, gates * width] in each step.
@@ -38,8 +45,6 @@ class RecurrentLayer {
   // A copy, or zeros.
   Array state_from(const OptionalArray& from) const;
 
-  // x W_ih^T + b_ih of all steps.
-  Array input_sums() const;
   // The state before step s.
   const float* before(int64_t s, const Array& states, const Array& initial) const;
   // The factor of products with rows [begin, end) * width of W_hh, transposed or not.
@@ -49,18 +54,64 @@ class RecurrentLayer {
   void hidden_sums(const Factor& factor, int64_t begin, int64_t end, int64_t s, const float* h,
                    GemmArgs c) const;
 
-  // dx, dW_ih and db_ih from the gradients of all sums.
-  void input_gradients(const Array& dsums, const std::vector<bool>& needs, Gradients& grads) const;
-  // Rows of dW_hh from the gradients of their sums, d [steps, batch, ld].
-  void hidden_gradient(const float* d, int64_t ld, int64_t rows, const Array& states,
-                       float* dw) const;
-  void column_sums(const Array& d, float* db) const;
-
-  const float* w_hh() const { return w_hh_; }
+  // The chunk of steps that begins with s; of no steps where s is inside one.
+  Chunk chunk(int64_t s) const;
 
  private:
+  friend class InputSums;
+  friend class InputGradients;
   bool reverse_;
   const float *x_, *w_ih_, *w_hh_, *b_ih_, *b_hh_, *h_0_;
+};
+
+// The sums x W_ih^T + b_ih.
+class InputSums {
+ public:
+  explicit InputSums(const RecurrentLayer& layer);
+  // To be called for every step: makes those of the chunk that begins there.
+  void reach(int64_t s) const;
+  const Array sums;
+
+ private:
+  const RecurrentLayer& layer_;
+  std::optional<Factor> factor_;
+};
+
+// Column sums of [rows, cols], chunk by chunk.
+class ColumnSums {
+ public:
+  ColumnSums(const RecurrentLayer& layer, int64_t cols);
+  void add(const float* d, int64_t rows);
+  void finish(float* sums) const;
+
+ private:
+  const RecurrentLayer& layer_;
+  Array partials_;  // [chunks, cols]
+  int64_t cols_, chunks_ = 0;
+};
+
+// dx, dW and db from the gradients of the sums, [steps, batch, gates * width].
+class InputGradients {
+ public:
+  InputGradients(const RecurrentLayer& layer, const Array& dsums, const std::vector<bool>& needs,
+                 Gradients& grads);
+  // To be called for every step, from the last on, when its chunk is done.
+  void reach(const Chunk& chunk);
+  // Rows of dW_hh from the gradients of their sums, d [steps, batch, ld].
+  void hidden(const Chunk& chunk, const float* d, int64_t ld, int64_t rows, const Array& states,
+              float* dw) const;
+  // The same for a product with [steps, batch, width] of each step itself.
+  void product(const Chunk& chunk, const float* d, int64_t ld, const float* with, float* dw) const;
+  void finish();
+
+ private:
+  bool is_last(const Chunk& chunk) const { return chunk.begin + chunk.count == layer_.steps; }
+  const RecurrentLayer& layer_;
+  const Array& dsums_;
+  const std::vector<bool>& needs_;
+  Gradients& grads_;
+  std::optional<Factor> factor_;
+  std::optional<ColumnSums> sums_;
 };
 
 }  // namespace fastnn

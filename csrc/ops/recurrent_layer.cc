@@ -93,18 +93,6 @@ Array RecurrentLayer::state_from(const OptionalArray& from) const {
 
 // ---- products ----------------------------------------------------------------------------------
 
-Array RecurrentLayer::input_sums() const {
-  Array sums = floats({steps, batch, gates * width});
-  gemm(op, device,
-       {.c = write_as<float>(sums),
-        .m = steps * batch,
-        .n = gates * width,
-        .k = features,
-        .bias = b_ih_},
-       rows_of(x_, features), transposed(w_ih_, features));
-  return sums;
-}
-
 const float* RecurrentLayer::before(int64_t s, const Array& states, const Array& initial) const {
   return s == 0 ? read_as<float>(initial) : read_as<float>(states) + time(s - 1) * cells();
 }
@@ -125,46 +113,122 @@ void RecurrentLayer::hidden_sums(const Factor& factor, int64_t begin, int64_t en
   gemm(op, device, c, rows_of(h, width), rows_of(w_hh_, width));
 }
 
-void RecurrentLayer::input_gradients(const Array& dsums, const std::vector<bool>& needs,
-                                     Gradients& grads) const {
-  const int64_t m = steps * batch, n = gates * width;
-  const float* d = read_as<float>(dsums);
+// ---- products of several steps ------------------------------------------------------------------
+
+constexpr int64_t kChunkRows = 256;
+
+Chunk RecurrentLayer::chunk(int64_t s) const {
+  const int64_t length = std::max<int64_t>(1, kChunkRows / std::max<int64_t>(1, batch));
+  const int64_t count = s % length == 0 ? std::min(length, steps - s) : 0;
+  return {s, count, count > 0 ? std::min(time(s), time(s + count - 1)) : 0};
+}
+
+InputSums::InputSums(const RecurrentLayer& layer)
+    : sums(layer.floats({layer.steps, layer.batch, layer.gates * layer.width})), layer_(layer) {
+  if (layer.chunk(0).count == layer.steps) return;
+  factor_.emplace(layer.op, layer.device, transposed(layer.w_ih_, layer.features), layer.features,
+                  layer.gates * layer.width);
+}
+
+void InputSums::reach(int64_t s) const {
+  const Chunk chunk = layer_.chunk(s);
+  if (chunk.count == 0) return;
+  const int64_t from = chunk.first * layer_.batch, n = layer_.gates * layer_.width;
+  const GemmArgs c{.c = write_as<float>(sums) + from * n,
+                   .m = chunk.count * layer_.batch,
+                   .n = n,
+                   .k = layer_.features,
+                   .bias = layer_.b_ih_};
+  const Matrix x = rows_of(layer_.x_ + from * layer_.features, layer_.features);
+  if (factor_) return factor_->multiply(c, x);
+  gemm(layer_.op, layer_.device, c, x, transposed(layer_.w_ih_, layer_.features));
+}
+
+ColumnSums::ColumnSums(const RecurrentLayer& layer, int64_t cols)
+    : layer_(layer),
+      partials_(layer.floats({ceil_div(layer.steps, layer.chunk(0).count), cols})),
+      cols_(cols) {}
+
+void ColumnSums::add(const float* d, int64_t rows) {
+  const LinearBwdArgs args{d,    nullptr, nullptr, write_as<float>(partials_) + chunks_++ * cols_,
+                           rows, cols_,   0,       0};
+  launch({layer_.op, layer_.device, DType::kFloat32, ceil_div(cols_, kColumnChunk),
+          static_cast<double>(rows * cols_) * kCostPerElement},
+         &Kernels::linear_bwd, args);
+}
+
+void ColumnSums::finish(float* sums) const {
+  const LinearBwdArgs args{read_as<float>(partials_), nullptr, nullptr, sums, chunks_, cols_, 0, 0};
+  launch({layer_.op, layer_.device, DType::kFloat32, ceil_div(cols_, kColumnChunk), 0},
+         &Kernels::linear_bwd, args);
+}
+
+InputGradients::InputGradients(const RecurrentLayer& layer, const Array& dsums,
+                               const std::vector<bool>& needs, Gradients& grads)
+    : layer_(layer), dsums_(dsums), needs_(needs), grads_(grads) {
+  const int64_t n = layer.gates * layer.width;
   if (needs[0]) {
-    grads[0] = floats({steps, batch, features});
-    gemm(op, device, {.c = write_as<float>(*grads[0]), .m = m, .n = features, .k = n},
-         rows_of(d, n), rows_of(w_ih_, features));
+    grads[0] = layer.floats({layer.steps, layer.batch, layer.features});
+    factor_.emplace(layer.op, layer.device, rows_of(layer.w_ih_, layer.features), n,
+                    layer.features);
   }
-  if (needs[1]) {
-    grads[1] = floats({n, features});
-    gemm(op, device, {.c = write_as<float>(*grads[1]), .m = n, .n = features, .k = m},
-         transposed(d, n), rows_of(x_, features));
-  }
+  if (needs[1]) grads[1] = layer.floats({n, layer.features});
+  if (needs[2]) grads[2] = layer.floats({n, layer.width});
   if (needs[3] || needs[4]) {
-    grads[3] = floats({n});
-    column_sums(dsums, write_as<float>(*grads[3]));
+    grads[3] = layer.floats({n});
+    sums_.emplace(layer, n);
   }
+}
+
+void InputGradients::reach(const Chunk& chunk) {
+  const int64_t n = layer_.gates * layer_.width, k = layer_.features;
+  const int64_t from = chunk.first * layer_.batch, rows = chunk.count * layer_.batch;
+  const float *d = read_as<float>(dsums_) + from * n, *x = layer_.x_ + from * k;
+  if (needs_[0])
+    factor_->multiply({.c = write_as<float>(*grads_[0]) + from * k, .m = rows}, rows_of(d, n));
+  if (needs_[1])
+    gemm(layer_.op, layer_.device,
+         {.c = write_as<float>(*grads_[1]),
+          .m = n,
+          .n = k,
+          .k = rows,
+          .accumulate = !is_last(chunk)},
+         transposed(d, n), rows_of(x, k));
+  if (sums_) sums_->add(d, rows);
 }
 
 // Steps after the first have the states before them in `states`, one step away.
-void RecurrentLayer::hidden_gradient(const float* d, int64_t ld, int64_t rows, const Array& states,
-                                     float* dw) const {
-  const float* h = read_as<float>(states);
-  const int64_t k = (steps - 1) * batch;
-  GemmArgs c{.c = dw, .m = rows, .n = width, .k = k};
-  gemm(op, device, c, transposed(reverse_ ? d : d + batch * ld, ld),
-       rows_of(reverse_ ? h + cells() : h, width));
-  if (h_0_ == nullptr) return;
+void InputGradients::hidden(const Chunk& chunk, const float* d, int64_t ld, int64_t rows,
+                            const Array& states, float* dw) const {
+  const int64_t batch = layer_.batch, width = layer_.width;
+  const bool from_start = chunk.begin == 0;
+  const int64_t count = chunk.count - from_start;
+  const int64_t first = chunk.first + (from_start && !layer_.reverse_);
+  const int64_t before = count == 0 ? 0 : layer_.reverse_ ? first + 1 : first - 1;
+  GemmArgs c{.c = dw, .m = rows, .n = width, .k = count * batch, .accumulate = !is_last(chunk)};
+  gemm(layer_.op, layer_.device, c, transposed(d + (count > 0 ? first : 0) * batch * ld, ld),
+       rows_of(read_as<float>(states) + before * layer_.cells(), width));
+  if (!from_start || layer_.h_0_ == nullptr) return;
   c.k = batch;
   c.accumulate = true;
-  gemm(op, device, c, transposed(d + time(0) * batch * ld, ld), rows_of(h_0_, width));
+  gemm(layer_.op, layer_.device, c, transposed(d + layer_.time(0) * batch * ld, ld),
+       rows_of(layer_.h_0_, width));
 }
 
-void RecurrentLayer::column_sums(const Array& d, float* db) const {
-  const int64_t n = d.shape.last(), m = steps * batch;
-  const LinearBwdArgs args{read_as<float>(d), nullptr, nullptr, db, m, n, 0, 0};
-  launch({op, device, DType::kFloat32, ceil_div(n, kColumnChunk),
-          static_cast<double>(m * n) * kCostPerElement},
-         &Kernels::linear_bwd, args);
+void InputGradients::product(const Chunk& chunk, const float* d, int64_t ld, const float* with,
+                             float* dw) const {
+  const int64_t from = chunk.first * layer_.batch, width = layer_.width;
+  gemm(layer_.op, layer_.device,
+       {.c = dw,
+        .m = width,
+        .n = width,
+        .k = chunk.count * layer_.batch,
+        .accumulate = !is_last(chunk)},
+       transposed(d + from * ld, ld), rows_of(with + from * width, width));
+}
+
+void InputGradients::finish() {
+  if (sums_) sums_->finish(write_as<float>(*grads_[3]));
 }
 
 }  // namespace fastnn

@@ -124,7 +124,6 @@ void lstm_bwd(const LstmBwdArgs& args, Slice s) {
 // r and z, and r h' for the product that makes n.
 void gru_reset(const GruFwdArgs& args, Slice s) {
   const int64_t n = args.step.width;
-  const float sign = args.sign;
   for_rows(
       args.step, s,
       [&](int64_t, int64_t at) {
@@ -132,7 +131,7 @@ void gru_reset(const GruFwdArgs& args, Slice s) {
         const float* h_prev = args.h_prev + at;
 #pragma GCC ivdep
         for (int64_t j = 0; j < n; ++j) {
-          r[j] = sigmoid(r[j]), z[j] = Gru::keep(z[j], sign);
+          r[j] = sigmoid(r[j]), z[j] = sigmoid(z[j]);
           reset[j] = r[j] * h_prev[j];
         }
       },
@@ -148,11 +147,11 @@ void gru_row(const GruFwdArgs& args, int64_t at) {
 #pragma GCC ivdep
   for (int64_t j = 0; j < n; ++j) {
     if constexpr (kAfter) {
-      r[j] = sigmoid(r[j]), z[j] = Gru::keep(z[j], sign);
+      r[j] = sigmoid(r[j]), z[j] = sigmoid(z[j]);
       c[j] = mad(r[j], hidden[j], c[j]);
     }
     c[j] = tanh(c[j]);
-    h[j] = Gru::fwd(z[j], c[j], h_prev[j]);
+    h[j] = Gru::fwd(z[j], c[j], h_prev[j], sign);
   }
 }
 

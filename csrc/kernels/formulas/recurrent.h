@@ -56,18 +56,20 @@ struct Lstm {
 };
 
 // Gated recurrent unit: h = z h' + (1 - z) n, with n = tanh(x_n + r h_n), or tanh of one sum whose
-// hidden part has r inside. `sign` is -1 where z is to be the part of n instead: 1 - sigma(z) is
-// sigma(-z), so only the argument of z's gate turns around.
+// hidden part has r inside. With a negative `sign` z is the part of n instead: h = z n + (1 - z)
+// h'.
 struct Gru {
   struct Gradients {
     float z, n, h_prev;  // of z's and n's arguments, and the part of h' that passes z
   };
-  FASTNN_FN static float keep(float z, float sign) { return sigmoid(sign * z); }
-  FASTNN_FN static float fwd(float z, float n, float h_prev) {
-    return mad(z, h_prev, mad(-z, n, n));
+  FASTNN_FN static float fwd(float z, float n, float h_prev, float sign) {
+    const float a = sign > 0.f ? h_prev : n, b = sign > 0.f ? n : h_prev;
+    return mad(z, a, mad(-z, b, b));
   }
   FASTNN_FN static Gradients bwd(float dh, float z, float n, float h_prev, float sign) {
-    return {sign * dh * (h_prev - n) * sigmoid_slope(z), dh * (1.f - z) * tanh_slope(n), dh * z};
+    const float rest = 1.f - z;
+    const float old = sign > 0.f ? z : rest, fresh = sign > 0.f ? rest : z;
+    return {sign * dh * (h_prev - n) * sigmoid_slope(z), dh * fresh * tanh_slope(n), dh * old};
   }
 };
 

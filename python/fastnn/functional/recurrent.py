@@ -14,8 +14,8 @@ from fastnn.tensor import Tensor, Vjp, apply
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-# Whether a GRU's reset gate is applied after the product with the state, and the sign of the
-# argument of its z: -1 makes z the part that is new.
+# Whether a GRU's reset gate is applied after the product with the state, and 1 where its z is the
+# part of the state that stays, -1 where it is the part that is new.
 CONVENTIONS = {"torch": (True, 1.0), "cho": (False, 1.0), "lectures": (False, -1.0)}
 
 
