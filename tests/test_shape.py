@@ -1,4 +1,6 @@
-"""cat and split (copy_rows): values, gradients, and what they refuse."""
+"""cat and split (copy_rows), flatten: values, gradients, and what they refuse."""
+
+import re
 
 import fastnn as fn
 import numpy as np
@@ -77,3 +79,33 @@ def test_wrong_calls(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [
+        ((), (2, 60)),
+        ((0,), (120,)),
+        ((1, 2), (2, 12, 5)),
+        ((-2, -1), (2, 3, 20)),
+        ((2, 2), (2, 3, 4, 5)),
+    ],
+)
+def test_flatten_joins_axes(axes, shape):
+    x = fn.tensor(RNG.standard_normal((2, 3, 4, 5)), requires_grad=True)
+    y = fn.nn.Flatten(*axes)(x)
+    np.testing.assert_array_equal(np.array(y.detach()), np.array(x.detach()).reshape(shape))
+    dy = RNG.standard_normal(shape).astype(np.float32)
+    y.backward(dy)
+    assert_bitwise_equal(np.array(x.grad), dy.reshape(2, 3, 4, 5))
+
+
+def test_flatten_of_nothing_keeps_the_features():
+    assert fn.nn.Flatten()(fn.ones(0, 3, 4)).shape == (0, 12)
+
+
+@pytest.mark.parametrize("axes", [(1, 4), (-5, 1), (2, 1), (1, -4)])
+def test_flatten_refuses_axes_that_are_not_there(axes):
+    message = f"Flatten: expected axes {axes[0]} to {axes[1]} of the input, got input (2, 3, 4, 5)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fn.nn.Flatten(*axes)(fn.ones(2, 3, 4, 5))

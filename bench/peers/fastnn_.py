@@ -70,17 +70,12 @@ def _gemm(case: dict[str, Any], arrays: dict[str, Any]) -> Any:
     return lambda: _core.matmul(a, b, transpose_a=ta, transpose_b=tb)
 
 
-class _Flatten(nn.Module):
-    def forward(self, x: Any) -> Any:
-        return x.reshape(x.shape[0], -1)
-
-
 def _network(sizes: list[Any]) -> nn.Sequential:
     """An MLP of these sizes, or LeNet-5 for images."""
     fn.manual_seed(0)
     if not isinstance(sizes[0], int):
         first = nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)
-        second = nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), _Flatten()
+        second = nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
         hidden = nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()
         return nn.Sequential(*first, *second, *hidden, nn.Linear(84, sizes[-1]))
     layers: list[Any] = []

@@ -74,6 +74,7 @@ from fastnn.nn.pool import (
 )
 from fastnn.nn.recurrent import GRU, LSTM, RNN
 from fastnn.nn.recurrent_cell import GRUCell, LSTMCell, RNNCell
+from fastnn.nn.shape import Flatten
 
 __all__ = [
     "ELU",
@@ -100,6 +101,7 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Embedding",
+    "Flatten",
     "FractionalMaxPool2d",
     "GRUCell",
     "GaussianDropout",

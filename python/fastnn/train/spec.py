@@ -22,6 +22,10 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _integer(value: Any) -> bool:
+    return type(value) is int
+
+
 def _optional(value: Any) -> bool:
     return value is None or _number(value)
 
@@ -67,6 +71,16 @@ _CHANNEL_NORM: _Fields = {
     "affine": _flag,
     "track_running_stats": _flag,
 }
+_CONV: _Fields = {
+    "in_channels": _size,
+    "out_channels": _size,
+    "kernel_size": _sizes,
+    "stride": _extent,
+    "padding": lambda v: v in ("same", "valid") or _extent(v),
+    "dilation": _extent,
+    "groups": _size,
+    "bias": _flag,
+}
 _CELL: _Fields = {"input_size": _size, "hidden_size": _size, "bias": _flag}
 _RECURRENT: _Fields = {
     **_CELL,
@@ -82,6 +96,10 @@ _GATED: _Fields = {"convention": _words("torch", "cho", "lectures")}
 # but for activations, which keep their one number as `a`.
 _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "Linear": (nn.Linear, {"in_features": _size, "out_features": _size, "bias": _flag}),
+    "Conv1d": (nn.Conv1d, _CONV),
+    "Conv2d": (nn.Conv2d, _CONV),
+    "ConvTranspose2d": (nn.ConvTranspose2d, {**_CONV, "output_padding": _extent}),
+    "Flatten": (nn.Flatten, {"start_dim": _integer, "end_dim": _integer}),
     "LayerNorm": (
         nn.LayerNorm,
         {"normalized_shape": _sizes, "eps": _number, "elementwise_affine": _flag, "bias": _flag},
@@ -120,7 +138,7 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "AvgPool1d": (nn.AvgPool1d, _AVG_POOL),
     "AvgPool2d": (
         nn.AvgPool2d,
-        {**_AVG_POOL, "divisor_override": lambda v: v is None or type(v) is int},
+        {**_AVG_POOL, "divisor_override": lambda v: v is None or _integer(v)},
     ),
     "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d, {"output_size": _extent}),
     "AdaptiveMaxPool2d": (
@@ -257,6 +275,9 @@ def num_parameters(spec: Any) -> int:
         return int(math.prod(spec["normalized_shape"]))
     if spec["type"] == "GroupNorm":
         return int(2 * spec["num_channels"] * spec["affine"])
+    if "in_channels" in spec:
+        window = math.prod(spec["kernel_size"]) * spec["in_channels"] // spec["groups"]
+        return int(spec["out_channels"] * (window + spec["bias"]))
     if "hidden_size" in spec:
         return _recurrent_parameters(spec)
     if "track_running_stats" in spec:  # mean, variance and the count
