@@ -111,15 +111,16 @@ struct Column {
 template <int R, int NV, bool kUnitRow>
 __attribute__((noinline)) void tile(const TileArgs& t) {
   constexpr int kLineVecs = kLineFloats / kLanes;
-  const int64_t a_col = t.a_col, b_row = t.b_row, ldc = t.ldc;
+  FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+    FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs)
+        __builtin_prefetch(t.c + i * t.ldc + v * kLanes, 1);
+  }
+  // Forget the rows' addresses: the compiler would keep them in vector registers, and spill those.
+  asm volatile("" ::: "memory");
+  const int64_t a_col = t.a_col, b_row = t.b_row;
   Column<R, kUnitRow> a(t.a, t.a_row);
   const float *b = t.b, *ahead = t.ahead;
   Vec acc[R][NV];
-  float* c = t.c;
-  FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-    FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs)
-        __builtin_prefetch(c + i * ldc + v * kLanes, 1);
-  }
   sum_chains(
       acc, t.k,
       [&]() __attribute__((always_inline)) {
@@ -133,6 +134,8 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
         a.advance(a_col);
         b += b_row;
       });
+  float* c = t.c;
+  const int64_t ldc = t.ldc;
   if (t.add) {
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
       FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] =

@@ -1,0 +1,104 @@
+"""Gate on the register tiles of GEMM and convolution: widest registers, nothing spilled.
+
+    python3 tools/check_tiles.py build        # a build tree; needs objdump
+
+In each instruction set's objects, the loop of every tile that multiplies most has to do so in that
+set's widest registers, and must not touch vectors on the stack: what a benchmark on a busy machine
+does not show. Exits with 1 when a tile fails, or when there is none to check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+WIDEST = {"v2": "xmm", "v3": "ymm", "v4": "zmm"}
+SOURCES = ("linear", "conv")
+TILE = re.compile(r"\b((?:conv_|dot_)?tile<[\d, a-z]+>)\(")
+MULTIPLY = re.compile(r"v?(?:fn?m(?:add|sub)\d*|mul)ps")
+ON_STACK = re.compile(r"\(%rsp\b|-0x[0-9a-f]+\(%rbp\)")  # without a frame %rbp is like any other
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line of a disassembly."""
+
+    address: int
+    name: str
+    operands: str
+
+    @property
+    def target(self) -> int | None:
+        """Where a jump goes."""
+        match = re.match(r"([0-9a-f]+)\b", self.operands) if self.name[0] == "j" else None
+        return int(match[1], 16) if match else None
+
+
+def functions(objdump: str) -> Iterator[tuple[str, list[Instruction]]]:
+    """(name, instructions) of the tiles in a disassembly."""
+    for block in re.split(r"\n\n", objdump):
+        header, _, body = block.strip().partition("\n")
+        match = TILE.search(header)
+        if match is None:
+            continue
+        lines = re.findall(r"^ *([0-9a-f]+):\t(\S+) *([^\n#<]*)", body, re.M)
+        yield match[1], [Instruction(int(a, 16), name, rest.strip()) for a, name, rest in lines]
+
+
+def innermost_loops(code: list[Instruction]) -> list[list[Instruction]]:
+    """Bodies of the backward jumps that hold no other."""
+    spans = [(i.target, i.address) for i in code if i.target is not None and i.target <= i.address]
+    inner = [s for s in spans if not any(s[0] <= a and b <= s[1] and s != (a, b) for a, b in spans)]
+    return [[i for i in code if a <= i.address <= b] for a, b in inner]
+
+
+def multiplications(loop: list[Instruction]) -> float:
+    """Their share of a loop."""
+    return sum(bool(MULTIPLY.match(i.name)) for i in loop) / len(loop)
+
+
+def problem(code: list[Instruction], register: str) -> str:
+    """What is wrong with a tile; "" if nothing. Loops over what is left at an end do not count."""
+    loop = max(innermost_loops(code), key=multiplications, default=[])
+    if not loop or not multiplications(loop):
+        return "has no loop that multiplies"
+    for i in loop:
+        vector = re.search(r"%([xyz]mm)\d", i.operands)
+        if MULTIPLY.match(i.name) and vector and vector[1] != register:
+            return f"multiplies in {vector[1]}: {i.name} {i.operands}"
+        if vector and ON_STACK.search(i.operands):
+            return f"spills: {i.name} {i.operands}"
+    return ""
+
+
+def objects(build: Path) -> Iterator[tuple[str, Path]]:
+    """(level, object) of the sources with tiles."""
+    for level in WIDEST:
+        for source in SOURCES:
+            pattern = f"**/fastnn_kernels_{level}.dir/**/{source}.cc.o"
+            yield from ((level, path) for path in build.glob(pattern))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("build", type=Path)
+    checked = failed = 0
+    for level, path in objects(parser.parse_args().build):
+        command = ["objdump", "-d", "-C", "--no-show-raw-insn", str(path)]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for name, code in functions(text):
+            checked += 1
+            if why := problem(code, WIDEST[level]):
+                failed += 1
+                print(f"{level} {name} {why}")
+    print(f"{checked} tiles, {failed} failed")
+    return 1 if failed or not checked else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
