@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn import _core
 from fastnn.functional.activation import Activation, resolve_activation
 from fastnn.functional.pool import Size, _pair
-from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -80,8 +80,8 @@ def _convolve(
     x, w, b = arrays
     steps = _pair(op, "stride", stride, spatial)
     apart = _pair(op, "dilation", dilation, spatial)
-    if isinstance(padding, str) and not isinstance(w, Tensor):
-        w = _core.share(w)
+    if isinstance(padding, str):
+        w = as_tensor(w)
     begin, end = _padding(op, padding, spatial, w, steps, apart)
     if output_padding is not None:
         extra = _pair(op, "output_padding", output_padding, spatial, 0)

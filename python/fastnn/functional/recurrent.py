@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -69,7 +69,7 @@ def _gru(
 
 
 def _lengths(lengths: Any) -> Any:
-    return lengths if lengths is None or isinstance(lengths, Tensor) else _core.share(lengths)
+    return None if lengths is None else as_tensor(lengths)
 
 
 def resolve_nonlinearity(op: str, nonlinearity: str) -> int:

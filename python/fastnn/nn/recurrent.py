@@ -7,8 +7,8 @@ from typing import Any
 from fastnn import functional as F
 from fastnn.functional.recurrent import resolve_convention, resolve_nonlinearity, swap_batch
 from fastnn.nn.module import Module
-from fastnn.nn.recurrent_cell import add_weights, describe, named_weights, pair, share
-from fastnn.tensor import Tensor
+from fastnn.nn.recurrent_cell import add_weights, describe, named_weights, pair
+from fastnn.tensor import Tensor, as_tensor
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -62,7 +62,7 @@ class _Recurrent(Module):
         shape = (count, self.hidden_size) if batch is None else (count, batch, self.hidden_size)
         rows = 1 if batch is None else batch
         parts = {}
-        for name, state in zip(self.states, map(share, given), strict=True):
+        for name, state in zip(self.states, map(as_tensor, given), strict=True):
             if state.shape != shape:
                 raise ValueError(
                     f"{type(self).__name__}: expected {name} of shape {shape}, layers * "
@@ -97,7 +97,7 @@ class _Recurrent(Module):
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
         """(output, last states); see the class."""
-        x = share(input)
+        x = as_tensor(input)
         self._check_input(x)
         steps, batched = x.shape[0], x.ndim == 3
         if not batched:
@@ -105,7 +105,7 @@ class _Recurrent(Module):
         elif self.batch_first:
             x = swap_batch(x)
         batch = x.shape[1]
-        lengths = None if lengths is None else share(lengths)
+        lengths = None if lengths is None else as_tensor(lengths)
         y, last = self._layers(x, self._initial(hx, batch if batched else None), lengths)
         shape = (1, batch, self.hidden_size) if batched else (1, self.hidden_size)
         ends = []

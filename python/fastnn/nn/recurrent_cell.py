@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn import _core
 from fastnn import functional as F
 from fastnn.functional.recurrent import resolve_convention, resolve_nonlinearity
 from fastnn.nn import init
 from fastnn.nn.module import Module
-from fastnn.tensor import Tensor, zeros
+from fastnn.tensor import Tensor, as_tensor, zeros
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
@@ -40,11 +39,6 @@ def named_weights(module: Module, suffix: str) -> dict[str, Any]:
     """The weights as the functional ops call them."""
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     return {name: getattr(module, f"{name}{suffix}") for name in names}
-
-
-def share(x: Any) -> Any:
-    """A Tensor, over the same memory if it can be."""
-    return x if isinstance(x, Tensor) else _core.share(x)
 
 
 def pair(name: str, hx: Any) -> tuple[Any, ...]:
@@ -92,14 +86,14 @@ class _Cell(Module):
         **options: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
         """The states after one step of the op, of the input's kind: a batch or one row."""
-        x = share(input)
+        x = as_tensor(input)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(
                 f"{type(self).__name__}: expected input of shape (batch, {self.input_size}) or "
                 f"({self.input_size},), got {x.shape}"
             )
         rows = x.shape[0] if x.ndim == 2 else 1
-        given = {k: share(s) for k, s in states.items() if s is not None}
+        given = {k: as_tensor(s) for k, s in states.items() if s is not None}
         if x.ndim == 1:
             given = {k: s.reshape(1, -1) for k, s in given.items()}
         y = op(x.reshape(1, rows, self.input_size), **named_weights(self, ""), **given, **options)
