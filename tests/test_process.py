@@ -208,10 +208,14 @@ import sys
 import numpy
 before = set(sys.modules)
 import fastnn
-new = {m.split(".")[0] for m in set(sys.modules) - before if not m.startswith("_")}
+loaded = set(sys.modules) - before
+new = {m.split(".")[0] for m in loaded if not m.startswith("_")}
 print(sorted(new - set(sys.stdlib_module_names)))
+later = ("fastnn.cli", "fastnn.data", "fastnn.optim.lr_scheduler", "fastnn.testing", "fastnn.train")
+print([m for m in later if m in loaded])
+fastnn.optim.lr_scheduler.StepLR
 """
-    assert run_code(code).stdout.strip() == "['fastnn']"
+    assert run_code(code).stdout.splitlines() == ["['fastnn']", "[]"]
 
 
 @pytest.mark.parametrize(("name", "reason"), [
