@@ -1,6 +1,7 @@
 """Data for training: where it comes from, how it is split, how it is preprocessed."""
 
 from fastnn.data.dataset import Dataset
+from fastnn.data.digits import load_digits
 from fastnn.data.images import ImageFolder
 from fastnn.data.preprocessing import (
     PCA,
@@ -19,7 +20,6 @@ from fastnn.data.sources import (
     load,
     load_cifar,
     load_csv,
-    load_digits,
     load_frame,
     load_idx,
     load_npy,
@@ -28,6 +28,7 @@ from fastnn.data.sources import (
     load_table,
 )
 from fastnn.data.split import stratified_split
+from fastnn.data.summary import image_grid, summarize
 
 __all__ = [
     "PCA",
@@ -43,6 +44,7 @@ __all__ = [
     "SimpleImputer",
     "StandardScaler",
     "Transform",
+    "image_grid",
     "load",
     "load_cifar",
     "load_csv",
@@ -54,4 +56,5 @@ __all__ = [
     "load_pairs",
     "load_table",
     "stratified_split",
+    "summarize",
 ]
