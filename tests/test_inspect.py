@@ -107,7 +107,8 @@ def test_the_grid_has_a_row_for_each_class(tmp_path):
 def test_a_grid_without_labels():
     np.savez("d.npz", x=np.random.default_rng(0).normal(size=(12, 1, 6, 8)))
     run("data", "inspect", "d.npz", "-o", "grid.png")
-    assert Image.open("grid.png").size == (10 * 50 + 2, 2 * 38 + 2)
+    with Image.open("grid.png") as grid:
+        assert grid.size == (10 * 50 + 2, 2 * 38 + 2)
 
 
 BAD = {

@@ -140,6 +140,7 @@ class TrainConfig(_Section):
     max_grad_norm: Positive | None = None
     label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
+    sampling: Literal["shuffle", "replacement", "balanced"] = "shuffle"
     patience: Size | None = None  # epochs without a better validation loss, then it stops
     ema_decay: Fraction | None = None  # of an average of the weights, which is what is kept
 

@@ -211,6 +211,7 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
                 folder,
             ],  # the one that saves last
             verbose=0 if quiet else 1,
+            shuffle=_sampler(config.train.sampling, parts.train[1]),
             seed=config.train.seed,
             initial_epoch=None,
         )
@@ -222,6 +223,13 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
         folder.flush(trainer)
         raise RunFailed(f"{error}; the state before that is in {folder.folder}") from error
     folder.flush(trainer)
+
+
+def _sampler(sampling: str, y: Any) -> bool | fn.train.Sampler:
+    if sampling == "shuffle":
+        return True
+    balanced = sampling == "balanced"
+    return fn.train.BalancedSampler(y) if balanced else fn.train.WeightedSampler()
 
 
 def _companions(config: Config, monitor: str) -> list[fn.train.Callback]:
