@@ -106,7 +106,7 @@ def uniform(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.float6
         >>> bool(0 <= draws.min() and draws.max() < 1)
         True
     """
-    return (_keys(n, seed, epoch) >> np.uint64(11)) * 2.0**-53
+    return (_keys(n, seed, epoch) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _keys(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.uint64]]:

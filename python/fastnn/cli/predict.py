@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import data
-from fastnn.cli.runfolder import unpack
+from fastnn.cli.runfolder import transform, unpack
 from fastnn.train.checkpoint import read_model
 from fastnn.train.files import CheckpointError, write_atomically
 
@@ -39,7 +39,7 @@ def run(folder: str, source: str, output: str | None, as_json: bool) -> None:
         raise ValueError(
             f"{source}: expected {len(features)} features as in training, got {dataset.x.shape[1]}"
         )
-    probabilities = model.predict_proba(pipeline.transform(dataset.x).astype(np.float32))
+    probabilities = model.predict_proba(transform(pipeline, dataset.x))
     if probabilities.shape[1] != len(classes):
         raise CheckpointError(
             f"{path}: expected {probabilities.shape[1]} classes, got {len(classes)}"

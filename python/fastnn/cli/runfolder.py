@@ -23,9 +23,10 @@ from fastnn.train.checkpoint import write_model
 from fastnn.train.files import CheckpointError, write_atomically
 from fastnn.train.trainer import Trainer
 
-__all__ = ["RunFolder", "make_folder", "pack", "read_metrics", "unpack"]
+__all__ = ["RunFolder", "make_folder", "pack", "read_metrics", "transform", "unpack"]
 
 _FLUSH_SECONDS = 2.0
+_ROWS = 4096  # that are float64 at a time
 _PIPELINE = "preprocessing"  # its name in a checkpoint
 _PACKAGES = ("numpy", "safetensors", "scikit-learn", "pyarrow", "pydantic", "matplotlib")
 
@@ -183,6 +184,21 @@ def pack(pipeline: Pipeline) -> dict[str, Any]:
     """
     arrays = {f"{_PIPELINE}.{name}": value for name, value in pipeline.state_dict().items()}
     return {_PIPELINE: pipeline.describe(), **arrays}
+
+
+def transform(pipeline: Pipeline, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What a model takes: float32; in parts, since all of x in float64 may not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastnn.cli.runfolder import transform
+        >>> from fastnn.data import MinMaxScaler, Pipeline
+        >>> transform(Pipeline(MinMaxScaler()).fit([[1.0], [3.0]]), np.array([[2], [3]]))
+        array([[0.5],
+               [1. ]], dtype=float32)
+    """
+    parts = (x[i : i + _ROWS] for i in range(0, len(x), _ROWS))
+    return np.concatenate([pipeline.transform(part).astype(np.float32) for part in parts])
 
 
 def unpack(extra: dict[str, Any]) -> Pipeline:

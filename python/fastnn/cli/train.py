@@ -9,14 +9,12 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
-
 import fastnn as fn
 from fastnn import data, nn
 from fastnn.cli import config as configuration
 from fastnn.cli.app import RunFailed
 from fastnn.cli.config import Config
-from fastnn.cli.runfolder import RunFolder, fingerprint, make_folder, pack, read_metrics
+from fastnn.cli.runfolder import RunFolder, fingerprint, make_folder, pack, read_metrics, transform
 from fastnn.cli.schedule import build_scheduler
 from fastnn.train.checkpoint import read_model
 
@@ -130,7 +128,7 @@ def prepare(dataset: data.Dataset, config: Config) -> Parts:
     inner, chosen = data.stratified_split(y[rest], config.data.val_fraction, (1 << 63) + seed)
     train, val = rest[inner], rest[chosen]
     pipeline = build_pipeline(config).fit(dataset.x[train])
-    x = pipeline.transform(dataset.x).astype(np.float32)
+    x = transform(pipeline, dataset.x)
     extra = {
         "classes": list(dataset.classes),
         "features": list(dataset.features),

@@ -31,7 +31,8 @@ def read(path: str, kind: str) -> Any:
             with pa.OSFile(path) as source:
                 table = pa.ipc.open_file(source).read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+        str(table.schema)  # names are decoded only when they are asked for
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         what = "a Parquet" if kind == ".parquet" else "an Arrow IPC"
         text = shown((str(error).splitlines() or [""])[0])
         raise ValueError(f"{path}: expected {what} file, got a damaged one: {text}") from None

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastnn.data.dataset import check_file, check_unpacked
+from fastnn.data.dataset import check_file, check_unpacked, shown
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_AXES = 8
@@ -52,7 +52,8 @@ def read(path: str) -> np.ndarray[Any, Any]:
         with gzip.open(path, "rb") as file:
             return _read(path, file, size, packed=True)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path}: expected gzip data, got damaged ones ({error})") from None
+        text = shown(str(error))
+        raise ValueError(f"{path}: expected gzip data, got damaged ones: {text}") from None
 
 
 def _read(path: str, file: BinaryIO | Any, size: int, packed: bool) -> np.ndarray[Any, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import tokenize
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
 _MAX_HEADER = 10_000
+# What NumPy's reader raises for headers that are none, found by changing bytes.
+_BAD_HEADER = (ValueError, SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError)
 
 
 def read_header(
@@ -27,8 +30,8 @@ def read_header(
             raise ValueError(f"npy version {version}")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file, max_header_size=_MAX_HEADER)
-    except ValueError as error:
-        text = str(error).splitlines()[0][:80]
+    except _BAD_HEADER as error:
+        text = (str(error).splitlines() or [""])[0][:80]
         raise ValueError(
             f"{path}: expected an array in {name}, got a bad header: {text!r}"
         ) from None

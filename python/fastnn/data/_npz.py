@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
 import zipfile
 import zlib
 from typing import Any
@@ -13,6 +15,10 @@ from fastnn.data import _npy
 from fastnn.data.dataset import check_unpacked, shown
 
 _MAX_MEMBERS = 1024
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, NotImplementedError, OverflowError, RuntimeError),
+)
 
 
 def read(path: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -28,8 +34,9 @@ def read(path: str) -> dict[str, np.ndarray[Any, Any]]:
                 for name in ("x", "y")
                 if f"{name}.npy" in members
             }
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path}: expected an NPZ file, got a damaged one ({error})") from None
+    except _DAMAGE as error:
+        text = shown(str(error))
+        raise ValueError(f"{path}: expected an NPZ file, got a damaged one: {text}") from None
 
 
 def _members(path: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
