@@ -154,8 +154,11 @@ def test_frames():
     loaded = data.load(Frame(indexed), "kind")
     np.testing.assert_array_equal(loaded.x, X)
     assert loaded.features == ("a", "b", "c")
-    words = FRAME.set_column(1, "kind", FRAME["kind"].dictionary_encode())
-    assert data.load(Frame(words), "kind").classes == ("cat", "dog")
+    for texts in (pa.string(), pa.large_string(), pa.string_view()):  # of pandas and of polars
+        names = pa.array(["cat", "dog"], texts)
+        words = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.uint32()), names)
+        loaded = data.load(Frame(FRAME.set_column(1, "kind", words)), "kind")
+        assert (loaded.classes, loaded.y.tolist()) == (("cat", "dog"), [0, 1, 0])
 
 
 def test_pairs():

@@ -88,9 +88,7 @@ def _labels(path: str, pa: Any, table: Any, label: str | None) -> Any:
     if label is None or label not in table.column_names:
         return None
     column = table.column(label)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kind = column.type
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     if not any(is_kind(kind) for is_kind in (*texts, pa.types.is_integer, pa.types.is_boolean)):
         raise ValueError(
