@@ -6,7 +6,11 @@ import json
 import fastnn as fn
 import numpy as np
 import pytest
+from cli_helpers import SMALL, run
 from fastnn import data
+from fastnn.cli.runfolder import pack, unpack
+from fastnn.train.checkpoint import read_model
+from fastnn.train.files import read_tensors
 from sklearn import decomposition, impute, preprocessing
 
 RNG = np.random.default_rng(0)
@@ -240,6 +244,25 @@ def test_rows_of_the_test_part_change_nothing_that_is_fitted(name):
         np.testing.assert_array_equal(first.transform(x[train]), again.transform(other[train]))
 
 
+@pytest.mark.usefixtures("elsewhere")
+def test_the_test_part_changes_nothing_that_fastnn_train_leaves():
+    """Two tables with the same training and validation rows: the same numbers, bit for bit."""
+    x, y = RNG.normal(size=(120, 3)), np.arange(120) % 2
+    test = data.stratified_split(y, 0.2, seed=0)[1]
+    left = []
+    for name, shift in (("a", 0.0), ("b", 1e4)):
+        rows = x.copy()
+        rows[test] += shift
+        np.savez(f"{name}.npz", x=rows, y=y)
+        options = [part for s in ("data.whiten=zca", "data.impute=mean") for part in ("--set", s)]
+        run("train", f"{name}.npz", "-q", "-o", name, *SMALL, *options)
+        left.append(read_tensors(f"{name}/best.safetensors")[0])
+    assert any(key.startswith("extra:preprocessing.2.") for key in left[0])
+    assert left[0].keys() == left[1].keys()
+    for key, value in left[0].items():
+        np.testing.assert_array_equal(np.asarray(value), np.asarray(left[1][key]), key)
+
+
 @pytest.mark.parametrize("kind", [
     data.StandardScaler(), data.MinMaxScaler(), data.PCA(), data.ZCA(), data.SimpleImputer(),
     data.OneHotEncoder(), data.Pipeline(data.StandardScaler()),
@@ -286,13 +309,9 @@ def test_the_input_is_never_changed():
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_pipeline_survives_a_checkpoint(name, tmp_path):
-    from fastnn.cli.runfolder import pack, unpack
-
     fitted = pipeline(name).fit(X)
     path = str(tmp_path / "model.safetensors")
     fn.train.save_model(path, fn.nn.Linear(2, 2), pack(fitted))
-    from fastnn.train.checkpoint import read_model
-
     again = unpack(read_model(path)[1])
     np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
     assert again.describe() == json.loads(json.dumps(fitted.describe()))

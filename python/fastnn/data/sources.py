@@ -44,20 +44,20 @@ def load(
 ) -> Dataset:
     """Load what ``fastnn train DATA`` takes, or data that are in memory.
 
-    =====================================  ==========================================
-    source                                 read by
-    =====================================  ==========================================
-    ``"digits"``                           :func:`load_digits`
-    ``.csv``, ``.tsv``                     :func:`load_csv`
-    ``.npz``                               :func:`load_npz`
-    ``.npy``                               :func:`load_npy`
-    ``.parquet``, ``.arrow``, ``.feather`` :func:`load_table`
-    ``-idx3-ubyte``, ``.idx``, ``.gz``     :func:`load_idx`
-    ``.bin``, a folder of them             :func:`load_cifar`
-    a folder of folders of images          :class:`ImageFolder`
-    a data frame (pandas, polars, Arrow)   :func:`load_frame`
-    an iterable of (x, y)                  :func:`load_pairs`
-    =====================================  ==========================================
+    ======================================  ==========================================
+    source                                  read by
+    ======================================  ==========================================
+    ``"digits"``                            :func:`load_digits`
+    ``.csv``, ``.tsv``                      :func:`load_csv`
+    ``.npz``                                :func:`load_npz`
+    ``.npy``                                :func:`load_npy`
+    ``.parquet``, ``.arrow``, ``.feather``  :func:`load_table`
+    ``-idx3-ubyte``, ``.idx``, ``.gz``      :func:`load_idx`
+    ``.bin``, a folder of them              :func:`load_cifar`
+    a folder of folders of images           :class:`ImageFolder`
+    a data frame (pandas, polars, Arrow)    :func:`load_frame`
+    an iterable of (x, y)                   :func:`load_pairs`
+    ======================================  ==========================================
 
     Args:
         source: A name, a path, a frame or an iterable.
