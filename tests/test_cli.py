@@ -31,6 +31,7 @@ def test_train_digits_leaves_a_run_folder():
     assert config["data"]["source"] == "digits"
     assert config["train"] == {
         "epochs": 3, "batch_size": 32, "seed": 0, "label_smoothing": 0.0, "device": "cpu",
+        "sampling": "shuffle",
     }  # fmt: skip
     with open("out/metrics.jsonl") as file:
         rows = [json.loads(line) for line in file]
@@ -113,6 +114,8 @@ def test_print_config_is_a_configuration():
         ["schedule.name=one_cycle"],
         ["schedule.warmup=1.5", "optim.name=sgd"],
         ["schedule.name=cosine"],
+        ["train.sampling=balanced", "data.whiten=zca"],
+        ["train.sampling=replacement", "data.whiten=pca", "data.impute=mean"],
     ],
 )
 def test_other_configurations_train(settings):

@@ -21,8 +21,12 @@ def fails(code, message, *args):
 
 
 BAD = {
-    "no data": ([], "train: expected DATA: digits, a .csv or a .npz; see fastnn train --help"),
-    "unknown data": (["digts"], "data: expected 'digits', a .csv or a .npz, got 'digts'"),
+    "no data": ([], "train: expected DATA: digits, a file or a folder; see fastnn train --help"),
+    "unknown data": (
+        ["digts"],
+        "data: expected 'digits', a folder or a file (.csv, .tsv, .npz, .npy, .parquet, .arrow, "
+        ".feather, .bin, .idx, -idx3-ubyte), got 'digts'",
+    ),
     "missing file": (["none.csv"], "none.csv: expected a file, found nothing there"),
     "missing config": (
         ["digits", "-c", "none.toml"],

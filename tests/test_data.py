@@ -1,4 +1,4 @@
-"""Sources, splits and scaling; every bad file has its message, with the place in it."""
+"""Tables, NPZ and splits; every bad file has its message, with the place in it."""
 
 import io
 import os
@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 from fastnn import data
-from fastnn.data.sources import encode
+from fastnn.data.preprocessing.encode import encode
 
 
 def write(path, text):
@@ -133,10 +133,11 @@ def test_npz_reads_texts_as_classes(tmp_path):
     assert (loaded.y.tolist(), loaded.classes) == ([1, 0], ("a", "b"))
 
 
+SHAPES = "expected x of shape (n, features) or (n, channels, height, width), not empty"
 NPZ_ERRORS = {
     "no x": ({"z": np.ones(2)}, "expected an array x, found 'z.npy'"),
-    "shape": ({"x": np.ones(2)}, "expected x of shape (n, features), not empty, got (2,)"),
-    "empty": ({"x": np.ones((0, 2))}, "expected x of shape (n, features), not empty, got (0, 2)"),
+    "shape": ({"x": np.ones(2)}, f"{SHAPES}, got (2,)"),
+    "empty": ({"x": np.ones((0, 2))}, f"{SHAPES}, got (0, 2)"),
     "length": (
         {"x": np.ones((3, 2)), "y": np.ones(2, int)},
         "expected y of shape (3,), one label per row of x, got (2,)",
@@ -196,7 +197,7 @@ def test_npz_refuses_bombs(tmp_path):
     path = str(tmp_path / "d.npz")
     np.savez_compressed(path, x=np.zeros((1 << 20, 2), np.float32))
     with pytest.raises(
-        ValueError, match=r"compressed at most 200:1, got .*; save it with np.savez$"
+        ValueError, match=r"compressed at most 200:1, got .*; store it uncompressed$"
     ):
         data.load(path)
 
@@ -227,13 +228,15 @@ def test_not_a_regular_file(tmp_path):
 
 
 def test_unknown_kind():
-    with pytest.raises(
-        ValueError, match=r"^data: expected 'digits', a .csv or a .npz, got 'digts'$"
-    ):
+    with pytest.raises(ValueError, match=r".") as error:
         data.load("digts")
+    assert str(error.value) == (
+        "data: expected 'digits', a folder or a file (.csv, .tsv, .npz, .npy, .parquet, .arrow, "
+        ".feather, .bin, .idx, -idx3-ubyte), got 'digts'"
+    )
 
 
-# ---- labels, splits, scaling --------------------
+# ---- labels and splits --------------------
 
 
 def test_integer_labels_sort_as_numbers():
@@ -267,35 +270,3 @@ def test_split_depends_on_the_seed_alone():
 def test_split_refuses(n, fraction, message):
     with pytest.raises(ValueError, match=message):
         data.stratified_split(np.zeros(n), fraction)
-
-
-@pytest.mark.parametrize("kind", ["standard", "minmax"])
-def test_scaling_is_that_of_scikit_learn(kind):
-    from sklearn.preprocessing import MinMaxScaler, StandardScaler
-
-    x = np.random.default_rng(0).normal(5, 3, (50, 4))
-    x[:, 2] = 7.1  # does not vary
-    theirs = (StandardScaler() if kind == "standard" else MinMaxScaler()).fit(x[:40])
-    np.testing.assert_allclose(
-        data.Scaling.fit(kind, x[:40]).apply(x), theirs.transform(x), rtol=1e-6, atol=1e-6
-    )
-
-
-def test_scaling_survives_json():
-    import json
-
-    x = np.random.default_rng(0).normal(size=(20, 3))
-    scaling = data.Scaling.fit("standard", x)
-    again = data.Scaling.from_dict(json.loads(json.dumps(scaling.to_dict())))
-    np.testing.assert_array_equal(scaling.apply(x), again.apply(x))
-
-
-@pytest.mark.parametrize(
-    "state", [{}, [], {"kind": "minmax", "offset": [0], "factor": [np.nan]},
-              {"kind": "pca", "offset": [0], "factor": [1]},
-              {"kind": "minmax", "offset": [0], "factor": [1, 2]},
-              {"kind": "minmax", "offset": [0], "factor": [{}]}],
-)  # fmt: skip
-def test_scaling_refuses_what_is_none(state):
-    with pytest.raises(ValueError, match=r"^Scaling: expected"):
-        data.Scaling.from_dict(state)

@@ -13,7 +13,7 @@ import numpy as np
 from fastnn import _core
 from fastnn.tensor import Tensor
 
-__all__ = ["generator", "get_state", "manual_seed", "permutation", "set_state"]
+__all__ = ["generator", "get_state", "manual_seed", "permutation", "set_state", "uniform"]
 
 _STREAMS = {"init": 0, "shuffle": 1, "dropout": 2, "augment": 3}
 _OFFSET_MASK = (1 << 56) - 1
@@ -89,12 +89,28 @@ def permutation(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.in
         >>> sorted(fn.random.permutation(4, seed=0, epoch=1).tolist())
         [0, 1, 2, 3]
     """
-    keys = np.asarray(_core.shuffle_keys(n, seed, epoch)).view(np.uint64)
+    keys = _keys(n, seed, epoch)
     order = np.argsort(keys)  # vectorised, so not stable: equal keys would need the slower way
     ascending = keys[order]
     if (ascending[1:] == ascending[:-1]).any():
         order = np.argsort(keys, kind="stable")
     return order.astype(np.int64, copy=False)
+
+
+def uniform(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """n numbers in [0, 1) for an epoch: the upper 53 bits of the keys that order it.
+
+    Example:
+        >>> import fastnn as fn
+        >>> draws = fn.random.uniform(1000, seed=0, epoch=1)
+        >>> bool(0 <= draws.min() and draws.max() < 1)
+        True
+    """
+    return (_keys(n, seed, epoch) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _keys(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    return np.asarray(_core.shuffle_keys(n, seed, epoch)).view(np.uint64)
 
 
 def _set(name: str, seed: int, offset: int) -> None:

@@ -1,4 +1,4 @@
-"""The command line: train, predict, info. Nothing heavy is imported before it is needed."""
+"""The command line. Nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 

@@ -14,6 +14,11 @@ import typer
 
 from fastnn import CudaError
 
+DATA = (
+    "digits, a table (.csv, .tsv, .parquet, .arrow), arrays (.npz, .npy), IDX, CIFAR's .bin, "
+    "or a folder of images by class"
+)
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -45,9 +50,7 @@ def exit_codes() -> Iterator[None]:
 
 @app.command()
 def train(
-    data: Annotated[
-        str | None, typer.Argument(help="digits, a .csv, or a .npz with x and y")
-    ] = None,
+    data: Annotated[str | None, typer.Argument(help=DATA)] = None,
     config: Annotated[str | None, typer.Option("-c", "--config", help="a TOML file")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value, e.g. optim.lr=1e-3")
@@ -57,7 +60,7 @@ def train(
         typer.Option("-o", "--output", help="the run folder; default: runs/<name>-<time>"),
     ] = None,
     resume: Annotated[str | None, typer.Option(help="go on with the run in this folder")] = None,
-    label: Annotated[str | None, typer.Option(help="the label column of a CSV")] = None,
+    label: Annotated[str | None, typer.Option(help="the label column of a table")] = None,
     seed: Annotated[int | None, typer.Option(help="what all random choices depend on")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda")] = None,
     print_config: Annotated[
@@ -81,7 +84,7 @@ def train(
 @app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="a run folder")],
-    data: Annotated[str, typer.Argument(help="digits, a .csv, or a .npz with x")],
+    data: Annotated[str, typer.Argument(help=DATA)],
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="a CSV to write; default: stdout")
     ] = None,
@@ -92,6 +95,26 @@ def predict(
         from fastnn.cli.predict import run as run_predict
 
         run_predict(run, data, output, json)
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Look at data.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(metavar="DATA", help=DATA)],
+    label: Annotated[str | None, typer.Option(help="the label column of a table")] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="a PNG to write, with samples of images")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Say what is in a data set: shape, ranges, missing values, classes."""
+    with exit_codes():
+        from fastnn.cli.inspect import run as run_inspect
+
+        run_inspect(source, label, output, json)
 
 
 @app.command()

@@ -96,13 +96,16 @@ else:
 
 
 class DataConfig(_Section):
-    """The data, and how they are split and scaled."""
+    """The data, and how they are split and preprocessed: impute, then scaling, then whiten."""
 
     source: str = ""
     label: str = "label"
     test_fraction: Fraction = 0.2
     val_fraction: Fraction = 0.1
+    impute: Literal["mean", "median", "most_frequent", "none"] = "none"
+    missing_indicators: bool = False  # columns that say what was imputed
     scaling: Literal["standard", "minmax", "none"] = "standard"
+    whiten: Literal["pca", "zca", "none"] = "none"
 
 
 class ScheduleConfig(_Section):
@@ -137,6 +140,7 @@ class TrainConfig(_Section):
     max_grad_norm: Positive | None = None
     label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
+    sampling: Literal["shuffle", "replacement", "balanced"] = "shuffle"
     patience: Size | None = None  # epochs without a better validation loss, then it stops
     ema_decay: Fraction | None = None  # of an average of the weights, which is what is kept
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import data
+from fastnn.cli.runfolder import transform, unpack
 from fastnn.train.checkpoint import read_model
 from fastnn.train.files import CheckpointError, write_atomically
 
@@ -26,19 +27,19 @@ def run(folder: str, source: str, output: str | None, as_json: bool) -> None:
     model, extra = read_model(path)
     try:
         classes, features = extra["classes"], tuple(extra["features"])
-        scaling, label = data.Scaling.from_dict(extra["scaling"]), extra["label"]
+        pipeline, label = unpack(extra), extra["label"]
         if not all(isinstance(name, str) for name in (*classes, *features, label)):
             raise ValueError("expected names")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: expected the classes, features and scaling of a run, got {error!r:.80}"
+            f"{path}: expected the classes, features and preprocessing of a run, got {error!r:.80}"
         ) from None
-    dataset = data.load(source, label, features)
+    dataset = data.load(source, label, features, missing=pipeline.takes_missing)
     if dataset.x.shape[1] != len(features):
         raise ValueError(
             f"{source}: expected {len(features)} features as in training, got {dataset.x.shape[1]}"
         )
-    probabilities = model.predict_proba(scaling.apply(dataset.x))
+    probabilities = model.predict_proba(transform(pipeline, dataset.x))
     if probabilities.shape[1] != len(classes):
         raise CheckpointError(
             f"{path}: expected {probabilities.shape[1]} classes, got {len(classes)}"

@@ -16,15 +16,18 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.data import Pipeline
 from fastnn.system import info
 from fastnn.train.callbacks import Best, JSONLogger, Logs, averaged
-from fastnn.train.files import CheckpointError, write_atomically, write_tensors
-from fastnn.train.spec import describe
+from fastnn.train.checkpoint import write_model
+from fastnn.train.files import CheckpointError, write_atomically
 from fastnn.train.trainer import Trainer
 
-__all__ = ["RunFolder", "make_folder", "read_metrics"]
+__all__ = ["RunFolder", "make_folder", "pack", "read_metrics", "transform", "unpack"]
 
 _FLUSH_SECONDS = 2.0
+_ROWS = 4096  # that are float64 at a time
+_PIPELINE = "preprocessing"  # its name in a checkpoint
 _PACKAGES = ("numpy", "safetensors", "scikit-learn", "pyarrow", "pydantic", "matplotlib")
 
 
@@ -82,7 +85,7 @@ class RunFolder(JSONLogger):
 
     Args:
         path: The folder.
-        extra: What predict needs besides the model: classes, features, scaling.
+        extra: What predict needs besides the model: classes, features, preprocessing.
         monitor: What the best model is best in.
     """
 
@@ -133,11 +136,8 @@ class RunFolder(JSONLogger):
     def flush(self, trainer: Trainer) -> None:
         """Write the checkpoints now."""
         if self._best_state is not None:
-            texts = {
-                "model": json.dumps(describe(trainer.model)),
-                "extra": json.dumps({**self.extra, "epoch": self.best_epoch}),
-            }
-            write_tensors(self.file("best.safetensors"), self._best_state, texts)
+            extra = {**self.extra, "epoch": self.best_epoch}
+            write_model(self.file("best.safetensors"), trainer.model, self._best_state, extra)
             self._best_state = None
         best = {"best": self.best.value, "best_epoch": self.best_epoch}
         trainer.save(self.file("last.safetensors"), {**self.extra, **best})
@@ -168,3 +168,46 @@ def fingerprint(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> dict[str, A
     checksum = zlib.crc32(np.ascontiguousarray(x).data)
     checksum = zlib.crc32(np.ascontiguousarray(y).data, checksum)
     return {"samples": len(x), "features": int(x.shape[1]), "crc32": checksum}
+
+
+def pack(pipeline: Pipeline) -> dict[str, Any]:
+    """A fitted pipeline as what a checkpoint keeps: its steps, and an array for each number.
+
+    Example:
+        >>> from fastnn.cli.runfolder import pack, unpack
+        >>> from fastnn.data import MinMaxScaler, Pipeline
+        >>> kept = pack(Pipeline(MinMaxScaler()).fit([[1.0], [3.0]]))
+        >>> sorted(kept)
+        ['preprocessing', 'preprocessing.0.data_max_', 'preprocessing.0.data_min_']
+        >>> unpack(kept).transform([[2.0]])
+        array([[0.5]])
+    """
+    arrays = {f"{_PIPELINE}.{name}": value for name, value in pipeline.state_dict().items()}
+    return {_PIPELINE: pipeline.describe(), **arrays}
+
+
+def transform(pipeline: Pipeline, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What a model takes: float32; in parts, since all of x in float64 may not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastnn.cli.runfolder import transform
+        >>> from fastnn.data import MinMaxScaler, Pipeline
+        >>> transform(Pipeline(MinMaxScaler()).fit([[1.0], [3.0]]), np.array([[2], [3]]))
+        array([[0.5],
+               [1. ]], dtype=float32)
+    """
+    parts = (x[i : i + _ROWS] for i in range(0, len(x), _ROWS))
+    return np.concatenate([pipeline.transform(part).astype(np.float32) for part in parts])
+
+
+def unpack(extra: dict[str, Any]) -> Pipeline:
+    """The pipeline that :func:`pack` packed.
+
+    Raises:
+        KeyError: If there is none.
+        ValueError: If it is not one.
+    """
+    prefix = f"{_PIPELINE}."
+    state = {k.removeprefix(prefix): v for k, v in extra.items() if k.startswith(prefix)}
+    return Pipeline.build(extra[_PIPELINE], state)

@@ -14,7 +14,7 @@ from fastnn import data, nn
 from fastnn.cli import config as configuration
 from fastnn.cli.app import RunFailed
 from fastnn.cli.config import Config
-from fastnn.cli.runfolder import RunFolder, fingerprint, make_folder, read_metrics
+from fastnn.cli.runfolder import RunFolder, fingerprint, make_folder, pack, read_metrics, transform
 from fastnn.cli.schedule import build_scheduler
 from fastnn.train.checkpoint import read_model
 
@@ -66,11 +66,14 @@ def run(options: Options, print_config: bool = False) -> None:
         print(configuration.to_toml(config), end="")
         return
     if not config.data.source:
-        raise ValueError("train: expected DATA: digits, a .csv or a .npz; see fastnn train --help")
-    dataset = data.load(config.data.source, config.data.label)
+        raise ValueError(
+            "train: expected DATA: digits, a file or a folder; see fastnn train --help"
+        )
+    missing = config.data.impute != "none"
+    dataset = data.load(config.data.source, config.data.label, missing=missing)
     parts = prepare(dataset, config)
     fn.manual_seed(config.train.seed)
-    model = build_model(config, len(dataset.features), len(dataset.classes))
+    model = build_model(config, parts.train[0].shape[1], len(dataset.classes))
     if config.train.device == "cuda":
         model.to("cuda")
     optimizer = config.optim.build(model.parameters())
@@ -115,7 +118,7 @@ def resolve(options: Options) -> Config:
 
 
 def prepare(dataset: data.Dataset, config: Config) -> Parts:
-    """Split by class, fit the scaling on the training part, apply it to all."""
+    """Split by class, fit the preprocessing on the training part, apply it to all."""
     if dataset.y is None:
         raise ValueError(f"{dataset.name}: expected labels to train on, got none")
     if len(dataset.classes) < 2:
@@ -124,18 +127,38 @@ def prepare(dataset: data.Dataset, config: Config) -> Parts:
     rest, test = data.stratified_split(y, config.data.test_fraction, seed)
     inner, chosen = data.stratified_split(y[rest], config.data.val_fraction, (1 << 63) + seed)
     train, val = rest[inner], rest[chosen]
-    scaling = data.Scaling.fit(config.data.scaling, dataset.x[train])
-    x = scaling.apply(dataset.x)
+    pipeline = build_pipeline(config).fit(dataset.x[train])
+    x = transform(pipeline, dataset.x)
     extra = {
         "classes": list(dataset.classes),
         "features": list(dataset.features),
         "label": dataset.label,
-        "scaling": scaling.to_dict(),
+        **pack(pipeline),
         "data": fingerprint(x, y),
     }
     pairs = [(x[i], y[i]) if len(i) else None for i in (train, val, test)]
     assert pairs[0] is not None
     return Parts(pairs[0], pairs[1], pairs[2], extra)
+
+
+def build_pipeline(config: Config) -> data.Pipeline:
+    """The preprocessing that the configuration describes, unfitted.
+
+    Example:
+        >>> from fastnn.cli.config import Config
+        >>> from fastnn.cli.train import build_pipeline
+        >>> build_pipeline(Config())
+        Pipeline(StandardScaler(with_mean=True, with_std=True))
+    """
+    d = config.data
+    steps: list[data.Transform] = []
+    if d.impute != "none":
+        steps.append(data.SimpleImputer(d.impute, d.missing_indicators))
+    if d.scaling != "none":
+        steps.append(data.StandardScaler() if d.scaling == "standard" else data.MinMaxScaler())
+    if d.whiten != "none":
+        steps.append(data.PCA(whiten=True) if d.whiten == "pca" else data.ZCA())
+    return data.Pipeline(*steps)
 
 
 def build_model(config: Config, features: int, classes: int) -> nn.Sequential:
@@ -186,6 +209,7 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
                 folder,
             ],  # the one that saves last
             verbose=0 if quiet else 1,
+            shuffle=_sampler(config.train.sampling, parts.train[1]),
             seed=config.train.seed,
             initial_epoch=None,
         )
@@ -197,6 +221,13 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
         folder.flush(trainer)
         raise RunFailed(f"{error}; the state before that is in {folder.folder}") from error
     folder.flush(trainer)
+
+
+def _sampler(sampling: str, y: Any) -> bool | fn.train.Sampler:
+    if sampling == "shuffle":
+        return True
+    balanced = sampling == "balanced"
+    return fn.train.BalancedSampler(y) if balanced else fn.train.WeightedSampler()
 
 
 def _companions(config: Config, monitor: str) -> list[fn.train.Callback]:

@@ -1,15 +1,60 @@
-"""Data for training: where it comes from, how it is split, how it is scaled."""
+"""Data for training: where it comes from, how it is split, how it is preprocessed."""
 
-from fastnn.data.scaling import Scaling
-from fastnn.data.sources import Dataset, load, load_csv, load_digits, load_npz
+from fastnn.data.dataset import Dataset
+from fastnn.data.digits import load_digits
+from fastnn.data.images import ImageFolder
+from fastnn.data.preprocessing import (
+    PCA,
+    ZCA,
+    ImageNormalizer,
+    LabelEncoder,
+    MinMaxScaler,
+    OneHotEncoder,
+    Pipeline,
+    RunningStatistics,
+    SimpleImputer,
+    StandardScaler,
+    Transform,
+)
+from fastnn.data.sources import (
+    load,
+    load_cifar,
+    load_csv,
+    load_frame,
+    load_idx,
+    load_npy,
+    load_npz,
+    load_pairs,
+    load_table,
+)
 from fastnn.data.split import stratified_split
+from fastnn.data.summary import image_grid, summarize
 
 __all__ = [
+    "PCA",
+    "ZCA",
     "Dataset",
-    "Scaling",
+    "ImageFolder",
+    "ImageNormalizer",
+    "LabelEncoder",
+    "MinMaxScaler",
+    "OneHotEncoder",
+    "Pipeline",
+    "RunningStatistics",
+    "SimpleImputer",
+    "StandardScaler",
+    "Transform",
+    "image_grid",
     "load",
+    "load_cifar",
     "load_csv",
     "load_digits",
+    "load_frame",
+    "load_idx",
+    "load_npy",
     "load_npz",
+    "load_pairs",
+    "load_table",
     "stratified_split",
+    "summarize",
 ]

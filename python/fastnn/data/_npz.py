@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
 import zipfile
 import zlib
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
-_MAX_BYTES = 8 << 30
-_MAX_RATIO = 200
-_MAX_HEADER = 10_000
+from fastnn.data import _npy
+from fastnn.data.dataset import check_unpacked, shown
+
+_MAX_MEMBERS = 1024
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, NotImplementedError, OverflowError, RuntimeError),
+)
 
 
 def read(path: str) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays x and, if there is one, y."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
+            members = _members(path, archive)
             if "x.npy" not in members:
                 found = ", ".join(repr(name[:80]) for name in list(members)[:5]) or "nothing"
                 raise ValueError(f"{path}: expected an array x, found {found}")
@@ -28,66 +34,33 @@ def read(path: str) -> dict[str, np.ndarray[Any, Any]]:
                 for name in ("x", "y")
                 if f"{name}.npy" in members
             }
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{path}: expected an NPZ file, got a damaged one ({error})") from None
+    except _DAMAGE as error:
+        text = shown(str(error))
+        raise ValueError(f"{path}: expected an NPZ file, got a damaged one: {text}") from None
+
+
+def _members(path: str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The members by name: plain names, each once."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    infos = archive.infolist()
+    if len(infos) > _MAX_MEMBERS:
+        raise ValueError(f"{path}: expected at most {_MAX_MEMBERS} arrays, got {len(infos)}")
+    for info in infos:
+        name = info.filename
+        if "/" in name or "\\" in name or not name.isprintable():
+            raise ValueError(f"{path}: expected arrays by plain names, got {shown(name)}")
+        if name in members:
+            raise ValueError(f"{path}: expected each array once, got {shown(name)} twice")
+        members[name] = info
+    return members
 
 
 def _read_member(
     path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str
 ) -> np.ndarray[Any, Any]:
-    if info.file_size > _MAX_BYTES:
-        raise ValueError(
-            f"{path}: expected {name} of at most {_MAX_BYTES} bytes, got {info.file_size}"
-        )
-    if info.file_size > max(1 << 20, _MAX_RATIO * info.compress_size):
-        raise ValueError(
-            f"{path}: expected {name} compressed at most {_MAX_RATIO}:1, got "
-            f"{info.file_size}:{info.compress_size}; save it with np.savez"
-        )
+    check_unpacked(path, name, info.file_size, info.compress_size)
     with archive.open(info) as file:
-        try:
-            version = npy.read_magic(file)
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"npy version {version}")
-            read_header = (
-                npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            )
-            shape, fortran, dtype = read_header(file, max_header_size=_MAX_HEADER)
-        except ValueError as error:
-            text = str(error).splitlines()[0][:80]
-            raise ValueError(
-                f"{path}: expected an array in {name}, got a bad header: {text!r}"
-            ) from None
-        _check_dtype(path, name, dtype)
-        expected = math.prod(shape) * dtype.itemsize
-        if any(size < 0 for size in shape) or file.tell() + expected != info.file_size:
-            raise ValueError(
-                f"{path}: expected {name} of shape {shape} and {expected} bytes, got "
-                f"{info.file_size - file.tell()} bytes"
-            )
-        data = file.read(expected)
+        shape, fortran, dtype = _npy.read_header(path, name, file, info.file_size)
+        data = file.read(math.prod(shape) * dtype.itemsize)
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
     return array.astype(dtype.newbyteorder("="), order="C")
-
-
-def _check_dtype(path: str, name: str, dtype: np.dtype[Any]) -> None:
-    allowed = "fiub" if name == "x" else "iubU"
-    if (
-        dtype.kind not in allowed
-        or dtype.itemsize == 0
-        or (dtype.kind == "f" and dtype.itemsize > 8)
-    ):
-        what = "numbers" if name == "x" else "integers or texts"
-        raise ValueError(f"{path}: expected {name} to hold {what}, got dtype {dtype}")
-
-
-def check_finite(path: str, x: np.ndarray[Any, Any]) -> None:
-    """Raise with row and column of the first NaN or infinity."""
-    if x.dtype.kind == "f":
-        bad = ~np.isfinite(x)
-        if bad.any():
-            row, column = np.unravel_index(int(bad.argmax()), bad.shape)
-            raise ValueError(
-                f"{path}: expected finite numbers, got {x[row, column]} in x at row {row}, "
-                f"column {column}"
-            )

@@ -1,4 +1,4 @@
-"""Where data comes from: scikit-learn's digits, a CSV file, or an NPZ file.
+"""Where data comes from: one function for files, folders, data frames and pairs.
 
 Files are not trusted: nothing in them is evaluated or unpickled, sizes are checked before memory is
 taken, and a message shows at most 80 characters of them.
@@ -6,48 +6,64 @@ taken, and a message shows at most 80 characters of them.
 
 from __future__ import annotations
 
-import dataclasses
-import gzip
-import importlib.util
 import os
-import stat
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from fastnn.data import _csv, _npz
+from fastnn.data import _arrow, _cifar, _csv, _idx, _npy, _npz
+from fastnn.data.dataset import Dataset, check_file, first_bad, of_images, shown, stem
+from fastnn.data.digits import load_digits
+from fastnn.data.images import ImageFolder
+from fastnn.data.preprocessing.encode import encode
 
-__all__ = ["Dataset", "load", "load_csv", "load_digits", "load_npz"]
+__all__ = [
+    "load",
+    "load_cifar",
+    "load_csv",
+    "load_frame",
+    "load_idx",
+    "load_npy",
+    "load_npz",
+    "load_pairs",
+    "load_table",
+]
 
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """Samples and their classes.
-
-    Attributes:
-        name: Where it came from, for titles and folder names.
-        x: Floats of shape (n, features).
-        y: int64 indices into classes, shape (n,); None if there are no labels.
-        classes: Names of the classes.
-        features: Names of the features.
-        label: Name of the label column; empty if labels have no name.
-    """
-
-    name: str
-    x: np.ndarray[Any, Any]
-    y: np.ndarray[Any, np.dtype[np.int64]] | None
-    classes: tuple[str, ...]
-    features: tuple[str, ...]
-    label: str = ""
+_TABLES = (".parquet", ".arrow", ".feather")
+_KINDS = (".csv", ".tsv", ".npz", ".npy", *_TABLES, ".bin", ".idx", "-idx3-ubyte")
+Classes = tuple[str, ...]
+Labels = np.ndarray[Any, np.dtype[np.int64]] | None
 
 
-def load(source: str, label: str | None = None, features: tuple[str, ...] | None = None) -> Dataset:
-    """Load ``digits``, a ``.csv`` or a ``.npz``.
+def load(
+    source: Any,
+    label: str | None = None,
+    features: Classes | None = None,
+    missing: bool = False,
+) -> Dataset:
+    """Load what ``fastnn train DATA`` takes, or data that are in memory.
+
+    ======================================  ==========================================
+    source                                  read by
+    ======================================  ==========================================
+    ``"digits"``                            :func:`load_digits`
+    ``.csv``, ``.tsv``                      :func:`load_csv`
+    ``.npz``                                :func:`load_npz`
+    ``.npy``                                :func:`load_npy`
+    ``.parquet``, ``.arrow``, ``.feather``  :func:`load_table`
+    ``-idx3-ubyte``, ``.idx``, ``.gz``      :func:`load_idx`
+    ``.bin``, a folder of them              :func:`load_cifar`
+    a folder of folders of images           :class:`ImageFolder`
+    a data frame (pandas, polars, Arrow)    :func:`load_frame`
+    an iterable of (x, y)                   :func:`load_pairs`
+    ======================================  ==========================================
 
     Args:
-        source: ``"digits"`` or a path.
-        label: Name of the label column of a CSV; without it a CSV has no labels.
-        features: The columns of a CSV to read, in this order; default: all but the label.
+        source: A name, a path, a frame or an iterable.
+        label: Name of the label column of a table; without it a table has no labels.
+        features: The columns of a table to read, in this order; default: all but the label.
+        missing: Whether x may have missing values; they are NaN then.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -58,53 +74,45 @@ def load(source: str, label: str | None = None, features: tuple[str, ...] | None
         >>> fn.data.load("digits").x.shape
         (1797, 64)
     """
+    if isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    if not isinstance(source, str):
+        if hasattr(source, "__arrow_c_stream__"):
+            return load_frame(source, label, features, missing)
+        return load_pairs(source, missing)
     if source == "digits":
         return load_digits()
+    if os.path.isdir(source):
+        return _load_folder(source)
     kind = os.path.splitext(source)[1].lower()
-    if kind not in (".csv", ".npz"):
-        raise ValueError(f"data: expected 'digits', a .csv or a .npz, got {_shown(source)}")
-    return load_csv(source, label, features) if kind == ".csv" else load_npz(source)
+    if kind in (".csv", ".tsv"):
+        return load_csv(source, label, features, missing)
+    if kind in _TABLES:
+        return load_table(source, label, features, missing)
+    if kind in (".npz", ".npy"):
+        return (load_npz if kind == ".npz" else load_npy)(source, missing)
+    if kind == ".bin":
+        return load_cifar(source)
+    if _idx.is_idx(source):
+        return load_idx(source)
+    raise ValueError(
+        f"data: expected 'digits', a folder or a file ({', '.join(_KINDS)}), got {shown(source)}"
+    )
 
 
-def load_digits() -> Dataset:
-    """The 8 x 8 handwritten digits that scikit-learn ships: 1797 samples, 10 classes.
-
-    The file is read where scikit-learn keeps it, since importing scikit-learn takes a second.
-
-    Raises:
-        ModuleNotFoundError: If scikit-learn is not installed.
-
-    Example:
-        >>> import fastnn as fn
-        >>> fn.data.load_digits().y[:5]
-        array([0, 1, 2, 3, 4])
-
-    Source:
-        Alpaydin, Kaynak 1998, "Optical recognition of handwritten digits", UCI repository.
-    """
-    spec = importlib.util.find_spec("sklearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "data: 'digits' needs scikit-learn; install it with: pip install 'fastnn[train]'"
-        )
-    folder = spec.submodule_search_locations[0]
-    path = os.path.join(folder, "datasets", "data", "digits.csv.gz")
-    if os.path.exists(path):
-        with gzip.open(path, "rt", encoding="ascii") as file:
-            table = np.loadtxt(file, delimiter=",", dtype=np.float64)
-        x, y = table[:, :-1], table[:, -1].astype(np.int64)
-    else:  # another layout than that of today
-        from sklearn import datasets
-
-        x, y = datasets.load_digits(return_X_y=True)
-    names = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
-    return Dataset("digits", np.ascontiguousarray(x), y, tuple("0123456789"), names, "digit")
+def _load_folder(path: str) -> Dataset:
+    if _cifar.files_in(path):
+        return load_cifar(path)
+    return ImageFolder(path).load()
 
 
 def load_csv(
-    path: str, label: str | None = None, features: tuple[str, ...] | None = None
+    path: str,
+    label: str | None = None,
+    features: Classes | None = None,
+    missing: bool = False,
 ) -> Dataset:
-    """Load a CSV with a header: numbers, and a label column given by name.
+    """Load a CSV with a header, or a ``.tsv``: numbers, and a label column given by name.
 
     Args:
         path: The file, UTF-8.
@@ -113,6 +121,7 @@ def load_csv(
             may be missing.
         features: The columns to read, in this order; default: all but the label. If given, other
             columns are refused.
+        missing: Whether cells may be empty, or hold NA, N/A, NaN, null or ?; they are NaN then.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -121,12 +130,103 @@ def load_csv(
         ModuleNotFoundError: If pyarrow is not installed.
     """
     check_file(path)
-    table = _csv.read(path, label, features)
+    delimiter = "\t" if path.lower().endswith(".tsv") else ","
+    return _of_table(path, _csv.read(path, label, features, missing, delimiter), label)
+
+
+def load_table(
+    path: str,
+    label: str | None = None,
+    features: Classes | None = None,
+    missing: bool = False,
+) -> Dataset:
+    """Load a Parquet file or an Arrow IPC file (``.arrow``, ``.feather``); see :func:`load_csv`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If there is no such column, one does not hold numbers, or a cell is not finite;
+            the message names row and column.
+        ModuleNotFoundError: If pyarrow is not installed.
+    """
+    check_file(path)
+    table = _arrow.read(path, os.path.splitext(path)[1].lower())
+    return _of_table(path, _arrow.numbers(path, table, label, features, missing), label)
+
+
+def load_frame(
+    frame: Any,
+    label: str | None = None,
+    features: Classes | None = None,
+    missing: bool = False,
+) -> Dataset:
+    """Take a data frame of any library that speaks Arrow: pandas, polars, DuckDB, pyarrow.
+
+    Args:
+        frame: Has ``__arrow_c_stream__``.
+        label: See :func:`load_csv`, and for what follows.
+        features: The columns to take.
+        missing: Whether values may be missing.
+
+    Raises:
+        ValueError: As for :func:`load_table`.
+        ModuleNotFoundError: If pyarrow is not installed.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from fastnn.data import load_frame
+        >>> frame = pa.table({"a": [1, 2], "kind": ["cat", "dog"], "b": [0.5, 1.5]})
+        >>> load_frame(frame, "kind").x
+        array([[1. , 0.5],
+               [2. , 1.5]])
+    """
+    table = _arrow.library("data frames").table(frame)
+    return _of_table("frame", _arrow.numbers("frame", table, label, features, missing), label)
+
+
+def _of_table(path: str, table: _csv.Table, label: str | None) -> Dataset:
     y, classes = (None, ()) if table.labels is None else encode(table.labels)
-    return Dataset(_stem(path), table.x, y, classes, table.features, label or "")
+    return Dataset(stem(path), table.x, y, classes, table.features, label or "")
 
 
-def load_npz(path: str) -> Dataset:
+def load_pairs(pairs: Iterable[tuple[Any, Any]], missing: bool = False) -> Dataset:
+    """Take samples and labels one by one: (x, y) with numbers of one shape and a text or integer.
+
+    Raises:
+        ValueError: If there are none, or one is not like the first; the message says which.
+
+    Example:
+        >>> from fastnn.data import load_pairs
+        >>> data = load_pairs((([i, i * i], "even" if i % 2 == 0 else "odd") for i in range(3)))
+        >>> data.x.tolist(), data.y.tolist(), data.classes
+        ([[0, 0], [1, 1], [2, 4]], [0, 1, 0], ('even', 'odd'))
+    """
+    if not isinstance(pairs, Iterable):
+        raise TypeError(
+            "data: expected a path, a data frame or an iterable of (x, y), got "
+            f"{type(pairs).__name__}"
+        )
+    rows: list[np.ndarray[Any, Any]] = []
+    labels: list[Any] = []
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(f"pairs: expected (x, y), got {type(pair).__name__} at {i}")
+        row, y = np.asarray(pair[0]), pair[1]
+        if row.dtype.kind not in "fiub":
+            raise ValueError(f"pairs: expected numbers x, got dtype {row.dtype} at {i}")
+        if rows and row.shape != rows[0].shape:
+            raise ValueError(f"pairs: expected x of shape {rows[0].shape}, got {row.shape} at {i}")
+        if not isinstance(y, str | int | np.integer):
+            kind = type(y).__name__
+            raise ValueError(f"pairs: expected a text or an integer y, got {kind} at {i}")
+        rows.append(row)
+        labels.append(y)
+    if len({isinstance(y, str) for y in labels}) > 1:
+        raise ValueError("pairs: expected labels that are all texts or all integers, got both")
+    x = np.stack(rows) if rows else np.empty(0)
+    return _of_arrays("pairs", x, np.array(labels), missing)
+
+
+def load_npz(path: str, missing: bool = False) -> Dataset:
     """Load an NPZ with ``x`` (numbers; one row per sample) and perhaps ``y`` (integers or texts).
 
     Raises:
@@ -136,66 +236,133 @@ def load_npz(path: str) -> Dataset:
     """
     check_file(path)
     arrays = _npz.read(path)
-    x = arrays["x"]
-    if x.ndim != 2 or 0 in x.shape:
-        raise ValueError(f"{path}: expected x of shape (n, features), not empty, got {x.shape}")
-    _npz.check_finite(path, x)
-    y: np.ndarray[Any, np.dtype[np.int64]] | None = None
-    classes: tuple[str, ...] = ()
-    if "y" in arrays:
-        if arrays["y"].shape != (len(x),):
-            raise ValueError(
-                f"{path}: expected y of shape ({len(x)},), one label per row of x, "
-                f"got {arrays['y'].shape}"
-            )
-        y, classes = encode(arrays["y"])
-    names = tuple(f"x{i}" for i in range(x.shape[1]))
-    return Dataset(_stem(path), x, y, classes, names, "y" if "y" in arrays else "")
+    return _of_arrays(path, arrays["x"], arrays.get("y"), missing)
 
 
-def encode(
-    labels: np.ndarray[Any, Any],
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], tuple[str, ...]]:
-    """Labels as indices into their sorted classes, and the names of the classes.
+def load_npy(path: str, missing: bool = False) -> Dataset:
+    """Load an NPY, which stays on disk until it is used; never a pickled one.
 
-    Example:
-        >>> import numpy as np
-        >>> from fastnn.data.sources import encode
-        >>> encode(np.array(["10", "9", "10"]))
-        (array([1, 0, 1]), ('9', '10'))
-    """
-    classes, y = np.unique(labels, return_inverse=True)
-    names = [str(c) for c in classes]
-    if classes.dtype.kind in "UO" and all(_is_integer(name) for name in names):
-        order = sorted(range(len(names)), key=lambda i: int(names[i]))
-        y = np.argsort(order)[y]
-        names = [names[i] for i in order]
-    return y.astype(np.int64), tuple(names)
-
-
-def check_file(path: str) -> None:
-    """Refuse what is not a regular file.
+    The labels of ``NAME_x.npy`` (or ``x.npy``) are those in ``NAME_y.npy`` next to it, if it is
+    there.
 
     Raises:
-        FileNotFoundError: If there is nothing.
-        ValueError: If it is a directory, a device or a pipe.
+        FileNotFoundError: If there is no such file.
+        ValueError: As for :func:`load_npz`.
+
+    Example:
+        >>> import os, tempfile, numpy as np, fastnn as fn
+        >>> folder = tempfile.mkdtemp()
+        >>> np.save(os.path.join(folder, "train_x.npy"), np.ones((3, 2)))
+        >>> np.save(os.path.join(folder, "train_y.npy"), np.array(["a", "b", "a"]))
+        >>> data = fn.data.load(os.path.join(folder, "train_x.npy"))
+        >>> type(data.x).__name__, data.y
+        ('memmap', array([0, 1, 0]))
     """
-    try:
-        mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{path}: expected a file, found nothing there") from None
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{path}: expected a regular file, found another kind of entry")
+    x = _npy.memory_map(path, "x", check_file(path))
+    base = path[: -len("x.npy")]
+    y = None
+    if (
+        path.endswith("x.npy")
+        and base[-1:] in ("", "/", "_", "-", ".")
+        and os.path.exists(f"{base}y.npy")
+    ):
+        y = _npy.memory_map(f"{base}y.npy", "y", check_file(f"{base}y.npy"))
+    return _of_arrays(path, x, y, missing)
 
 
-def _is_integer(text: str) -> bool:
-    digits = text[1:] if text[:1] == "-" else text
-    return digits.isascii() and digits.isdigit() and len(digits) < 19
+def _of_arrays(
+    path: str, x: np.ndarray[Any, Any], labels: np.ndarray[Any, Any] | None, missing: bool
+) -> Dataset:
+    """Checked arrays as a data set; x of four axes are images."""
+    if x.ndim not in (2, 4) or 0 in x.shape:
+        raise ValueError(
+            f"{path}: expected x of shape (n, features) or (n, channels, height, width), not "
+            f"empty, got {x.shape}"
+        )
+    flat = x.reshape(len(x), -1)
+    bad = first_bad(flat, missing)
+    if bad is not None:
+        raise ValueError(
+            f"{path}: expected finite numbers, got {flat[bad]} in x at row {bad[0]}, column "
+            f"{bad[1]}"
+        )
+    y: Labels = None
+    classes: Classes = ()
+    if labels is not None:
+        if labels.shape != (len(x),):
+            raise ValueError(
+                f"{path}: expected y of shape ({len(x)},), one label per row of x, "
+                f"got {labels.shape}"
+            )
+        y, classes = encode(labels)
+    if x.ndim == 4:
+        return of_images(stem(path), x, y, classes)
+    names = tuple(f"x{i}" for i in range(x.shape[1]))
+    return Dataset(stem(path), flat, y, classes, names, "" if y is None else "y")
 
 
-def _stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0]
+def load_idx(path: str, labels: str | None = None) -> Dataset:
+    """Load images in MNIST's format, also with ``.gz``.
+
+    Args:
+        path: The file of images, of shape (n, height, width) or (n, channels, height, width), or of
+            rows (n, features).
+        labels: The file of labels; default: the one that MNIST's names put next to the images
+            (``train-labels-idx1-ubyte`` for ``train-images-idx3-ubyte``), if it is there.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a file is not of exactly the size that its header says, or there are more
+            labels than images, or fewer.
+
+    Example:
+        >>> import os, tempfile, fastnn as fn
+        >>> path = os.path.join(tempfile.mkdtemp(), "train-images-idx3-ubyte")
+        >>> with open(path, "wb") as file:
+        ...     size = file.write(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2]) + b"1234")
+        >>> fn.data.load(path).images
+        array([[[[49, 50],
+                 [51, 52]]]], dtype=uint8)
+
+    Source:
+        LeCun, Cortes, Burges 1998, "The MNIST database of handwritten digits".
+    """
+    x = _idx.read(path)
+    labels = labels or _idx.labels_beside(path)
+    y = None if labels is None else _idx.read(labels)
+    if y is not None and y.dtype.kind not in "iu":
+        raise ValueError(f"{labels}: expected integers as labels, got dtype {y.dtype}")
+    if y is not None and y.shape != (len(x),):
+        raise ValueError(
+            f"{labels}: expected labels of shape ({len(x)},) for {os.path.basename(path)}, got "
+            f"{y.shape}"
+        )
+    return _of_arrays(path, x[:, None] if x.ndim == 3 else x, y, missing=False)
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+def load_cifar(path: str) -> Dataset:
+    """Load CIFAR-10 or CIFAR-100, binary version: a file, or the training files of a folder.
+
+    The classes are the 10, or the 100 fine ones; their names are read from ``batches.meta.txt`` or
+    ``fine_label_names.txt`` next to the data, if it is there.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a file is not made of whole records, or a label is out of range.
+
+    Source:
+        Krizhevsky 2009, "Learning multiple layers of features from tiny images".
+    """
+    files = _cifar.files_in(path) if os.path.isdir(path) else [path]
+    if not files:
+        raise ValueError(f"{path}: expected data_batch_*.bin or train.bin, found none")
+    parts = [_cifar.read(file) for file in files]
+    classes = parts[0][2]
+    for file, part in zip(files, parts, strict=True):
+        if part[2] != classes:
+            raise ValueError(
+                f"{file}: expected {len(classes)} classes as in {os.path.basename(files[0])}, got "
+                f"{len(part[2])}"
+            )
+    images, y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    return of_images(stem(path), images, y, classes)

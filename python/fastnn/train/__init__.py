@@ -8,10 +8,12 @@ from fastnn.train.ema import EMA
 from fastnn.train.files import CheckpointError
 from fastnn.train.history import History
 from fastnn.train.lr_search import lr_range_test, lr_search
+from fastnn.train.sampler import BalancedSampler, Sampler, WeightedSampler
 from fastnn.train.trainer import Trainer
 
 __all__ = [
     "EMA",
+    "BalancedSampler",
     "CSVLogger",
     "Callback",
     "CheckpointError",
@@ -21,7 +23,9 @@ __all__ = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
+    "Sampler",
     "Trainer",
+    "WeightedSampler",
     "load_model",
     "lr_range_test",
     "lr_search",

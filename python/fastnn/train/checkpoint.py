@@ -2,8 +2,8 @@
 
 A file holds the model's tensors under their own names (so torch can read them), the optimizer's
 state as ``optimizer:<parameter>:<slot>``, that of the scheduler and the callbacks as
-``companion:<who>:<name>``, and JSON texts. All of it is validated before anything is
-written to a model.
+``companion:<who>:<name>``, arrays that were given to keep as ``extra:<name>``, and JSON texts. All
+of it is validated before anything is written to a model.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastnn import nn, random
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor
 from fastnn.train import spec
-from fastnn.train.files import CheckpointError, read_tensors, write_tensors
+from fastnn.train.files import EXTRA, CheckpointError, read_tensors, write_tensors
 
 __all__ = [
     "Position",
@@ -28,10 +30,12 @@ __all__ = [
     "read_model",
     "save_model",
     "save_training",
+    "write_model",
 ]
 
 _PREFIX = "optimizer:"
 _COMPANION = "companion:"
+_OTHERS = (_PREFIX, _COMPANION, EXTRA)  # no tensors of the model
 States = dict[str, dict[str, Any]]
 
 
@@ -92,19 +96,24 @@ def save_model(path: str, model: nn.Module, extra: Mapping[str, Any] | None = No
     Args:
         path: The file; replaced as a whole.
         model: Custom layers are saved as tensors only: :func:`load_model` cannot build them.
-        extra: JSON-like data to keep with it.
+        extra: JSON-like data to keep with it; float64 arrays by name are kept as arrays.
 
     Example:
         >>> import os, tempfile, fastnn as fn
         >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
         >>> fn.train.save_model(path, fn.nn.Sequential(fn.nn.Linear(2, 1), fn.nn.ReLU()))
-        >>> fn.train.load_model(path)
-        Sequential(
-          (0): Linear(in_features=2, out_features=1)
-          (1): ReLU()
-        )
+        >>> len(fn.train.load_model(path))
+        2
     """
-    write_tensors(path, model.state_dict(), _texts(model, extra))
+    write_model(path, model, model.state_dict(), extra)
+
+
+def write_model(
+    path: str, model: nn.Module, state: Mapping[str, Any], extra: Mapping[str, Any] | None
+) -> None:
+    """Write a model with other tensors than it has now."""
+    texts, arrays = _keep(model, extra)
+    write_tensors(path, {**state, **arrays}, texts)
 
 
 def load_model(path: str) -> nn.Module:
@@ -123,7 +132,7 @@ def load_model(path: str) -> nn.Module:
 def read_model(path: str) -> tuple[nn.Module, dict[str, Any]]:
     """The model, and what was kept with it."""
     tensors, texts = read_tensors(path)
-    state = {k: v for k, v in tensors.items() if not k.startswith((_PREFIX, _COMPANION))}
+    state = {k: v for k, v in tensors.items() if not k.startswith(_OTHERS)}
     description = _parse(path, texts, "model")
     if description is None:
         raise CheckpointError(
@@ -140,7 +149,7 @@ def read_model(path: str) -> tuple[nn.Module, dict[str, Any]]:
         model.load_state_dict(state)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return model, _extra(path, texts)
+    return model, _extra(path, texts, tensors)
 
 
 def companions(scheduler: Any, callbacks: Sequence[Any]) -> States:
@@ -192,8 +201,9 @@ def save_training(
         "param_groups": state["param_groups"],
         "counts": counts,
     }
-    texts = {**_texts(model, extra), "training": json.dumps(training)}
-    write_tensors(path, {**model.state_dict(), **slots, **arrays}, texts)
+    texts, kept = _keep(model, extra)
+    texts["training"] = json.dumps(training)
+    write_tensors(path, {**model.state_dict(), **slots, **arrays, **kept}, texts)
 
 
 def load_training(
@@ -213,8 +223,8 @@ def load_training(
             f"{path}: expected a checkpoint of a training, got one of a model alone"
         )
     training = _parse(path, texts, "training")
-    extra = _extra(path, texts)
-    state = {k: v for k, v in tensors.items() if not k.startswith((_PREFIX, _COMPANION))}
+    extra = _extra(path, texts, tensors)
+    state = {k: v for k, v in tensors.items() if not k.startswith(_OTHERS)}
     slots = {k: v for k, v in tensors.items() if k.startswith(_PREFIX)}
     try:
         _check_model(model, state)
@@ -237,8 +247,14 @@ def load_training(
     return position, states, extra
 
 
-def _texts(model: nn.Module, extra: Mapping[str, Any] | None) -> dict[str, str]:
-    return {"model": json.dumps(spec.describe(model)), "extra": json.dumps(dict(extra or {}))}
+def _keep(
+    model: nn.Module, extra: Mapping[str, Any] | None
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """What is kept beside the tensors: texts, and the arrays in extra."""
+    rest, arrays = dict(extra or {}), {}
+    for name in [k for k, v in rest.items() if getattr(v, "dtype", None) == np.float64]:
+        arrays[f"{EXTRA}{name}"] = rest.pop(name)
+    return {"model": json.dumps(spec.describe(model)), "extra": json.dumps(rest)}, arrays
 
 
 def _parse(path: str, texts: Mapping[str, str], name: str) -> Any:
@@ -248,11 +264,11 @@ def _parse(path: str, texts: Mapping[str, str], name: str) -> Any:
         raise CheckpointError(f"{path}: expected JSON in the metadata {name!r}") from None
 
 
-def _extra(path: str, texts: Mapping[str, str]) -> dict[str, Any]:
+def _extra(path: str, texts: Mapping[str, str], tensors: Mapping[str, Any]) -> dict[str, Any]:
     extra = _parse(path, texts, "extra")
     if not isinstance(extra, dict):
         raise CheckpointError(f"{path}: expected names and values in the metadata 'extra'")
-    return extra
+    return extra | {k.removeprefix(EXTRA): v for k, v in tensors.items() if k.startswith(EXTRA)}
 
 
 def _check_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -23,9 +23,11 @@ import safetensors
 
 from fastnn import _core
 from fastnn._version import __version__
-from fastnn.tensor import Tensor, as_tensor
+from fastnn.tensor import as_tensor
 
-__all__ = ["CheckpointError", "read_tensors", "write_atomically", "write_tensors"]
+__all__ = ["EXTRA", "CheckpointError", "read_tensors", "write_atomically", "write_tensors"]
+
+EXTRA = "extra:"  # begins the names of what is no tensor of the model: float64, NumPy in and out
 
 FORMAT_VERSION = 1
 _MAX_HEADER = 16 << 20
@@ -35,6 +37,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "I64": np.dtype("<i8"),
     "U8": np.dtype("u1"),
     "BF16": np.dtype("<u2"),
+    "F64": np.dtype("<f8"),
 }
 _CODES = {"float32": "F32", "int64": "I64", "uint8": "U8", "bfloat16": "BF16"}
 
@@ -103,8 +106,8 @@ def write_tensors(path: str, tensors: Mapping[str, Any], metadata: Mapping[str, 
     write_atomically(path, len(text).to_bytes(8, "little") + text + body)
 
 
-def read_tensors(path: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The Tensors and texts of a file that :func:`write_tensors` wrote.
+def read_tensors(path: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The Tensors and texts of a file that :func:`write_tensors` wrote; arrays named ``EXTRA`` too.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -169,6 +172,8 @@ def _header_crc32(header: Mapping[str, Any], texts: Mapping[str, str]) -> int:
 
 def _encode(value: Any) -> tuple[str, list[int], bytes]:
     """(dtype code, shape, little-endian bytes) of an array or a Tensor."""
+    if isinstance(value, np.ndarray) and value.dtype == np.float64:
+        return "F64", list(value.shape), value.astype(_DTYPES["F64"], copy=False).tobytes()
     source = as_tensor(value).detach().to("cpu")
     code = _CODES[source.dtype]
     array = np.asarray(source)
@@ -177,21 +182,22 @@ def _encode(value: Any) -> tuple[str, list[int], bytes]:
     return code, list(source.shape), array.astype(_DTYPES[code], copy=False).tobytes()
 
 
-def _decode(path: str, name: str, entry: Mapping[str, Any]) -> Tensor:
-    dtype = _DTYPES.get(entry["dtype"])
-    if dtype is None:
+def _decode(path: str, name: str, entry: Mapping[str, Any]) -> Any:
+    allowed = [code for code in _DTYPES if (code == "F64") == name.startswith(EXTRA)]
+    if entry["dtype"] not in allowed:
         raise CheckpointError(
-            f"{path}: expected tensor {name[:80]!r} of dtype {', '.join(_DTYPES)}, got "
+            f"{path}: expected tensor {name[:80]!r} of dtype {', '.join(allowed)}, got "
             f"{entry['dtype'][:80]!r}"
         )
+    dtype = _DTYPES[entry["dtype"]]
     if len(entry["shape"]) > 8:
         raise CheckpointError(
             f"{path}: expected tensor {name[:80]!r} with at most 8 axes, got {len(entry['shape'])}"
         )
     array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    if entry["dtype"] == "F64":
+        return array.astype(np.float64)
     if entry["dtype"] == "BF16":
         widened: Any = _core.share((array.astype(np.uint32) << 16).view(np.float32))
-        result: Tensor = _core.to_dtype(widened, "bfloat16")
-        return result
-    result = _core.share(array.astype(dtype.newbyteorder("=")))
-    return result
+        return _core.to_dtype(widened, "bfloat16")
+    return _core.share(array.astype(dtype.newbyteorder("=")))

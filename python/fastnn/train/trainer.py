@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastnn import F, _core, nn, random
+from fastnn import F, _core, nn
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor, no_grad
 from fastnn.train import checkpoint
@@ -19,6 +19,7 @@ from fastnn.train.history import History
 from fastnn.train.interrupt import between_steps
 from fastnn.train.metrics import Metric, measure
 from fastnn.train.progress import Progress, make_progress
+from fastnn.train.sampler import Sampler, epoch_order
 from fastnn.train.schedule import Schedule, Scheduler
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Trainer:
         validation_split: float = 0.0,
         callbacks: Sequence[Callback] = (),
         verbose: int = 1,
-        shuffle: bool = True,
+        shuffle: bool | Sampler = True,
         seed: int | None = None,
         initial_epoch: int | None = 0,
     ) -> History:
@@ -135,7 +136,8 @@ class Trainer:
             validation_split: Share of the data, taken from its end, to use for that instead.
             callbacks: Called at the hooks of :class:`fastnn.train.Callback`.
             verbose: 0 silent, 1 a bar and a line per epoch, 2 the lines; on stderr.
-            shuffle: Whether each epoch has an order of its own.
+            shuffle: Whether each epoch has an order of its own; or what draws its samples, such as
+                :class:`fastnn.train.BalancedSampler`.
             seed: What that order depends on, besides the epoch; default: ``fn.manual_seed``'s.
             initial_epoch: Epochs done already; None goes on where the last fit, or the checkpoint
                 loaded, stopped, in the middle of an epoch too.
@@ -183,7 +185,7 @@ class Trainer:
         epochs: int,
         callbacks: Sequence[Callback],
         progress: Progress,
-        shuffle: bool,
+        shuffle: bool | Sampler,
         check_interrupt: Callable[[], None],
     ) -> History:
         history = History()
@@ -192,7 +194,7 @@ class Trainer:
         while position.epoch < epochs and not self.stop_training:
             epoch = position.epoch
             notify(callbacks, "on_epoch_begin", epoch)
-            order = random.permutation(position.samples, position.seed, epoch) if shuffle else None
+            order = epoch_order(shuffle, position.samples, position.seed, epoch)
             logs = self._run_epoch(train, order, callbacks, progress, check_interrupt)
             if evaluation is not None:
                 try:

@@ -1,0 +1,114 @@
+"""fastnn data inspect: what is in a data set."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any
+
+from fastnn import data
+from fastnn.train.files import write_atomically
+
+__all__ = ["run"]
+
+_MOST = 20  # features and classes that the table shows
+
+
+def run(source: str, label: str | None, output: str | None, as_json: bool) -> None:
+    """Print a summary; write a picture of the images if there is an output."""
+    dataset = data.load(source, label, missing=True)
+    facts = data.summarize(dataset)
+    if output is not None:
+        write_atomically(output, _png(output, dataset))
+        facts["grid"] = output
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        _show(facts)
+
+
+def _png(output: str, dataset: data.Dataset) -> bytes:
+    if not output.lower().endswith(".png"):
+        raise ValueError(f"{output[:80]}: expected a name that ends in .png")
+    grid = data.image_grid(dataset)
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "data: a grid of images needs Pillow; install it with: pip install 'fastnn[image]'"
+        ) from None
+    buffer = io.BytesIO()
+    Image.fromarray(grid).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    for line in _lines(facts):
+        console.print(line, soft_wrap=True)
+    if facts["classes"]:
+        table = Table("class", box=None, pad_edge=False)
+        table.add_column("samples", justify="right")
+        table.add_column("share", justify="right")
+        table.add_column("")
+        most = max(facts["classes"].values())
+        for name, count in list(facts["classes"].items())[:_MOST]:
+            share, bar = count / facts["samples"], "█" * round(24 * count / most)
+            table.add_row(_name(name), f"{count:,}", f"{100 * share:.1f} %", bar)
+        console.print(table)
+        _more(console, len(facts["classes"]), "classes")
+        console.print()
+    table = Table("feature", box=None, pad_edge=False)
+    keys = ("minimum", "mean", "std", "maximum", "missing")
+    for key in keys:
+        table.add_column(key, justify="right")
+    for feature in facts["features"][:_MOST]:
+        table.add_row(_name(feature["name"]), *(_number(feature[key]) for key in keys))
+    console.print(table)
+    _more(console, len(facts["features"]), "features")
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    samples, features = facts["samples"], len(facts["features"])
+    what = f"{features:,} features"
+    if facts["image"]:
+        channels, height, width = facts["image"]
+        colours = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+        what = f"images of {width} x {height} pixels ({colours})"
+    lines = [f"{_name(facts['name'])}: {samples:,} samples, {what}, {facts['dtype']}"]
+    cells = samples * features
+    share = 100 * facts["missing"] / cells
+    lines.append(f"missing: {facts['missing']:,} of {cells:,} values ({share:.2f} %)")
+    lines.append(f"constant features: {facts['constant']:,}")
+    if facts["classes"]:
+        counts = [n for n in facts["classes"].values() if n]
+        lines.append(
+            f"label: {_name(facts['label'])}, {len(facts['classes'])} classes, the largest "
+            f"{max(counts) / min(counts):.2f} times the smallest"
+        )
+    else:
+        lines.append("label: none")
+    if "grid" in facts:
+        lines.append(f"images: {facts['grid']}")
+    return [*lines, ""]
+
+
+def _name(text: str) -> str:
+    """A name out of a file, fit for a terminal."""
+    text = text if len(text) <= 40 else text[:37] + "..."
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def _number(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _more(console: Any, count: int, what: str) -> None:
+    if count > _MOST:
+        console.print(f"... and {count - _MOST:,} more {what}; --json has them all")
