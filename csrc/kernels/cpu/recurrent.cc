@@ -24,10 +24,13 @@ void for_rows(const RecurrentStep& step, Slice s, Row row, Past past) {
   }
 }
 
+// Arrays of nothing may be null.
 void copy(const float* x, float* y, int64_t n) {
-  if (x != y) __builtin_memcpy(y, x, 4 * static_cast<uint64_t>(n));
+  if (x != y && n > 0) __builtin_memcpy(y, x, 4 * static_cast<uint64_t>(n));
 }
-void clear(float* y, int64_t n) { __builtin_memset(y, 0, 4 * static_cast<uint64_t>(n)); }
+void clear(float* y, int64_t n) {
+  if (n > 0) __builtin_memset(y, 0, 4 * static_cast<uint64_t>(n));
+}
 
 // The state of a row to where else it is to stand.
 void put_out(const RecurrentOutputs& out, int64_t at, int64_t n) {

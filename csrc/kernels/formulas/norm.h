@@ -34,7 +34,7 @@ FASTNN_FN SplitMean split(double mean) {
 FASTNN_FN float normalize(float x, SplitMean mean, float rstd) {
   return mad(x - mean.hi, rstd, -(mean.lo * rstd));
 }
-FASTNN_FN float affine(float xhat, float w, float b) { return xhat * w + b; }
+FASTNN_FN float affine(float xhat, float w, float b) { return mad(xhat, w, b); }
 
 // With g = dy w:  dx = rstd (g - mean(g) - xhat mean(g xhat)),  dw = sum dy xhat,  db = sum dy.
 // Without a mean (rms_norm) the first term is 0, for constant statistics both are.
