@@ -11,6 +11,7 @@ import numpy as np
 from fastnn import F, _core, nn, optim
 from fastnn.system import info
 from fastnn.testing.ops import OPS
+from fastnn.train.checks import Data
 from fastnn.train.epoch import Batches, Loop
 from worker import serve
 
@@ -155,7 +156,7 @@ def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         return run
 
     # As Trainer does it: batches are gathered, losses summed and answers counted inside the step.
-    batches = Batches(fn.tensor(arrays["x"]), fn.tensor(arrays["y"]), "cpu", True)
+    batches = Batches(Data(fn.tensor(arrays["x"]), fn.tensor(arrays["y"]), True), "cpu")
     loop = Loop(batches, batch, body, optimizer.sync)
 
     def epoch() -> None:

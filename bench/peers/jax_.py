@@ -232,6 +232,8 @@ def _stepper(adam: Any) -> Any:
 
 
 def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    if case["op"] != "train step":  # MLPs only
+        return {}
     batch = case["params"]["batch"]
     steps = len(arrays["y"]) // batch
     xs = jnp.asarray(arrays["x"].reshape(steps, batch, -1))
