@@ -86,6 +86,19 @@ def test_a_constant_feature_is_not_blown_up(offset):
     assert (ours.transform(x)[:, 0] == 0).all()
 
 
+def test_channels_of_flat_images_share_a_scale():
+    flat = IMAGES.reshape(len(IMAGES), -1)
+    theirs = data.ImageNormalizer("channel_mean_std").fit_transform(IMAGES)
+    ours = data.StandardScaler(channels=3).fit(flat)
+    np.testing.assert_allclose(ours.transform(flat), theirs.reshape(flat.shape), rtol=1e-12)
+    assert len(np.unique(ours.scale_)) == 3
+    parts = data.RunningStatistics()
+    for part in np.array_split(flat, 4):
+        parts.update(part)
+    again = data.StandardScaler.from_statistics(parts, channels=3)
+    np.testing.assert_allclose(again.mean_, ours.mean_, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     "kind", [data.StandardScaler(), data.MinMaxScaler(), data.PCA(), data.PCA(4, True)]
 )
@@ -264,8 +277,8 @@ def test_the_test_part_changes_nothing_that_fastnn_train_leaves():
 
 
 @pytest.mark.parametrize("kind", [
-    data.StandardScaler(), data.MinMaxScaler(), data.PCA(), data.ZCA(), data.SimpleImputer(),
-    data.OneHotEncoder(), data.Pipeline(data.StandardScaler()),
+    data.StandardScaler(), data.StandardScaler(channels=1), data.MinMaxScaler(), data.PCA(),
+    data.ZCA(), data.SimpleImputer(), data.OneHotEncoder(), data.Pipeline(data.StandardScaler()),
 ])  # fmt: skip
 def test_a_second_fit_is_refused_and_changes_nothing(kind):
     fitted = kind.new().fit(CODES)

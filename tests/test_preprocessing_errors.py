@@ -50,6 +50,14 @@ CALLS = {
         lambda: data.StandardScaler().fit([[1j]]),
         "StandardScaler: expected x to hold numbers, got dtype complex128",
     ),
+    "no channels": (
+        lambda: data.StandardScaler(channels=0),
+        "StandardScaler: expected channels to be a positive integer or None, got 0",
+    ),
+    "channels that do not fit": (
+        lambda: data.StandardScaler(channels=2).fit(X),
+        "StandardScaler: expected as many features for each of 2 channels, got 3 features",
+    ),
     "NaN": (
         lambda: data.StandardScaler().fit(NAN),
         "StandardScaler: expected x without NaN or infinity, got nan at x[1, 1]; SimpleImputer "

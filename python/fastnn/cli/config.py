@@ -104,7 +104,7 @@ class DataConfig(_Section):
     val_fraction: Fraction = 0.1
     impute: Literal["mean", "median", "most_frequent", "none"] = "none"
     missing_indicators: bool = False  # columns that say what was imputed
-    scaling: Literal["standard", "minmax", "none"] = "standard"
+    scaling: Literal["standard", "minmax", "none"] = "standard"  # images: by channel
     whiten: Literal["pca", "zca", "none"] = "none"
 
 

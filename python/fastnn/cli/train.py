@@ -127,7 +127,7 @@ def prepare(dataset: data.Dataset, config: Config) -> Parts:
     rest, test = data.stratified_split(y, config.data.test_fraction, seed)
     inner, chosen = data.stratified_split(y[rest], config.data.val_fraction, (1 << 63) + seed)
     train, val = rest[inner], rest[chosen]
-    pipeline = build_pipeline(config).fit(dataset.x[train])
+    pipeline = build_pipeline(config, dataset.shape).fit(dataset.x[train])
     x = transform(pipeline, dataset.x)
     extra = {
         "classes": list(dataset.classes),
@@ -141,21 +141,28 @@ def prepare(dataset: data.Dataset, config: Config) -> Parts:
     return Parts(pairs[0], pairs[1], pairs[2], extra)
 
 
-def build_pipeline(config: Config) -> data.Pipeline:
+def build_pipeline(config: Config, shape: tuple[int, ...] = ()) -> data.Pipeline:
     """The preprocessing that the configuration describes, unfitted.
+
+    Args:
+        config: The configuration.
+        shape: That of an image, where samples are images: they are standardised by channel.
 
     Example:
         >>> from fastnn.cli.config import Config
         >>> from fastnn.cli.train import build_pipeline
         >>> build_pipeline(Config())
-        Pipeline(StandardScaler(with_mean=True, with_std=True))
+        Pipeline(StandardScaler(with_mean=True, with_std=True, channels=None))
     """
     d = config.data
     steps: list[data.Transform] = []
     if d.impute != "none":
         steps.append(data.SimpleImputer(d.impute, d.missing_indicators))
-    if d.scaling != "none":
-        steps.append(data.StandardScaler() if d.scaling == "standard" else data.MinMaxScaler())
+    if d.scaling == "standard":  # indicators are features after the pixels
+        by_channel = shape and not d.missing_indicators
+        steps.append(data.StandardScaler(channels=shape[0] if by_channel else None))
+    elif d.scaling == "minmax":
+        steps.append(data.MinMaxScaler())
     if d.whiten != "none":
         steps.append(data.PCA(whiten=True) if d.whiten == "pca" else data.ZCA())
     return data.Pipeline(*steps)

@@ -69,15 +69,22 @@ class StandardScaler(_Affine):
     """Mean 0 and variance 1 for every feature: (x - mean_) / scale_.
 
     The variance is that of the population (divided by n), as in scikit-learn. A feature that does
-    not vary is centred only. ``StandardScaler(with_std=False)`` centres and nothing else.
+    not vary is centred only. ``StandardScaler(with_std=False)`` centres and nothing else. Pixels of
+    images share a scale, which ``channels`` keeps: scaling each by itself would blow up those that
+    hardly ever vary.
 
     Args:
         with_mean: Whether to centre.
         with_std: Whether to scale.
+        channels: For rows that are images, channel after channel: one mean and one standard
+            deviation for all pixels of a channel, instead of one for each feature.
 
     Attributes:
         mean_: Means, shape (features,); 0 without ``with_mean``.
         scale_: Standard deviations; 1 without ``with_std`` and where a feature does not vary.
+
+    Raises:
+        ValueError: For a number of features that is no multiple of ``channels``.
 
     Example:
         >>> import numpy as np
@@ -97,14 +104,32 @@ class StandardScaler(_Affine):
 
     with_mean: bool = True
     with_std: bool = True
+    channels: int | None = None
     mean_: Floats = number("features")
     scale_: Floats = number("features")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels is not None and (type(self.channels) is not int or self.channels < 1):
+            raise ValueError(
+                "StandardScaler: expected channels to be a positive integer or None, got "
+                f"{str(self.channels)[:80]}"
+            )
+
     def _numbers(self, statistics: RunningStatistics) -> dict[str, Any]:
-        zero = np.zeros_like(statistics.mean)
+        features = len(statistics.mean)
+        if self.channels is not None:
+            if features % self.channels:
+                raise ValueError(
+                    f"StandardScaler: expected as many features for each of {self.channels} "
+                    f"channels, got {features} features"
+                )
+            statistics = statistics.pooled(self.channels)
+        size = features // len(statistics.mean)
+        mean = np.repeat(statistics.mean, size)
         return {
-            "mean_": statistics.mean if self.with_mean else zero,
-            "scale_": statistics.scale() if self.with_std else zero + 1.0,
+            "mean_": mean if self.with_mean else np.zeros_like(mean),
+            "scale_": np.repeat(statistics.scale(), size) if self.with_std else np.ones_like(mean),
         }
 
     def _offset_and_scale(self) -> tuple[Floats, Floats]:

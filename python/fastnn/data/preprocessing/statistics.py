@@ -116,6 +116,28 @@ class RunningStatistics:
         varies = variance > self.count * u * variance + (self.count * self.mean * u) ** 2
         return np.sqrt(np.where(varies, variance, 1.0))
 
+    def pooled(self, groups: int) -> RunningStatistics:
+        """Those of so many equal runs of consecutive features, each taken together.
+
+        Example:
+            >>> from fastnn.data import RunningStatistics
+            >>> statistics = RunningStatistics()
+            >>> statistics.update([[1.0, 3.0], [5.0, 7.0]])
+            >>> statistics.pooled(1).mean, statistics.pooled(1).variance()
+            (array([4.]), array([5.]))
+        """
+        mean, m2 = self.mean.reshape(groups, -1), self.m2.reshape(groups, -1)
+        pooled = mean.mean(1)
+        between = ((mean - pooled[:, None]) ** 2).sum(1)
+        values = {
+            "count": self.count * mean.shape[1],
+            "mean": pooled,
+            "m2": m2.sum(1) + self.count * between,
+            "minimum": self.minimum.reshape(groups, -1).min(1),
+            "maximum": self.maximum.reshape(groups, -1).max(1),
+        }
+        return RunningStatistics()._take(values)
+
     def state_dict(self) -> dict[str, Floats]:
         """All of it as float64 arrays."""
         return {name: np.array(getattr(self, name), np.float64) for name in _NAMES}
