@@ -97,6 +97,32 @@ def predict(
         run_predict(run, data, output, json)
 
 
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="a run folder")],
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="the page; default: RUN/report.html")
+    ] = None,
+) -> None:
+    """Write one page of HTML about a run: curves, weights, mistakes, settings."""
+    with exit_codes():
+        from fastnn.cli.report import report as write_report
+
+        print(write_report(run, output))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="run folders, at least two")],
+    output: Annotated[str, typer.Option("-o", "--output", help="the page")] = "compare.html",
+) -> None:
+    """Write one page of HTML with several runs over each other, and where they differ."""
+    with exit_codes():
+        from fastnn.cli.report import compare as write_comparison
+
+        print(write_comparison(runs, output))
+
+
 data_app = typer.Typer(no_args_is_help=True, help="Look at data.")
 app.add_typer(data_app, name="data")
 

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
 import fastnn as fn
 from fastnn import data, nn
 from fastnn.cli import config as configuration
@@ -123,10 +125,8 @@ def prepare(dataset: data.Dataset, config: Config) -> Parts:
         raise ValueError(f"{dataset.name}: expected labels to train on, got none")
     if len(dataset.classes) < 2:
         raise ValueError(f"{dataset.name}: expected at least 2 classes, got {len(dataset.classes)}")
-    seed, y = config.train.seed, dataset.y
-    rest, test = data.stratified_split(y, config.data.test_fraction, seed)
-    inner, chosen = data.stratified_split(y[rest], config.data.val_fraction, (1 << 63) + seed)
-    train, val = rest[inner], rest[chosen]
+    y = dataset.y
+    train, val, test = split(y, config)
     pipeline = build_pipeline(config, dataset.shape).fit(dataset.x[train])
     x = transform(pipeline, dataset.x)
     extra = {
@@ -139,6 +139,14 @@ def prepare(dataset: data.Dataset, config: Config) -> Parts:
     pairs = [(x[i], y[i]) if len(i) else None for i in (train, val, test)]
     assert pairs[0] is not None
     return Parts(pairs[0], pairs[1], pairs[2], extra)
+
+
+def split(y: np.ndarray[Any, Any], config: Config) -> tuple[np.ndarray[Any, Any], ...]:
+    """Which samples are for training, for validation and for the test: three arrays of indices."""
+    seed = config.train.seed
+    rest, test = data.stratified_split(y, config.data.test_fraction, seed)
+    inner, chosen = data.stratified_split(y[rest], config.data.val_fraction, (1 << 63) + seed)
+    return rest[inner], rest[chosen], test
 
 
 def build_pipeline(config: Config, shape: tuple[int, ...] = ()) -> data.Pipeline:
@@ -275,14 +283,17 @@ def _finish(
 
 def _plot(folder: RunFolder, result: dict[str, Any]) -> bool:
     try:
-        from fastnn.train.report import plot_metrics
+        from fastnn.train.report import curves_figure, save_png
     except ModuleNotFoundError:
         print("no loss.png: it needs matplotlib", file=sys.stderr)
         return False
     title = os.path.basename(os.path.normpath(folder.folder))
     if "test_accuracy" in result:
         title += f": test accuracy {100 * result['test_accuracy']:.2f} %"
-    plot_metrics(read_metrics(folder.path), folder.file("loss.png"), title, folder.best_epoch)
+    runs = {"run": read_metrics(folder.path)}
+    save_png(
+        curves_figure(runs, title=title, best_epoch=folder.best_epoch), folder.file("loss.png")
+    )
     return True
 
 
