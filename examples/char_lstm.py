@@ -86,7 +86,6 @@ def make_step(model: CharModel, optimizer: Any, clip: float) -> Any:
 def train(model: CharModel, text: np.ndarray[Any, Any], options: argparse.Namespace) -> list[float]:
     """Train, print progress, and return the loss of each step in bits per character."""
     optimizer = fn.optim.Adam(model.parameters(), lr=options.lr)
-    optimizer.prepare()
     step = make_step(model, optimizer, options.clip)
     zero = as_tuple(model.zero_state(options.batch))
     state, bits, start = zero, [], time.perf_counter()

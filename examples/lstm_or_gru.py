@@ -26,7 +26,6 @@ CELLS = (nn.LSTM, nn.GRU, nn.RNN)
 def make_step(layer: nn.Module, x: np.ndarray[Any, Any]) -> Any:
     """Forward, backward and update as one native call."""
     optimizer = fn.optim.SGD(layer.parameters(), lr=1e-3)
-    optimizer.prepare()
 
     def step(x: Any) -> Any:
         optimizer.zero_grad()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from fastnn import _core
 from fastnn.tensor import as_tensor, is_grad_enabled
 
-__all__ = ["CapturedFunction", "capture"]
+__all__ = ["CapturedFunction", "capture", "unrecorded"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +36,34 @@ def note_optimizer(optimizer: Any) -> None:
     """Called by Optimizer.step while recording."""
     if _notes is not None:
         _notes.optimizers[id(optimizer)] = optimizer
+
+
+@contextlib.contextmanager
+def unrecorded() -> Iterator[None]:
+    """For what is made in the first run of a recorded function and lasts: it is no part of it.
+
+    Example:
+        >>> import numpy as np, fastnn as fn
+        >>> from fastnn.capture import unrecorded
+        >>> kept = []
+        >>> def total(x):
+        ...     with unrecorded():
+        ...         if not kept:
+        ...             kept.append(fn.zeros(2))
+        ...     return x + kept[0]
+        >>> captured = fn.capture(total)
+        >>> captured(np.ones(2, np.float32)).numpy()
+        array([1., 1.], dtype=float32)
+    """
+    plan = _core.current_plan()
+    if plan is None:
+        yield
+        return
+    plan.end()
+    try:
+        yield
+    finally:
+        plan.begin()
 
 
 class _Recording:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
-from fastnn.capture import note_optimizer
+from fastnn.capture import note_optimizer, unrecorded
 from fastnn.optim.options import check_range, kernel_options
 from fastnn.optim.rates import RateTable
 from fastnn.tensor import Tensor
@@ -177,19 +177,16 @@ class Optimizer:
 
     def _slot(self, name: str, group: dict[str, Any], params: list[Tensor]) -> list[Any]:
         """The float32 state of each parameter, made when it is first asked for."""
-        try:
-            return [self._slots[id(p)][name] for p in params]
-        except KeyError:
-            _core.refuse_while_recording("the first step of an optimizer")
         for p in params:
             slots = self._slots.setdefault(id(p), {})
             if name not in slots:
-                fresh = _core.full(p.shape, self._initial(name, group), "float32", "cpu")
-                slots[name] = _core.to_device(fresh, p.device)
+                with unrecorded():
+                    fresh = _core.full(p.shape, self._initial(name, group), "float32", "cpu")
+                    slots[name] = _core.to_device(fresh, p.device)
         return [self._slots[id(p)][name] for p in params]
 
     def prepare(self) -> None:
-        """Make the state of every parameter now, before a step is captured."""
+        """Make the state of every parameter now, instead of at its first step."""
         for group in self.param_groups:
             for name in self._rule(group)[1]:
                 self._slot(name, group, group["params"])
