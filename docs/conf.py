@@ -6,7 +6,9 @@ The API pages are written here from every module's ``__all__``, so they cannot m
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
+from typing import Any
 
 import fastnn
 
@@ -45,12 +47,52 @@ MODULES = (
 API = Path(__file__).parent / "api"
 
 
+# A docstring is plain text with ``code``: bars and stars in it are mathematics, and a name may end
+# in an underscore. What stands before the colon of an argument is napoleon's.
+CODE = re.compile(r"(``.+?``|:[\w:]+:`.+?`)")
+ARGUMENT = re.compile(r"\s*[\w*]+( \(.*?\))?:")
+
+
+def plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Escape what would be markup, outside of examples and literal blocks."""
+    literal = None  # the indentation of the line that a literal block follows
+    example = False
+    for i, line in enumerate(lines):
+        indentation = len(line) - len(line.lstrip())
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if literal is not None and line.strip() and indentation <= literal:
+            literal = None
+        if not example and literal is None:
+            argument = ARGUMENT.match(line)
+            start = argument.end() if argument else 0
+            parts = CODE.split(line[start:])
+            parts[::2] = [re.sub(r"([|*]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
+            lines[i] = line[:start] + "".join(parts)
+        if line.rstrip().endswith("::"):
+            literal = indentation
+
+
+def without_rules(app: Any, name: str, source: list[str]) -> None:
+    """The lectures' text separates its parts by rules, where a page may have none."""
+    if name == "spec":
+        source[0] = re.sub(r"^---+$", "", source[0], flags=re.MULTILINE)
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", plain, priority=100)  # before napoleon
+    app.connect("source-read", without_rules)
+
+
 def _write_api() -> None:
     """A page for each module, with a line for each public name that has a page of its own."""
     API.mkdir(exist_ok=True)
-    for name in MODULES:
-        module = importlib.import_module(name)
+    modules = {name: importlib.import_module(name) for name in MODULES}
+    elsewhere = {n for name in MODULES[1:] for n in modules[name].__all__}
+    for name, module in modules.items():
         public = [n for n in sorted(module.__all__) if callable(getattr(module, n))]
+        if name == "fastnn":  # which repeats the names that are wanted most
+            public = [n for n in public if n not in elsewhere]
         entries = "\n".join(f"   {entry}" for entry in public)
         summary = (module.__doc__ or "").strip()
         (API / f"{name}.rst").write_text(

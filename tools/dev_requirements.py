@@ -1,4 +1,4 @@
-"""Print the tools of the extra [dev], one per line: CI installs them without building fastnn."""
+"""Print the tools of the extras [dev] and [docs], one per line: CI installs them without a build."""
 
 import tomllib
 from pathlib import Path
@@ -8,7 +8,7 @@ PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 def main() -> None:
     extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
-    for tool in extras["dev"]:
+    for tool in extras["dev"] + extras["docs"]:
         if not tool.startswith("fastnn"):
             print(tool)
 

@@ -24,7 +24,7 @@ class ImageNormalizer(Transform):
     """(image - mean_) / scale_, with the mean of the mode.
 
     ===================  ==================================  =====================  ===============
-    mode                 mean_                               scale_                 known from
+    mode                 ``mean_``                           ``scale_``             known from
     ===================  ==================================  =====================  ===============
     "mean_image"         the mean image, shape of an image   1                      AlexNet
     "channel_mean"       one per channel                     1                      VGG
