@@ -48,8 +48,14 @@ inline Launch row_wise(const char* op, const Array& x, int64_t rows, int64_t col
 }
 inline Launch single(const char* op, Device device) { return {op, device, DType::kFloat32, 1, 0}; }
 
-// A draw (random.cc) where the kernel that reads it runs. The generator itself stays on the host.
+// What a generator draws next, by a launch that counts it up: what kernels read, and what backward
+// reads again.
+Array rng_draw(const Array& generator);
+// A draw where the kernel that reads it runs. The generator itself stays on the host.
 Array draw_on(const Array& draw, Device device);
+// Zeros with probability p and x / (1 - p) else, or x itself without `inverted`, for p rounded to
+// the lanes.
+Keep keep_of(double p, bool inverted);
 
 // One binder per family.
 void bind_activation(py::module_& m);

@@ -20,6 +20,7 @@ from fastnn.functional.activation import (
     swish,
     tanh,
 )
+from fastnn.functional.channel_norm import batch_norm, group_norm, instance_norm
 from fastnn.functional.conv import conv1d, conv2d, conv_transpose2d
 from fastnn.functional.dropout import (
     alpha_dropout,
@@ -40,7 +41,7 @@ from fastnn.functional.margin import (
     multilabel_margin_loss,
     multilabel_soft_margin_loss,
 )
-from fastnn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from fastnn.functional.norm import layer_norm, rms_norm
 from fastnn.functional.parametric import hardtanh, maxout, prelu
 from fastnn.functional.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from fastnn.functional.pointwise_loss import (
