@@ -10,22 +10,6 @@
 namespace fastnn {
 namespace {
 
-// Sixteen sums side by side, as one vector: two sums of the same terms as plain arrays are more
-// than the compiler keeps apart.
-typedef double Lanes __attribute__((vector_size(8 * kBlockLanes)));
-
-FASTNN_FN void widen(const float (&v)[kBlockLanes], Lanes& wide) {
-  typedef float Floats __attribute__((vector_size(4 * kBlockLanes)));
-  Floats f;
-  __builtin_memcpy(&f, v, sizeof f);
-  wide = __builtin_convertvector(f, Lanes);
-}
-FASTNN_FN double combine(const Lanes& lanes) {
-  double acc[kBlockLanes];
-  __builtin_memcpy(acc, &lanes, sizeof acc);
-  return combine(acc);
-}
-
 // ---- statistics -----------------------------------------------------------------------------
 // The lanes of a row, to be combined, or sixteen columns.
 struct Moments {
