@@ -38,7 +38,7 @@ _GOALS = {
 }
 # Arithmetic of forward and backward; else 2.
 _TIMES_OF_FORWARD = dict.fromkeys(
-    ("linear", "matmul", "conv1d", "conv2d", "conv_transpose2d", "lstm", "gru", "rnn"), 3
+    ("linear", "matmul", "bmm", "conv1d", "conv2d", "conv_transpose2d", "lstm", "gru", "rnn"), 3
 )
 
 
@@ -221,7 +221,7 @@ def _ops() -> Iterator[Case]:
             goal = _GOALS.get(op.short, "C7" if op.family == "activation" else "")
             if op.family == "activation" and moved > 1 << 24:
                 goal = "C9"
-            if op.name.startswith("fastnn.Tensor") and op.short != "matmul":
+            if op.name.startswith("fastnn.Tensor"):
                 goal = ""
             yield Case(goal, op.short, "fwd", lists, params, float(flops), 4.0 * moved)
             times = _TIMES_OF_FORWARD.get(op.short, 2)

@@ -141,6 +141,7 @@ _OPS: dict[str, Any] = {
     "gelu": partial(jax.nn.gelu, approximate=False),
     "linear": lambda x, w, b: x @ w.T + b,
     "matmul": jnp.matmul,
+    "bmm": jnp.matmul,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "batch_norm": _batch_norm,

@@ -87,6 +87,7 @@ _OPS: dict[str, Any] = {
     "conv2d": F.conv2d,
     "conv_transpose2d": F.conv_transpose2d,
     "matmul": torch.matmul,
+    "bmm": torch.bmm,
     "layer_norm": lambda x, w, b, normalized_shape: F.layer_norm(x, normalized_shape, w, b),
     "rms_norm": lambda x, w, normalized_shape, eps: F.rms_norm(x, normalized_shape, w, eps),
     "batch_norm": lambda x, w, b, training: F.batch_norm(x, None, None, w, b, training),
@@ -126,7 +127,7 @@ _OPS: dict[str, Any] = {
 }
 
 
-_PRODUCTS = ("linear", "matmul", "lstm", "gru", "rnn")
+_PRODUCTS = ("linear", "matmul", "bmm", "lstm", "gru", "rnn")
 
 
 def _op(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from fastnn import functional as F
 from fastnn._core import CaptureError, CudaError
 from fastnn._version import __version__
 from fastnn.capture import capture
+from fastnn.functional.linear import bmm, matmul
 from fastnn.random import manual_seed
 from fastnn.system import get_num_threads, set_num_threads
 from fastnn.tensor import Tensor, from_numpy, is_grad_enabled, no_grad, ones, tensor, zeros
@@ -25,6 +26,7 @@ __all__ = [
     "Tensor",
     "Trainer",
     "__version__",
+    "bmm",
     "capture",
     "cuda",
     "data",
@@ -34,6 +36,7 @@ __all__ = [
     "gradcheck",
     "is_grad_enabled",
     "manual_seed",
+    "matmul",
     "nn",
     "no_grad",
     "ones",

@@ -258,7 +258,10 @@ class Tensor(_core.TensorBase):
         return _rules.arithmetic("mul", self, -1.0)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return apply(_rules.matmul, self, other)
+        return _rules.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _rules.matmul(_core.share(other), self)
 
     def __len__(self) -> int:
         if not self.shape:

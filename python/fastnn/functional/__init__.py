@@ -33,7 +33,7 @@ from fastnn.functional.dropout import (
     stochastic_depth,
 )
 from fastnn.functional.embedding import accuracy, argmax, embedding, one_hot
-from fastnn.functional.linear import linear
+from fastnn.functional.linear import bmm, linear, matmul
 from fastnn.functional.loss import cross_entropy, nll_loss
 from fastnn.functional.margin import (
     multi_margin_loss,
@@ -80,6 +80,7 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "bmm",
     "cat",
     "conv1d",
     "conv2d",
@@ -113,6 +114,7 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "lstm",
+    "matmul",
     "max_pool1d",
     "max_pool2d",
     "maxout",
