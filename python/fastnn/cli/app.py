@@ -1,11 +1,12 @@
 """The commands and their options. stdout is the result, stderr the progress.
 
-Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 from typing import Annotated
@@ -40,12 +41,16 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
+    except SystemExit as error:  # after SIGTERM
+        print("terminated", file=sys.stderr)
+        raise typer.Exit(int(error.code or 0)) from None
     except (RunFailed, CudaError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        is_storage = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        raise typer.Exit(1 if is_storage else 2) from None
 
 
 @app.command()
@@ -79,6 +84,25 @@ def train(
             data, config, tuple(settings or ()), output, resume, label, seed, device, json, quiet
         )
         run(options, print_config)
+
+
+@app.command()
+def check(
+    data: Annotated[str | None, typer.Argument(help=DATA)] = None,
+    config: Annotated[str | None, typer.Option("-c", "--config", help="a TOML file")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, e.g. optim.lr=1e-3")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="the label column of a table")] = None,
+    seed: Annotated[int | None, typer.Option(help="what all random choices depend on")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Look for the usual mistakes before a long training; a line for each check."""
+    with exit_codes():
+        from fastnn.cli.check import run as run_check
+        from fastnn.cli.train import Options
+
+        run_check(Options(data, config, tuple(settings or ()), label=label, seed=seed, json=json))
 
 
 @app.command()
