@@ -60,6 +60,7 @@ Keep keep_of(double p, bool inverted);
 // One binder per family.
 void bind_activation(py::module_& m);
 void bind_arrays(py::module_& m);
+void bind_augment(py::module_& m);
 void bind_capture(py::module_& m);
 void bind_clip(py::module_& m);
 void bind_conv(py::module_& m);

@@ -63,7 +63,7 @@ struct PhiloxBatch {
   // The first `count` blocks, and no less.
   FASTNN_FN PhiloxBatch(uint64_t first_block, RngDraw draw, int64_t count = kBlocks) {
     const PhiloxWords offset = PhiloxWords{} + draw.offset;
-    for (int i = 0; i < count; i += kSide) {
+    for (int i = 0; i < kBlocks && i < count; i += kSide) {
       const PhiloxWords block = kCount + (first_block + static_cast<uint64_t>(i));
       PhiloxWords c[4] = {block, block >> 32, offset, offset >> 32};
       philox_rounds(c, draw.seed, PhiloxMultiplyWords{});
