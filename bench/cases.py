@@ -194,8 +194,8 @@ def _gemms() -> Iterator[Case]:
 
 
 def _optimizers() -> Iterator[Case]:
-    for op, streams in (("adam", 7), ("sgd", 5)):
-        for total, tensors in ((100_000, 6), (1_000_000, 50)):
+    for op, streams in (("adam", 7), ("sgd", 5), ("rmsprop", 5), ("adagrad", 5)):
+        for total, tensors in ((100_000, 6), (1_000_000, 50), (25_000_000, 50)):
             n = total // tensors
             yield Case(
                 "C15" if op == "adam" else "C16",

@@ -181,8 +181,13 @@ def _optimizer(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     parameters = [nn.parameter(p) for p in arrays["p"]]
     for p, g in zip(parameters, arrays["g"], strict=True):
         p.grad = fn.tensor(g)
-    make = optim.Adam if case["op"] == "adam" else optim.SGD
-    optimizer = make(parameters, lr=1e-5, **case["params"])
+    kinds: dict[str, Any] = {
+        "adam": optim.Adam,
+        "sgd": optim.SGD,
+        "rmsprop": optim.RMSprop,
+        "adagrad": optim.Adagrad,
+    }
+    optimizer = kinds[case["op"]](parameters, lr=1e-5, **case["params"])
     return {"eager": optimizer.step}
 
 
