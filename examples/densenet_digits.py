@@ -4,8 +4,8 @@
 
 Huang et al. 2017 ("Densely connected convolutional networks"): every layer of a block reads all
 that the layers before it have made, and adds a few channels; a transition halves channels and size.
-The data, the training and the options are those of resnet_digits.py. About 98.9 % of the digits held
-out are right. Needs scikit-learn, and some seconds.
+The data, the training and the options are those of resnet_digits.py. About 98.9 % of the digits
+held out are right. Needs scikit-learn, and some seconds.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def stacked(s: Sample) -> tuple[Array, Grads]:
     bounds = []
     for i in range(count):
         inputs = x if shared else x[i], w[i], None if b is None else b[i]
-        bounds.append(linear.linear(replace(s, inputs=inputs, dy=s.dy[i])))
+        bounds.append(linear.linear(replace(s, inputs=inputs, dy=s.dy[i], y=s.y[i])))
     y = np.stack([out for out, _ in bounds])
     dx, dw, db = (
         None if parts[0] is None else np.stack([np.asarray(p) for p in parts])
