@@ -80,6 +80,7 @@ void bind_recurrent(py::module_& m);
 void bind_reduce(py::module_& m);
 void bind_shape(py::module_& m);
 void bind_softmax(py::module_& m);
+void bind_stacked(py::module_& m);
 void bind_system(py::module_& m);
 
 }  // namespace fastnn

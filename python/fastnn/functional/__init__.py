@@ -65,8 +65,9 @@ from fastnn.functional.pool import (
     max_pool2d,
 )
 from fastnn.functional.recurrent import gru, lstm, rnn
-from fastnn.functional.shape import cat, pad, split
+from fastnn.functional.shape import cat, pad, split, stack, unbind
 from fastnn.functional.softmax import log_softmax, logsumexp, softmax
+from fastnn.functional.stacked import stacked_linear
 
 __all__ = [
     "accuracy",
@@ -140,7 +141,10 @@ __all__ = [
     "softmax",
     "softplus",
     "split",
+    "stack",
+    "stacked_linear",
     "stochastic_depth",
     "swish",
     "tanh",
+    "unbind",
 ]

@@ -30,6 +30,7 @@ from fastnn.testing.ops import (
     recurrent,
     shape,
     softmax,
+    stacked,
 )
 from fastnn.testing.optimizers import OPTIMIZERS
 
@@ -39,6 +40,7 @@ OPS: tuple[Op, ...] = (
     *activation.ROWS,
     *parametric.ROWS,
     *linear.ROWS,
+    *stacked.ROWS,
     *matmul.ROWS,
     *conv.ROWS,
     *norm.ROWS,
@@ -63,6 +65,8 @@ NO_ROW: Mapping[str, str] = {
     "one_hot": "test_embedding.py",
     "cat": "test_shape.py",
     "split": "test_shape.py",
+    "stack": "test_shape.py",
+    "unbind": "test_shape.py",
 }
 
 # Kernels behind no differentiable op, and the test file that holds each to its definition.
