@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, verified before use, and a resumed run has the same bits."""
 
+import errno
 import os
 
 import fastnn as fn
@@ -223,11 +224,16 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch, call):
     write_atomically(str(path), b"old")
 
     def fail(*args):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(str(path), b"new")
+    with pytest.raises(fn.train.StorageError, match=r".") as error:
+        write_atomically(str(path), b"newer")
+    assert str(error.value) == (
+        f"{path}: expected to write 5 bytes, got ENOSPC, No space left on device; the file is as "
+        "it was"
+    )
+    assert error.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fastnn import nn, optim
 from fastnn.train.epoch import Batches, Loop
+from fastnn.train.step import train_loop
 
 
 def make(seed=0, dropout=0.2, capture=True, sizes=(5, 16, 3), optimizer=optim.Adam, **options):
@@ -100,14 +101,17 @@ def by_hand(trainer, x, y, batch_size, epochs, seed):
             loss = nn.CrossEntropyLoss()(model(x[rows]), y[rows])
             optimizer.zero_grad()
             loss.backward()
-            if trainer.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(list(model.parameters()), trainer.max_grad_norm)
+            if trainer.flags.gradient_clip_val is not None:
+                nn.utils.clip_grad_norm_(list(model.parameters()), trainer.flags.gradient_clip_val)
             optimizer.step()
 
 
-@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
-def test_fit_is_the_loop_written_by_hand(max_grad_norm):
-    ours, hand = make(max_grad_norm=max_grad_norm), make(max_grad_norm=max_grad_norm)
+@pytest.mark.parametrize("gradient_clip_val", [None, 0.5])
+def test_fit_is_the_loop_written_by_hand(gradient_clip_val):
+    ours, hand = (
+        make(gradient_clip_val=gradient_clip_val),
+        make(gradient_clip_val=gradient_clip_val),
+    )
     fn.manual_seed(7)
     ours.fit(X, Y, batch_size=16, epochs=3, seed=5, verbose=0)
     fn.manual_seed(7)
@@ -265,7 +269,6 @@ def test_a_loss_that_reads_values_falls_back_to_eager_once():
     for loss in (peeking, nn.CrossEntropyLoss()):
         trainer = make(dropout=0.5)
         trainer.loss = loss
-        trainer._checks_itself = loss is not peeking
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             trainer.fit(X, Y, epochs=2, validation_split=0.2, verbose=0)
@@ -305,7 +308,8 @@ def test_a_summed_loss_is_reported_per_sample():
 def test_the_epoch_is_a_few_native_calls():
     x, y = blobs(3200)
     trainer = make()
-    loop = trainer._train_loop(fn.train.checks.Data(fn.from_numpy(x), fn.tensor(y), True), 32)
+    data = fn.train.checks.Data(fn.from_numpy(x), fn.tensor(y), True)
+    loop = train_loop(trainer, data, 32)
     trainer.optimizer.prepare()
     loop.batches.start()
     calls = list(loop.run())

@@ -157,7 +157,13 @@ def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
 
     # As Trainer does it: batches are gathered, losses summed and answers counted inside the step.
     batches = Batches(Data(fn.tensor(arrays["x"]), fn.tensor(arrays["y"]), True), "cpu")
-    loop = Loop(batches, batch, body, optimizer.sync)
+
+    def step(rows: int) -> None:
+        x, y, _ = batches.take(rows)
+        outputs, loss = body(x, y)
+        batches.count(outputs, y, loss, rows)
+
+    loop = Loop(batches, batch, step, optimizer.sync)
 
     def epoch() -> None:
         batches.start()

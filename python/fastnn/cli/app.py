@@ -1,6 +1,6 @@
 """The commands and their options. stdout is the result, stderr the progress.
 
-Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def run(options: Options, print_config: bool = False) -> None:
         model,
         nn.CrossEntropyLoss(label_smoothing=config.train.label_smoothing),
         optimizer,
-        max_grad_norm=config.train.max_grad_norm,
+        gradient_clip_val=config.train.max_grad_norm,
         scheduler=scheduler,
         scheduler_interval=interval,
     )
@@ -228,10 +228,14 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
             seed=config.train.seed,
             initial_epoch=None,
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, fn.train.Terminated) as stop:
         folder.flush(trainer)
+        if isinstance(stop, fn.train.Terminated):
+            print("terminated", file=sys.stderr)
         print(f"saved; go on with: fastnn train --resume {folder.folder}", file=sys.stderr)
         raise
+    except fn.train.StorageError as error:
+        raise RunFailed(str(error)) from error
     except (ValueError, TypeError, fn.CudaError) as error:
         folder.flush(trainer)
         raise RunFailed(f"{error}; the state before that is in {folder.folder}") from error

@@ -5,14 +5,17 @@ from fastnn.train.callbacks import Callback, CSVLogger, JSONLogger, ModelCheckpo
 from fastnn.train.checkpoint import load_model, save_model
 from fastnn.train.control import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau
 from fastnn.train.ema import EMA
-from fastnn.train.files import CheckpointError
+from fastnn.train.files import CheckpointError, StorageError
 from fastnn.train.history import History
+from fastnn.train.interrupt import Terminated
 from fastnn.train.lr_search import lr_range_test, lr_search
+from fastnn.train.objective import ActivationPenalty, Objective, WeightPenalty
 from fastnn.train.sampler import BalancedSampler, Sampler, WeightedSampler
 from fastnn.train.trainer import Trainer
 
 __all__ = [
     "EMA",
+    "ActivationPenalty",
     "BalancedSampler",
     "CSVLogger",
     "Callback",
@@ -22,9 +25,13 @@ __all__ = [
     "JSONLogger",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "Objective",
     "ReduceLROnPlateau",
     "Sampler",
+    "StorageError",
+    "Terminated",
     "Trainer",
+    "WeightPenalty",
     "WeightedSampler",
     "load_model",
     "lr_range_test",

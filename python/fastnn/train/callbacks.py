@@ -1,4 +1,4 @@
-"""Callbacks, with Keras' hooks. One that has on_train_batch_end costs a native call per batch."""
+"""Callbacks, with Keras' hooks. One that has on_train_batch_* costs a native call per batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn.train.checkpoint import save_model
 
 if TYPE_CHECKING:
+    from fastnn.train.run import FailedStep
     from fastnn.train.trainer import Trainer
 
 __all__ = ["Best", "CSVLogger", "Callback", "JSONLogger", "ModelCheckpoint"]
@@ -60,8 +61,24 @@ class Callback:
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """After an epoch and its validation, with what History gets."""
 
+    def on_train_batch_begin(self, batch: int) -> None:
+        """Before a step, whose number in the epoch is ``batch``."""
+
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """After a batch, with the means over the epoch so far."""
+        """After a step, with the means over the epoch so far."""
+
+    def on_test_begin(self) -> None:
+        """Before the validation of an epoch."""
+
+    def on_test_end(self, logs: Logs) -> None:
+        """After it, with what it measured; the names have no ``val_`` here."""
+
+    def on_train_error(self, failed: FailedStep) -> bool:
+        """After a step whose loss or gradient is not finite.
+
+        Whether to end the training in order, rather than raise.
+        """
+        return False
 
 
 def attach(
@@ -89,16 +106,16 @@ def averaged(trainer: Trainer) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if trainer.ema is None else trainer.ema.applied()
 
 
-def wants_batches(callbacks: Sequence[Callback]) -> bool:
-    """Whether a callback overrides on_train_batch_end.
+def overrides(callbacks: Sequence[Callback], hook: str) -> bool:
+    """Whether a callback has a hook of its own.
 
     Example:
         >>> import fastnn as fn
-        >>> from fastnn.train.callbacks import wants_batches
-        >>> wants_batches([fn.train.Callback()])
+        >>> from fastnn.train.callbacks import overrides
+        >>> overrides([fn.train.Callback()], "on_train_batch_end")
         False
     """
-    return any(type(c).on_train_batch_end is not Callback.on_train_batch_end for c in callbacks)
+    return any(getattr(type(c), hook) is not getattr(Callback, hook) for c in callbacks)
 
 
 _LARGER_IS_BETTER = ("acc", "auc", "f1", "precision", "recall", "r2")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn import F, _core, nn, random
 from fastnn.tensor import Tensor, no_grad
+from fastnn.train.objective import Objective, per_sample
 
-__all__ = ["Data", "check_arguments", "check_data", "evaluation_mode", "split"]
+__all__ = ["Data", "check_arguments", "check_data", "evaluation_mode", "split", "weigh"]
 
 
 class evaluation_mode:
@@ -33,26 +34,29 @@ class evaluation_mode:
 class Data:
     """Checked samples: x float32, y int64 or float32, and whether y holds classes to count.
 
-    ``labels`` is how many labels of each sample count; None where all do.
+    ``labels`` is how many labels of each sample count; None where all do. ``weights`` is how much
+    the loss of each sample counts; None where all count the same.
     """
 
     x: Tensor
     y: Tensor
     has_classes: bool
     labels: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    weights: np.ndarray[Any, np.dtype[np.float32]] | None = None
 
     def take(self, where: Any) -> Data:
         """Some of the samples."""
         x, y = (_core.share(np.asarray(v)[where]) for v in (self.x, self.y))
         labels = None if self.labels is None else self.labels[where]
-        return dataclasses.replace(self, x=x, y=y, labels=labels)
+        weights = None if self.weights is None else self.weights[where]
+        return dataclasses.replace(self, x=x, y=y, labels=labels, weights=weights)
 
 
 def check_data(
     op: str,
     model: nn.Module,
-    loss: Callable[[Any, Any], Any],
-    pair: tuple[Any, Any],
+    objective: Objective,
+    pair: Sequence[Any],
     device: str,
     metrics: tuple[str, ...] | None,
 ) -> Data:
@@ -77,20 +81,84 @@ def check_data(
     _check_finite(op, "x", x)
     if y.dtype == "float32":
         _check_finite(op, "y", y)
+    loss = objective.loss
     ignored = _ignored_label(loss)
     generators = random.get_state()
-    with evaluation_mode(model), no_grad():
+    with evaluation_mode(model), no_grad(), objective.watching(model):
         outputs = model(_first(x, device))
         has_classes = _has_classes(op, y, outputs.shape, loss, metrics)
         if has_classes:
             _check_labels(op, y, outputs.shape[-1], ignored)
-        value = loss(outputs, _first(y, device))
+        values = {"a loss": loss(outputs, _first(y, device))}
+        for name, penalty in objective.penalties.items():
+            values[f"a penalty {name!r}"] = penalty(model)
     random.set_state(generators)
-    if not isinstance(value, Tensor) or value.shape != ():
-        got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"{op}: expected a loss that is a scalar Tensor, got {got}")
+    for what, value in values.items():
+        if not isinstance(value, Tensor) or value.shape != ():
+            got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{op}: expected {what} that is a scalar Tensor, got {got}")
     counts = has_classes and (metrics is None or "accuracy" in metrics)
     return Data(x, y, counts, _labels_that_count(op, y, ignored))
+
+
+def weigh(
+    op: str,
+    objective: Objective,
+    data: Data,
+    sample_weight: Any,
+    class_weight: Mapping[int, float] | None = None,
+) -> Data:
+    """The data, with the weights of the samples times those of their classes.
+
+    Raises:
+        ValueError: If weights are out of range or do not fit, or the loss cannot be weighted.
+    """
+    if sample_weight is None and class_weight is None:
+        return data
+    per_sample(op, objective.loss)
+    if data.labels is not None:
+        raise ValueError(
+            f"{op}: expected labels that all count with weights, got some to be ignored; give "
+            "those samples a weight of 0"
+        )
+    weights = np.ones(len(data.x), np.float32) if data.weights is None else data.weights
+    if sample_weight is not None:
+        given = np.asarray(sample_weight, np.float32)
+        if given.shape != weights.shape:
+            raise ValueError(
+                f"{op}: expected sample_weight of shape {weights.shape}, got {given.shape}"
+            )
+        bad = ~(np.isfinite(given) & (given >= 0))
+        if bad.any():
+            at = int(bad.argmax())
+            raise ValueError(
+                f"{op}: expected finite sample_weight >= 0, got {given[at]} at sample_weight[{at}]"
+            )
+        weights = weights * given
+    if class_weight is not None:
+        weights = weights * _of_classes(op, data.y, class_weight)
+    return dataclasses.replace(data, weights=weights)
+
+
+def _of_classes(op: str, y: Tensor, class_weight: Mapping[int, float]) -> Any:
+    labels = np.asarray(y)
+    if labels.dtype != np.int64 or labels.ndim != 1:
+        raise ValueError(
+            f"{op}: expected class indices of shape (n,) for class_weight, got y {y.shape} of "
+            f"{y.dtype}"
+        )
+    weights = np.ones(labels.shape, np.float32)
+    for label, weight in class_weight.items():
+        if not 0 <= weight < float("inf"):
+            raise ValueError(
+                f"{op}: expected finite weights >= 0 in class_weight, got {weight} of class {label}"
+            )
+        weights[labels == label] = weight
+    if not any(label in class_weight for label in np.unique(labels).tolist()):
+        raise ValueError(
+            f"{op}: expected classes of y in class_weight, got {', '.join(map(str, class_weight))}"
+        )
+    return weights
 
 
 def _ignored_label(loss: Any) -> int | None:
@@ -181,8 +249,11 @@ def check_arguments(
     for name, value in (("batch_size", batch_size), ("epochs", epochs)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"fit: expected a whole number {name} >= 1, got {value}")
-    if validation_data is not None and len(validation_data) != 2:
-        raise ValueError(f"fit: expected validation_data (x, y), got {len(validation_data)} items")
+    if validation_data is not None and len(validation_data) not in (2, 3):
+        raise ValueError(
+            "fit: expected validation_data (x, y) or (x, y, sample_weight), got "
+            f"{len(validation_data)} items"
+        )
     if not 0 <= validation_split < 1:
         raise ValueError(f"fit: expected 0 <= validation_split < 1, got {validation_split}")
     if verbose not in (0, 1, 2):
