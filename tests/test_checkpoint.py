@@ -70,6 +70,8 @@ LAYERS = {
     "RNNCell": lambda: nn.RNNCell(4, 3),
     "LSTMCell": lambda: nn.LSTMCell(4, 3, bias=False),
     "GRUCell": lambda: nn.GRUCell(4, 3, convention="lectures"),
+    "Ensemble": lambda: nn.Ensemble([nn.Linear(4, 3), nn.Linear(4, 3)]),
+    "Ensemble of outputs": lambda: nn.Ensemble([nn.Linear(4, 1)], "outputs"),
     "nested": lambda: nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 4))),
 }
 

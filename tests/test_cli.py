@@ -223,22 +223,22 @@ def test_resume_refuses_other_data(table):
     assert result.stderr.startswith("error: out: expected the data of that run, {'samples': 120, ")
 
 
-@pytest.mark.parametrize("signals", [1])
-def test_ctrl_c_saves_and_exits_130(signals):
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_saves_and_exits_with_its_code(number, code, word):
     command = [sys.executable, "-m", "fastnn.cli", "train", "digits", "-o", "out"]
     settings = ["--set", "train.epochs=100000", "--set", "model.hidden=[8]"]
     process = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if line.strip().startswith("3/100000"):
             break
-    for _ in range(signals):
-        process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait() == 130
-    assert errors.splitlines()[-2:] == [
-        "saved; go on with: fastnn train --resume out", "interrupted",
-    ]  # fmt: skip
+    assert process.wait() == code
+    assert errors.splitlines()[-2:] == ["saved; go on with: fastnn train --resume out", word]
     assert {"best.safetensors", "last.safetensors"} <= set(os.listdir("out"))
     with open("out/metrics.jsonl") as file:
         epochs = sum(json.loads(line)["split"] == "train" for line in file)

@@ -182,6 +182,11 @@ class Tensor(_core.TensorBase):
         """
         return apply(_rules.clone, self)
 
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        copied = self.detach().clone()
+        copied.requires_grad = self.requires_grad
+        return copied
+
     def copy_(self, source: ArrayLike | Tensor) -> Tensor:
         """Write the values of ``source`` into this Tensor's memory.
 

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted, 143 terminat
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 from typing import Annotated
@@ -40,12 +41,16 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
+    except SystemExit as error:  # after SIGTERM
+        print("terminated", file=sys.stderr)
+        raise typer.Exit(int(error.code or 0)) from None
     except (RunFailed, CudaError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        is_storage = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        raise typer.Exit(1 if is_storage else 2) from None
 
 
 @app.command()

@@ -18,9 +18,10 @@ import numpy as np
 
 from fastnn.data import Pipeline
 from fastnn.system import info
-from fastnn.train.callbacks import Best, JSONLogger, Logs, averaged
+from fastnn.train.callbacks import Best, Logs, averaged
 from fastnn.train.checkpoint import write_model
 from fastnn.train.files import CheckpointError, write_atomically
+from fastnn.train.loggers import JSONLogger
 from fastnn.train.trainer import Trainer
 
 __all__ = ["RunFolder", "make_folder", "pack", "read_metrics", "transform", "unpack"]

@@ -228,14 +228,10 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
             seed=config.train.seed,
             initial_epoch=None,
         )
-    except (KeyboardInterrupt, fn.train.Terminated) as stop:
+    except (KeyboardInterrupt, fn.train.Terminated):
         folder.flush(trainer)
-        if isinstance(stop, fn.train.Terminated):
-            print("terminated", file=sys.stderr)
         print(f"saved; go on with: fastnn train --resume {folder.folder}", file=sys.stderr)
         raise
-    except fn.train.StorageError as error:
-        raise RunFailed(str(error)) from error
     except (ValueError, TypeError, fn.CudaError) as error:
         folder.flush(trainer)
         raise RunFailed(f"{error}; the state before that is in {folder.folder}") from error

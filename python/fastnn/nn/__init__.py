@@ -35,6 +35,7 @@ from fastnn.nn.dropout import (
     mc_predict,
 )
 from fastnn.nn.embedding import Embedding
+from fastnn.nn.ensemble import Ensemble
 from fastnn.nn.linear import Linear
 from fastnn.nn.loss import (
     BCELoss,
@@ -101,6 +102,7 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Embedding",
+    "Ensemble",
     "Flatten",
     "FractionalMaxPool2d",
     "GRUCell",

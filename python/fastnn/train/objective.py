@@ -191,17 +191,26 @@ class Objective:
             yield
 
     def __call__(
-        self, model: nn.Module, outputs: Any, y: Any, weight: Tensor | None = None
+        self,
+        model: nn.Module,
+        outputs: Any,
+        y: Any,
+        weight: Tensor | None = None,
+        check_finite: bool = True,
     ) -> tuple[Any, dict[str, Any]]:
-        """The sum, and the terms by name; while recording, the kernels see that it is finite.
+        """The sum, and the terms by name.
 
         Args:
             model: What the penalties are of.
             outputs: Its outputs.
             y: The truth.
             weight: A weight for the loss of each sample; the mean is over samples, as in Keras.
+            check_finite: Whether the kernels see to it that the sum is finite.
+
+        Raises:
+            ValueError: If it is not, here or, while recording, when the step is replayed.
         """
-        checks = _is_cross_entropy(self.loss) and weight is None
+        checks = check_finite and _is_cross_entropy(self.loss) and weight is None
         if weight is not None:
             data = _weighted(self.loss, outputs, y, weight)
         elif checks:
@@ -214,7 +223,7 @@ class Objective:
             total = total + terms[name]
         if self.penalties:
             terms = {"data_loss": data, **terms}
-        if self.penalties or not checks:
+        if check_finite and (self.penalties or not checks):
             _core.sum(total, 1.0, True)
         return total, terms
 

@@ -68,6 +68,8 @@ class Trainer:
     Attributes:
         stop_training: Set it in a callback to stop after the epoch.
         epoch: Whole epochs done.
+        max_epochs: The epochs of the fit that runs, or ran last.
+        data: The checked samples of the fit that runs, else None.
         ema: The :class:`fastnn.train.EMA` among the callbacks, or None: what evaluation measures.
 
     Raises:
@@ -128,6 +130,8 @@ class Trainer:
         self.stop_training = False
         self.ema: EMA | None = None
         self.position = Position()
+        self.max_epochs = 0
+        self.data: Data | None = None
         self._callbacks: Sequence[Callback] = ()
         self._saved: dict[str, Any] = {}  # callbacks' states loaded, for the fit that goes on
 
@@ -210,6 +214,7 @@ class Trainer:
             attach(callbacks, self, None if initial_epoch is not None else self._saved)
             self.position, self.stop_training = position, False
             self._callbacks, self._saved = callbacks, {}
+            self.max_epochs, self.data = epochs, data
             self.schedule.begin(-(-limit // rows), self.device)
             progress = make_progress(verbose)
             shuffle = shuffle and not self.flags.overfit_batches
@@ -219,6 +224,7 @@ class Trainer:
                 try:
                     return run.until(epochs)
                 finally:
+                    self.data = None
                     self.schedule.end()
                     progress.close()
                     self.optimizer.zero_grad()
