@@ -87,6 +87,25 @@ def train(
 
 
 @app.command()
+def check(
+    data: Annotated[str | None, typer.Argument(help=DATA)] = None,
+    config: Annotated[str | None, typer.Option("-c", "--config", help="a TOML file")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, e.g. optim.lr=1e-3")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="the label column of a table")] = None,
+    seed: Annotated[int | None, typer.Option(help="what all random choices depend on")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Look for the usual mistakes before a long training; a line for each check."""
+    with exit_codes():
+        from fastnn.cli.check import run as run_check
+        from fastnn.cli.train import Options
+
+        run_check(Options(data, config, tuple(settings or ()), label=label, seed=seed, json=json))
+
+
+@app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="a run folder")],
     data: Annotated[str, typer.Argument(help=DATA)],

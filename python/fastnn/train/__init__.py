@@ -17,7 +17,9 @@ from fastnn.train.interrupt import Terminated
 from fastnn.train.loggers import CSVLogger, JSONLogger, TensorBoard
 from fastnn.train.lr_search import lr_range_test, lr_search
 from fastnn.train.model_checkpoint import ModelCheckpoint
+from fastnn.train.monitor import Monitor
 from fastnn.train.objective import ActivationPenalty, Objective, WeightPenalty
+from fastnn.train.preflight import CheckReport, check
 from fastnn.train.sampler import BalancedSampler, Sampler, WeightedSampler
 from fastnn.train.swa import SWA, update_bn
 from fastnn.train.terminate import TerminateOnNaN
@@ -30,12 +32,14 @@ __all__ = [
     "BalancedSampler",
     "CSVLogger",
     "Callback",
+    "CheckReport",
     "CheckpointError",
     "EarlyStopping",
     "History",
     "JSONLogger",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "Monitor",
     "Objective",
     "ReduceLROnPlateau",
     "Sampler",
@@ -48,6 +52,7 @@ __all__ = [
     "Trainer",
     "WeightPenalty",
     "WeightedSampler",
+    "check",
     "load_model",
     "lr_range_test",
     "lr_search",

@@ -125,6 +125,7 @@ class Run:
                 done = self._advance(steps)
                 if done is None:
                     return None
+                position.done = done
                 self.progress.batch(position.epoch, done)
                 schedule.reach(-(-done // rows))
                 if ends:
