@@ -12,7 +12,7 @@ from fastnn import F, _core, nn, random
 from fastnn.tensor import Tensor, no_grad
 from fastnn.train.objective import Objective, per_sample
 
-__all__ = ["Data", "check_arguments", "check_data", "evaluation_mode", "split", "weigh"]
+__all__ = ["Data", "check_arguments", "check_data", "describe", "evaluation_mode", "split", "weigh"]
 
 
 class evaluation_mode:
@@ -159,6 +159,25 @@ def _of_classes(op: str, y: Tensor, class_weight: Mapping[int, float]) -> Any:
             f"{op}: expected classes of y in class_weight, got {', '.join(map(str, class_weight))}"
         )
     return weights
+
+
+def describe(
+    data: Data, validation: Data | None, model: nn.Module, batch_size: int, epochs: int
+) -> dict[str, int]:
+    """What a training is of, in numbers; see :class:`fastnn.train.History`."""
+    classes = 0
+    if data.has_classes:
+        generators = random.get_state()
+        with evaluation_mode(model), no_grad():
+            classes = int(model(_first(data.x, next(model.parameters()).device)).shape[-1])
+        random.set_state(generators)
+    return {
+        "samples": len(data.x),
+        "val_samples": 0 if validation is None else len(validation.x),
+        "classes": classes,
+        "batch_size": batch_size,
+        "epochs": epochs,
+    }
 
 
 def _ignored_label(loss: Any) -> int | None:

@@ -64,6 +64,7 @@ class Run:
         progress: To be shown.
         shuffle: Whether an epoch has an order of its own, or what makes it.
         check_interrupt: Raises between two steps after a signal.
+        history: To be filled.
     """
 
     trainer: Trainer
@@ -73,10 +74,11 @@ class Run:
     progress: Progress
     shuffle: bool | Sampler
     check_interrupt: Callable[[], None]
+    history: History
 
     def until(self, epochs: int) -> History:
         """Train until so many epochs are done, or a callback stops it."""
-        history, trainer = History(), self.trainer
+        history, trainer = self.history, self.trainer
         position = trainer.position
         notify(self.callbacks, "on_train_begin")
         while position.epoch < epochs and not trainer.stop_training:
@@ -103,7 +105,9 @@ class Run:
         try:
             values = evaluate(self.trainer, self.evaluation)
         except ValueError as error:
-            raise ValueError(f"fit: epoch {epoch + 1}, validation: {error}") from error
+            told = ValueError(f"fit: epoch {epoch + 1}, validation: {error}")
+            self.history.error = str(told)
+            raise told from error
         notify(self.callbacks, "on_test_end", values)
         return {f"val_{name}": value for name, value in values.items()}
 
@@ -126,6 +130,8 @@ class Run:
                 if done is None:
                     return None
                 position.done = done
+                if self.history.first_loss is None and position.epoch == 0 and first == 0:
+                    self.history.first_loss = batches.logs()["loss"]  # each loop begins with 1 step
                 self.progress.batch(position.epoch, done)
                 schedule.reach(-(-done // rows))
                 if ends:
@@ -159,6 +165,7 @@ class Run:
             step = loop.batches.done // rows + 1
             told = ValueError(f"fit: epoch {self.trainer.epoch + 1}, step {step}: {error}")
             failed = FailedStep(told, loop, before, (loop.batches.done - first) // rows)
+            self.history.error = str(told)
             if any(c.on_train_error(failed) for c in self.callbacks):
                 return None
             raise told from error

@@ -14,6 +14,7 @@ from fastnn.train.checks import (
     Data,
     check_arguments,
     check_data,
+    describe,
     evaluation_mode,
     split,
     weigh,
@@ -70,6 +71,7 @@ class Trainer:
         epoch: Whole epochs done.
         max_epochs: The epochs of the fit that runs, or ran last.
         data: The checked samples of the fit that runs, else None.
+        history: What the fit that runs, or ran last, returns.
         ema: The :class:`fastnn.train.EMA` among the callbacks, or None: what evaluation measures.
 
     Raises:
@@ -132,6 +134,7 @@ class Trainer:
         self.position = Position()
         self.max_epochs = 0
         self.data: Data | None = None
+        self.history = History()
         self._callbacks: Sequence[Callback] = ()
         self._saved: dict[str, Any] = {}  # callbacks' states loaded, for the fit that goes on
 
@@ -215,14 +218,16 @@ class Trainer:
             self.position, self.stop_training = position, False
             self._callbacks, self._saved = callbacks, {}
             self.max_epochs, self.data = epochs, data
+            self.history = History()
+            self.history.params = describe(data, validation, self.model, batch_size, epochs)
             self.schedule.begin(-(-limit // rows), self.device)
             progress = make_progress(verbose)
             shuffle = shuffle and not self.flags.overfit_batches
             with evaluation_mode(self.model, training=True), between_steps() as check_interrupt:
                 progress.begin(position.epoch, epochs, limit)
-                run = Run(self, train, evaluation, callbacks, progress, shuffle, check_interrupt)
+                parts = (callbacks, progress, shuffle, check_interrupt, self.history)
                 try:
-                    return run.until(epochs)
+                    return Run(self, train, evaluation, *parts).until(epochs)
                 finally:
                     self.data = None
                     self.schedule.end()
