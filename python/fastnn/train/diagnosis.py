@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
+from fastnn.train.curves import (
+    Curves,
+    chance,
+    collapsed,
+    judged,
+    jumps,
+    level,
+    pace,
+    sampling_error,
+    trend,
+)
 from fastnn.train.history import History
 from fastnn.train.monitor import Monitor
 
 __all__ = ["Curves", "Diagnosis", "Problem", "diagnose"]
-
-Series = np.ndarray[Any, np.dtype[np.float64]]
 
 # What each problem is told with, and what to do about it.
 REMEDIES = {
@@ -77,66 +85,6 @@ class Diagnosis:
         return "\n".join(map(str, self.problems)) or "healthy: nothing to mend in the curves"
 
 
-@dataclasses.dataclass(frozen=True)
-class Curves:
-    """What a diagnosis looks at.
-
-    Attributes:
-        loss: Training loss by epoch.
-        val_loss: Validation loss by epoch; empty if there is none.
-        accuracy: Training accuracy by epoch; empty if there is none.
-        val_accuracy: Likewise.
-        first: Loss before any update, as near as it is known.
-        classes: How many; 0 if unknown, or there are none.
-        val_samples: How many; 0 if unknown.
-        steps: Loss of each step, by epoch; empty if unknown.
-        error: What ended the training before its time.
-    """
-
-    loss: Series
-    val_loss: Series
-    accuracy: Series
-    val_accuracy: Series
-    first: float
-    classes: int
-    val_samples: int
-    steps: tuple[Series, ...]
-    error: str | None
-
-    @classmethod
-    def of(
-        cls,
-        series: Mapping[str, Sequence[float]],
-        params: Mapping[str, int],
-        first: float | None,
-        error: str | None,
-        steps: Sequence[tuple[int, float]] = (),
-    ) -> Curves:
-        """From lists by name, and (epoch, loss) of each step."""
-        loss, val_loss, accuracy, val_accuracy = (
-            np.array(series.get(name, []), np.float64)
-            for name in ("loss", "val_loss", "accuracy", "val_accuracy")
-        )
-        if steps and first is None:
-            first = steps[0][1]
-        classes = int(params.get("classes", 0))
-        if first is None:
-            first = math.log(classes) if classes > 1 else float(loss[0]) if len(loss) else math.nan
-        epochs = sorted({epoch for epoch, _ in steps})
-        by_epoch = tuple(np.array([v for e, v in steps if e == epoch]) for epoch in epochs)
-        return cls(
-            loss,
-            val_loss,
-            accuracy,
-            val_accuracy,
-            first,
-            classes,
-            int(params.get("val_samples", 0)),
-            by_epoch,
-            error,
-        )
-
-
 def diagnose(history: History | Curves, monitor: Monitor | None = None) -> Diagnosis:
     """Read the curves of a training and name what is wrong, with the remedy.
 
@@ -184,60 +132,6 @@ def diagnose(history: History | Curves, monitor: Monitor | None = None) -> Diagn
     return Diagnosis(tuple(found))
 
 
-# ---- what rules are made of ----------------------------------------------------------------------
-
-
-def _end(series: Series) -> float:
-    """The level at the end: the median of the last few epochs."""
-    return float(np.median(series[-max(1, min(5, len(series) // 5)) :]))
-
-
-def _trend(series: Series) -> float:
-    """Slope of a line through all but the first, in standard errors of its own."""
-    y = series[1:]
-    if len(y) < 4:
-        return 0.0
-    t = np.arange(len(y)) - (len(y) - 1) / 2
-    slope = float((t * y).sum() / (t * t).sum())
-    rest = y - y.mean() - slope * t
-    error = math.sqrt(float((rest * rest).sum()) / (len(y) - 2) / float((t * t).sum()))
-    return slope / error if error > 0 else math.copysign(math.inf, slope) if slope else 0.0
-
-
-def _pace(series: Series) -> float:
-    """By which share of itself a series falls per epoch, over its second half."""
-    half = len(series) // 2
-    epochs = max(1, len(series) - 1 - half)
-    return float(series[half] - series[-1]) / epochs / abs(float(series[-1]) or 1.0)
-
-
-def _jumps(series: Series) -> float:
-    """In which share of the epochs a series rises by 15 % or more."""
-    return float((np.diff(series) > 0.15 * series[:-1]).mean()) if len(series) > 1 else 0.0
-
-
-def _judged(c: Curves) -> Series:
-    """What tells how good the model is: the validation loss, or the loss."""
-    return c.val_loss if len(c.val_loss) else c.loss
-
-
-def _chance(c: Curves) -> float:
-    """The loss of a model that knows nothing."""
-    return math.log(c.classes) if c.classes > 1 else c.first
-
-
-def _collapsed(c: Curves) -> bool:
-    """Whether the loss ends at that of chance, where outputs are all alike."""
-    return c.classes > 1 and abs(_end(c.loss) / _chance(c) - 1) < 0.006
-
-
-def _sampling_error(c: Curves) -> float:
-    """Standard error of the validation accuracy."""
-    n = c.val_samples
-    p = float(np.clip(_end(c.val_accuracy), 0.5 / n, 1 - 0.5 / n)) if n else 0.0
-    return math.sqrt(p * (1 - p) / n) if n else 0.0
-
-
 # ---- the rules, in their order -------------------------------------------------------------------
 
 
@@ -268,11 +162,11 @@ def _not_learning(c: Curves) -> str | None:
     if len(c.loss) < 5:
         return None
     for series in (c.loss, c.val_loss):
-        if len(series) and (_trend(series) < -3.5 or np.ptp(series[1:]) > 0.1 * abs(series[0])):
+        if len(series) and (trend(series) < -3.5 or np.ptp(series[1:]) > 0.1 * abs(series[0])):
             return None
     if len(c.accuracy) and c.accuracy.max() > c.accuracy[0] + 0.08:
         return None
-    if _collapsed(c) and c.loss[0] > 1.01 * _end(c.loss):
+    if collapsed(c) and c.loss[0] > 1.01 * level(c.loss):
         return None
     if len(c.accuracy) and c.classes and c.accuracy[0] > 0.5 + 0.5 / c.classes:
         return None  # it has learned, in the first epoch
@@ -299,63 +193,63 @@ def _not_shuffled(c: Curves) -> str | None:
 
 def _softmax_twice(c: Curves) -> str | None:
     """Cross-entropy of softmax(p), p <= 1: log(1 + (C - 1) / e) if right, 1 more if wrong."""
-    if c.classes < 2 or not len(c.accuracy) or _pace(c.loss) > 0.012:
+    if c.classes < 2 or not len(c.accuracy) or pace(c.loss) > 0.012:
         return None
     floor = math.log(1 + (c.classes - 1) / math.e)
     for loss, accuracy in ((c.loss, c.accuracy), (c.val_loss, c.val_accuracy)):
         if len(loss):
-            excess = _end(loss) - (floor + 1 - _end(accuracy))
-            if loss.min() < 0.98 * floor or _end(accuracy) < 0.7 or not -0.04 < excess < 0.15:
+            excess = level(loss) - (floor + 1 - level(accuracy))
+            if loss.min() < 0.98 * floor or level(accuracy) < 0.7 or not -0.04 < excess < 0.15:
                 return None
     loss, accuracy = c.loss, c.accuracy
     return (
-        f"loss {_end(loss):.3g} with {100 * _end(accuracy):.0f} % right, where a second softmax "
+        f"loss {level(loss):.3g} with {100 * level(accuracy):.0f} % right, where a second softmax "
         f"allows {floor:.3g} at least"
     )
 
 
 def _rate_too_high(c: Curves) -> str | None:
     """The loss is above its start in the first epochs, or jumps, and does not come down."""
-    end, early = _end(c.loss), float(c.loss[: max(1, len(c.loss) // 4)].max())
-    judged = _judged(c)
-    if c.val_samples > 50 and judged[-1] > 0.6 * _chance(c) and _jumps(judged) > 0.2:
-        return f"the validation loss jumps by 15 % in {100 * _jumps(judged):.0f} % of epochs"
-    if (len(c.accuracy) and _end(c.accuracy) > 0.9) or end < 0.2 * _chance(c):
+    end, early = level(c.loss), float(c.loss[: max(1, len(c.loss) // 4)].max())
+    told = judged(c)
+    if c.val_samples > 50 and told[-1] > 0.6 * chance(c) and jumps(told) > 0.2:
+        return f"the validation loss jumps by 15 % in {100 * jumps(told):.0f} % of epochs"
+    if (len(c.accuracy) and level(c.accuracy) > 0.9) or end < 0.2 * chance(c):
         return None
-    if early > 1.4 * max(c.first, _chance(c)):
+    if early > 1.4 * max(c.first, chance(c)):
         return f"loss {c.first:.3g} at first, {early:.3g} soon after, {end:.3g} at last"
-    if _jumps(c.loss) > 0.15:
-        return f"the loss jumps by 15 % in {100 * _jumps(c.loss):.0f} % of epochs"
+    if jumps(c.loss) > 0.15:
+        return f"the loss jumps by 15 % in {100 * jumps(c.loss):.0f} % of epochs"
     rough = len(c.loss) > 4 and float(np.median(np.abs(np.diff(c.loss, 2)))) > 0.01 * end
-    if rough and len(c.accuracy) and c.accuracy.max() > _end(c.accuracy) + 0.08:
+    if rough and len(c.accuracy) and c.accuracy.max() > level(c.accuracy) + 0.08:
         best = 100 * float(c.accuracy.max())
-        return f"{best:.0f} % right at best, {100 * _end(c.accuracy):.0f} % at last, in training"
+        return f"{best:.0f} % right at best, {100 * level(c.accuracy):.0f} % at last, in training"
     return None
 
 
 def _slow_start(c: Curves) -> str | None:
     """Outputs are near 0, so the loss is that of chance, for some epochs; then it falls."""
-    if len(c.loss) < 5 or _end(c.loss) > 0.8 * c.first:
+    if len(c.loss) < 5 or level(c.loss) > 0.8 * c.first:
         return None
-    apart = np.abs(c.loss[:3] / _chance(c) - 1)
-    if abs(c.first / _chance(c) - 1) > 0.006 or (apart > (0.01, 0.02, 0.04)).any():
+    apart = np.abs(c.loss[:3] / chance(c) - 1)
+    if abs(c.first / chance(c) - 1) > 0.006 or (apart > (0.01, 0.02, 0.04)).any():
         return None
     flat = int(np.argmax(c.loss < 0.96 * c.first))
-    return f"loss {c.first:.4g} for {flat} epochs, then down to {_end(c.loss):.3g}"
+    return f"loss {c.first:.4g} for {flat} epochs, then down to {level(c.loss):.3g}"
 
 
 def _rate_too_low(c: Curves) -> str | None:
     """Steadily down from the start, but not far; or not even down to chance."""
-    series = _judged(c)
-    if len(series) < 6 or _trend(series) > -3 or series[-1] > series[0] or _held_back(c):
+    series = judged(c)
+    if len(series) < 6 or trend(series) > -3 or series[-1] > series[0] or _held_back(c):
         return None
-    if series[-1] < 0.5 * min(_chance(c), series[0]) or _pace(series) > 0.025:
+    if series[-1] < 0.5 * min(chance(c), series[0]) or pace(series) > 0.025:
         return None
-    if len(c.accuracy) and _end(c.accuracy) > 0.9:
+    if len(c.accuracy) and level(c.accuracy) > 0.9:
         return None
     marks = series[np.linspace(0, len(series) - 1, 5).round().astype(int)]
     falls = marks[:-1] - marks[1:]
-    above_chance = c.classes > 1 and series[-1] > 0.99 * _chance(c) and not _collapsed(c)
+    above_chance = c.classes > 1 and series[-1] > 0.99 * chance(c) and not collapsed(c)
     if falls[-1] < 0.3 * falls.max() and not above_chance:
         return None
     return f"loss {series[0]:.3g} after an epoch, {series[-1]:.3g} at last, and falls as before"
@@ -365,27 +259,27 @@ def _held_back(c: Curves) -> bool:
     """Whether training is much worse than validation: what is off in evaluation is too strong."""
     if not len(c.accuracy) or not len(c.val_accuracy):
         return False
-    return _end(c.accuracy) < min(0.7, _end(c.val_accuracy) - max(0.15, 4 * _sampling_error(c)))
+    return level(c.accuracy) < min(0.7, level(c.val_accuracy) - max(0.15, 4 * sampling_error(c)))
 
 
 def _not_converged(c: Curves) -> str | None:
     """The losses still fall by much in each epoch."""
-    series = _judged(c)
-    if len(series) < 3 or series[-1] < 0.15 * _chance(c) or _held_back(c):
+    series = judged(c)
+    if len(series) < 3 or series[-1] < 0.15 * chance(c) or _held_back(c):
         return None
-    if _pace(series) < 0.025 or c.loss[len(c.loss) // 2] <= c.loss[-1]:
+    if pace(series) < 0.025 or c.loss[len(c.loss) // 2] <= c.loss[-1]:
         return None
-    return f"the loss still falls by {100 * _pace(series):.0f} % in each epoch"
+    return f"the loss still falls by {100 * pace(series):.0f} % in each epoch"
 
 
 def _overfit(c: Curves) -> str | None:
     """Training goes on to improve, validation does not."""
     if not len(c.val_loss):
         return None
-    loss, val, best = _end(c.loss), _end(c.val_loss), float(c.val_loss.min())
+    loss, val, best = level(c.loss), level(c.val_loss), float(c.val_loss.min())
     if len(c.val_accuracy) and len(c.accuracy):
-        right, gap = _end(c.accuracy), _end(c.accuracy) - _end(c.val_accuracy)
-        if right < 0.75 or gap < max(0.08, 3 * _sampling_error(c)):
+        right, gap = level(c.accuracy), level(c.accuracy) - level(c.val_accuracy)
+        if right < 0.75 or gap < max(0.08, 3 * sampling_error(c)):
             return None
         return f"{100 * right:.0f} % right in training, {100 * gap:.0f} points less in validation"
     if val < 1.5 * best or loss > 0.5 * val:
@@ -398,21 +292,21 @@ def _underfit(c: Curves) -> str | None:
     if len(c.loss) < 5:
         return None
     if len(c.accuracy):
-        best = max(_end(c.accuracy), _end(c.val_accuracy) if len(c.val_accuracy) else 0.0)
+        best = max(level(c.accuracy), level(c.val_accuracy) if len(c.val_accuracy) else 0.0)
         if _held_back(c):
             return (
-                f"{100 * _end(c.accuracy):.0f} % right in training, {100 * best:.0f} % without it"
+                f"{100 * level(c.accuracy):.0f} % right in training, {100 * best:.0f} % without it"
             )
         return f"{100 * best:.0f} % right, in training too" if best < 0.88 else None
-    if _end(c.loss) < 0.5 * c.first:
+    if level(c.loss) < 0.5 * c.first:
         return None
-    return f"loss {c.first:.3g} at first, {_end(c.loss):.3g} at last"
+    return f"loss {c.first:.3g} at first, {level(c.loss):.3g} at last"
 
 
 def _validation_too_small(c: Curves) -> str | None:
     if not c.val_samples or not len(c.val_accuracy):
         return None
-    if c.val_samples > 30 and _sampling_error(c) < 0.05:
+    if c.val_samples > 30 and sampling_error(c) < 0.05:
         return None
     return f"{c.val_samples} samples: one more mistake is {100 / c.val_samples:.1f} points"
 
