@@ -166,7 +166,7 @@ def _not_learning(c: Curves) -> str | None:
             return None
     if len(c.accuracy) and c.accuracy.max() > c.accuracy[0] + 0.08:
         return None
-    if collapsed(c) and c.loss[0] > 1.01 * level(c.loss):
+    if c.loss[0] > (1.01 if collapsed(c) else 1.1) * level(c.loss):
         return None
     if len(c.accuracy) and c.classes and c.accuracy[0] > 0.5 + 0.5 / c.classes:
         return None  # it has learned, in the first epoch
@@ -186,7 +186,7 @@ def _not_shuffled(c: Curves) -> str | None:
         shapes.append(logs - np.polyval(np.polyfit(t, logs, 1), t))
     halves = [np.mean(shapes[i::2], axis=0) for i in (0, 1)]
     alike = float(np.corrcoef(*halves)[0, 1])
-    if not alike > 0.6:
+    if not alike > max(0.6, 3.2 / math.sqrt(len(shapes[0]) - 2)):  # by chance, of so many steps
         return None
     return f"the losses of the steps of odd and of even epochs correlate with {alike:.2f}"
 
@@ -216,7 +216,8 @@ def _rate_too_high(c: Curves) -> str | None:
         return f"the validation loss jumps by 15 % in {100 * jumps(told):.0f} % of epochs"
     if (len(c.accuracy) and level(c.accuracy) > 0.9) or end < 0.2 * chance(c):
         return None
-    if early > 1.4 * max(c.first, chance(c)):
+    falls = early < 1.25 * end and trend(told) < -5  # it began high, and goes down since
+    if early > 1.4 * max(c.first, chance(c)) and not falls:
         return f"loss {c.first:.3g} at first, {early:.3g} soon after, {end:.3g} at last"
     if jumps(c.loss) > 0.15:
         return f"the loss jumps by 15 % in {100 * jumps(c.loss):.0f} % of epochs"
