@@ -23,7 +23,7 @@ def test_train_digits_leaves_a_run_folder():
     assert result.stdout.startswith("test accuracy ")
     assert result.stdout.endswith("run folder out\n")
     assert sorted(os.listdir("out")) == [
-        "best.safetensors", "config.toml", "env.json", "last.safetensors", "loss.png",
+        "best.safetensors", "config.toml", "env.json", "fit.json", "last.safetensors", "loss.png",
         "metrics.jsonl",
     ]  # fmt: skip
     with open("out/config.toml", "rb") as file:

@@ -8,6 +8,7 @@ its effect: a rate that is ten times too high and learns as well is no sick run.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,7 +20,9 @@ from fastnn import nn, optim
 ACTIVATIONS = {"dev": (nn.ReLU, nn.Tanh), "held-out": (nn.GELU, nn.ELU, nn.LeakyReLU)}
 WIDTHS = {"dev": ([32], [64], [64, 64]), "held-out": ([48], [96, 48], [40, 40, 40])}
 NORMS = {"dev": (None, nn.BatchNorm1d), "held-out": (None, nn.BatchNorm1d, nn.LayerNorm)}
-SEED = {"dev": 0, "held-out": 1_000_000}
+# Seeds from 1,000,000 on were measured once, and led to the bound by the number of steps in "not
+# shuffled"; what is published is of fresh ones.
+SEED = {"dev": 0, "held-out": 2_000_000}
 
 
 # ---- data ----------------------------------------------------------------------------------------
@@ -139,13 +142,11 @@ class Setup:
         trainer = fn.Trainer(model, nn.CrossEntropyLoss(), optimizer, scheduler=scheduler)
         monitor = fn.train.Monitor()
         train, val = self.data.split(self.train, self.val)
-        try:
+        with contextlib.suppress(ValueError):  # not finite: the history says so
             trainer.fit(
                 *train, self.batch_size, epochs or self.epochs, validation_data=val, verbose=0,
                 callbacks=[monitor], seed=self.seed, **self.fit,
             )  # fmt: skip
-        except ValueError:  # not finite: the history says so
-            pass
         return Run(trainer.history, monitor, trainer, train, val)
 
 
@@ -161,8 +162,17 @@ class Run:
         return float(self.history.history.get(name, [float("nan")])[-1])
 
     def drop(self) -> float:
-        """By which share the loss fell."""
-        return 1 - self.last("loss") / self.history.first_loss
+        """By which share the validation loss fell since the first epoch."""
+        return 1 - self.last("val_loss") / self.history.history["val_loss"][0]
+
+    def good(self) -> bool:
+        """Whether there is little left to win."""
+        return self.last("val_loss") < 0.15 * np.log(self.history.params["classes"])
+
+    def settled(self) -> bool:
+        """Whether the loss is low, or moved by less than a tenth in the last quarter."""
+        losses = self.history.history["val_loss"]
+        return self.good() or losses[-1] > 0.9 * losses[-len(losses) // 4]
 
 
 def sound(rng: Any, part: str, seed: int) -> Setup:
@@ -191,7 +201,7 @@ def pick(rng: Any, choices: Any) -> Any:
 
 
 def healthy(rng: Any, s: Setup) -> Any:
-    return lambda r: r.last("val_accuracy") >= 0.93 and r.last("val_loss") < 0.35
+    return lambda r: r.last("val_accuracy") >= 0.93 and r.settled()
 
 
 def not_learning(rng: Any, s: Setup) -> Any:
@@ -203,25 +213,25 @@ def wrong_sign(rng: Any, s: Setup) -> Any:
     s.options["maximize"] = True
     s.lr *= float(rng.uniform(0.05, 0.3))
     s.epochs = int(rng.integers(6, 15))
-    return lambda r: r.history.error is None
+    return lambda r: True
 
 
 def diverged(rng: Any, s: Setup) -> Any:
     s.optimizer, s.norm, s.activation = "sgd", None, nn.ReLU
     s.lr = float(10 ** rng.uniform(2, 6))
-    return lambda r: r.history.error is not None
+    return lambda r: True
 
 
 def rate_too_high(rng: Any, s: Setup) -> Any:
     s.lr *= float(10 ** rng.uniform(1.5, 2.5))
     s.schedule = False
-    return lambda r: r.history.error is None and r.last("val_accuracy") < 0.85
+    return lambda r: r.last("val_accuracy") < 0.85
 
 
 def rate_too_low(rng: Any, s: Setup) -> Any:
     s.lr *= float(10 ** rng.uniform(-3.2, -2.4))
     s.epochs, s.schedule = int(rng.integers(12, 25)), False
-    return lambda r: 0.01 < r.drop() < 0.4
+    return lambda r: 0.02 < r.drop() < 0.4
 
 
 def not_converged(rng: Any, s: Setup) -> Any:
@@ -230,7 +240,7 @@ def not_converged(rng: Any, s: Setup) -> Any:
 
     def effect(r: Run) -> bool:
         longer = s.run(3 * s.epochs)
-        return r.drop() > 0.45 and longer.last("val_loss") < 0.6 * r.last("val_loss")
+        return not r.good() and longer.last("val_loss") < 0.6 * r.last("val_loss")
 
     return effect
 
@@ -243,7 +253,7 @@ def slow_start(rng: Any, s: Setup) -> Any:
 
     def effect(r: Run) -> bool:
         losses = r.history.history["loss"]
-        return losses[2] > 0.95 * r.history.first_loss and losses[-1] < 0.5 * losses[0]
+        return losses[2] > 0.97 * r.history.first_loss and losses[-1] < 0.5 * losses[0]
 
     return effect
 
@@ -279,7 +289,14 @@ def underfit(rng: Any, s: Setup) -> Any:
 
 def validation_too_small(rng: Any, s: Setup) -> Any:
     s.val = int(rng.integers(8, 16))
-    return lambda r: r.trainer.evaluate(*s.data.split(700, 300)[1])["accuracy"] >= 0.93
+
+    def effect(r: Run) -> bool:
+        """Nothing else is wrong, as a larger set shows."""
+        more, losses = r.trainer.evaluate(*s.data.split(700, 300)[1]), r.history.history["loss"]
+        low = more["loss"] < 0.15 * np.log(s.data.classes)
+        return more["accuracy"] >= 0.93 and (low or losses[-1] > 0.9 * losses[-len(losses) // 4])
+
+    return effect
 
 
 def not_shuffled(rng: Any, s: Setup) -> Any:
@@ -327,6 +344,7 @@ def runs(part: str, name: str, count: int) -> Iterator[Run]:
         setup = sound(rng, part, seed)
         has_effect = BUGS[name](rng, setup)
         run = setup.run()
-        if has_effect(run):
+        failed = run.history.error is not None
+        if failed == (name == "diverged") and has_effect(run):
             found += 1
             yield run

@@ -14,7 +14,7 @@ from fastnn.system import get_num_threads, set_num_threads
 from fastnn.tensor import Tensor, from_numpy, is_grad_enabled, no_grad, ones, tensor, zeros
 
 if TYPE_CHECKING:
-    from fastnn import data, testing, train
+    from fastnn import data, recipes, testing, train
     from fastnn.testing.gradcheck import gradcheck
     from fastnn.train.trainer import History, Trainer
 
@@ -42,6 +42,7 @@ __all__ = [
     "ones",
     "optim",
     "random",
+    "recipes",
     "set_num_threads",
     "tensor",
     "testing",
@@ -55,7 +56,7 @@ _LAZY = {
     "History": "fastnn.train.trainer",
     "gradcheck": "fastnn.testing.gradcheck",
 }
-_LAZY_MODULES = ("data", "testing", "train")
+_LAZY_MODULES = ("data", "recipes", "testing", "train")
 
 
 def __getattr__(name: str) -> Any:

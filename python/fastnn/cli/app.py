@@ -106,6 +106,18 @@ def check(
 
 
 @app.command()
+def diagnose(
+    run: Annotated[str, typer.Argument(help="a run folder")],
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Name what the curves of a run show, and what to do about it."""
+    with exit_codes():
+        from fastnn.cli.diagnose import run as run_diagnose
+
+        run_diagnose(run, json)
+
+
+@app.command()
 def predict(
     run: Annotated[str, typer.Argument(help="a run folder")],
     data: Annotated[str, typer.Argument(help=DATA)],

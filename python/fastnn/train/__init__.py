@@ -9,6 +9,7 @@ from fastnn.train.control import (
     ReduceLROnPlateau,
     StopAtZeroErrors,
 )
+from fastnn.train.diagnosis import Diagnosis, diagnose
 from fastnn.train.ema import EMA
 from fastnn.train.ensemble import SnapshotEnsemble, random_ensemble
 from fastnn.train.files import CheckpointError, StorageError
@@ -34,6 +35,7 @@ __all__ = [
     "Callback",
     "CheckReport",
     "CheckpointError",
+    "Diagnosis",
     "EarlyStopping",
     "History",
     "JSONLogger",
@@ -53,6 +55,7 @@ __all__ = [
     "WeightPenalty",
     "WeightedSampler",
     "check",
+    "diagnose",
     "load_model",
     "lr_range_test",
     "lr_search",
