@@ -10,10 +10,19 @@ from fastnn._version import __version__
 from fastnn.capture import capture
 from fastnn.random import manual_seed
 from fastnn.system import get_num_threads, set_num_threads
-from fastnn.tensor import Tensor, from_numpy, is_grad_enabled, no_grad, ones, tensor, zeros
+from fastnn.tensor import (
+    Tensor,
+    enable_grad,
+    from_numpy,
+    is_grad_enabled,
+    no_grad,
+    ones,
+    tensor,
+    zeros,
+)
 
 if TYPE_CHECKING:
-    from fastnn import data, testing, train
+    from fastnn import data, inspect, testing, train
     from fastnn.testing.gradcheck import gradcheck
     from fastnn.train.trainer import History, Trainer
 
@@ -28,10 +37,12 @@ __all__ = [
     "capture",
     "cuda",
     "data",
+    "enable_grad",
     "from_numpy",
     "functional",
     "get_num_threads",
     "gradcheck",
+    "inspect",
     "is_grad_enabled",
     "manual_seed",
     "nn",
@@ -52,7 +63,7 @@ _LAZY = {
     "History": "fastnn.train.trainer",
     "gradcheck": "fastnn.testing.gradcheck",
 }
-_LAZY_MODULES = ("data", "testing", "train")
+_LAZY_MODULES = ("data", "inspect", "testing", "train")
 
 
 def __getattr__(name: str) -> Any:
