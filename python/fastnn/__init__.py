@@ -22,7 +22,7 @@ from fastnn.tensor import (
 )
 
 if TYPE_CHECKING:
-    from fastnn import data, inspect, testing, train
+    from fastnn import data, experiments, inspect, testing, train
     from fastnn.testing.gradcheck import gradcheck
     from fastnn.train.trainer import History, Trainer
 
@@ -38,6 +38,7 @@ __all__ = [
     "cuda",
     "data",
     "enable_grad",
+    "experiments",
     "from_numpy",
     "functional",
     "get_num_threads",
@@ -63,7 +64,7 @@ _LAZY = {
     "History": "fastnn.train.trainer",
     "gradcheck": "fastnn.testing.gradcheck",
 }
-_LAZY_MODULES = ("data", "inspect", "testing", "train")
+_LAZY_MODULES = ("data", "experiments", "inspect", "testing", "train")
 
 
 def __getattr__(name: str) -> Any:
