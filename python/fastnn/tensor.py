@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _convert, _core, _rules
-from fastnn.tape import Rule, Vjp, apply, is_grad_enabled, no_grad, run_backward
+from fastnn.tape import Rule, Vjp, apply, enable_grad, is_grad_enabled, no_grad, run_backward
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -19,6 +19,7 @@ __all__ = [
     "Tensor",
     "Vjp",
     "apply",
+    "enable_grad",
     "from_numpy",
     "is_grad_enabled",
     "no_grad",

@@ -179,6 +179,38 @@ def inspect(
         run_inspect(source, label, output, json)
 
 
+lab_app = typer.Typer(no_args_is_help=True, help="The experiments of the lectures.")
+app.add_typer(lab_app, name="lab")
+
+
+@lab_app.command("list")
+def lab_list(
+    json: Annotated[bool, typer.Option("--json", help="print a JSON array")] = False,
+) -> None:
+    """List the experiments."""
+    with exit_codes():
+        from fastnn.cli.lab import show
+
+        show(json)
+
+
+@lab_app.command("run")
+def lab_run(
+    names: Annotated[list[str], typer.Argument(help="experiments, or 'all'")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="a folder for pictures and numbers")
+    ] = "lab",
+    seed: Annotated[int, typer.Option(help="what all random choices depend on")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="a smaller size of each")] = False,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Run experiments: numbers beside what they should be, and a picture of each."""
+    with exit_codes():
+        from fastnn.cli.lab import run as run_lab
+
+        run_lab(names, output, seed, quick, json)
+
+
 @app.command()
 def info(
     json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
