@@ -222,7 +222,8 @@ class Trainer:
             self.history.params = describe(data, validation, self.model, batch_size, epochs)
             self.schedule.begin(-(-limit // rows), self.device)
             progress = make_progress(verbose)
-            shuffle = shuffle and not self.flags.overfit_batches
+            if self.flags.overfit_batches:
+                shuffle = False
             with evaluation_mode(self.model, training=True), between_steps() as check_interrupt:
                 progress.begin(position.epoch, epochs, limit)
                 parts = (callbacks, progress, shuffle, check_interrupt, self.history)
