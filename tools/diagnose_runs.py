@@ -2,8 +2,9 @@
 
 A run is a real training of a second or less with one bug injected, or none. The development set
 has seeds, data and architectures of its own; those of the held-out set were written down here
-before any threshold of the diagnosis was chosen, and are only measured. A run counts if the bug has
-its effect: a rate that is ten times too high and learns as well is no sick run.
+before any threshold of the diagnosis was chosen; what counts as the effect of a bug was settled on
+the development set. A run counts if the bug has its effect: a rate
+that is ten times too high and learns as well is no sick run.
 """
 
 from __future__ import annotations
