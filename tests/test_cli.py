@@ -1,5 +1,6 @@
 """The commands: what is printed where, exit codes, the run folder; bad input writes nothing."""
 
+import copy
 import json
 import os
 import signal
@@ -248,6 +249,18 @@ def test_a_signal_saves_and_exits_with_its_code(number, code, word):
         ).stdout
     )
     assert result["epochs"] == epochs + 2
+
+
+def test_an_ensemble_in_a_run_folder_predicts():
+    run("train", "digits", "-q", "-o", "one", *SMALL)
+    model, extra = fn.train.checkpoint.read_model("one/best.safetensors")
+    os.mkdir("both")
+    fn.train.save_model(
+        "both/best.safetensors", fn.nn.Ensemble([model, copy.deepcopy(model)]), extra
+    )
+    results = [run("predict", folder, "digits", "-o", f"{folder}.csv", "--json").stdout
+               for folder in ("one", "both")]  # fmt: skip
+    assert json.loads(results[0])["accuracy"] == json.loads(results[1])["accuracy"] > 0.2
 
 
 # ---- info, and the entry point --------------------

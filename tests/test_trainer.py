@@ -1,5 +1,6 @@
 """fit, evaluate, predict: what is checked and counted, and that all ways give the same bits."""
 
+import json
 import warnings
 
 import fastnn as fn
@@ -360,12 +361,8 @@ def test_verbose_0_is_silent(capsys):
 
 
 def test_loggers_write_every_epoch(tmp_path):
-    import json
-
-    csv, jsonl = (
-        fn.train.CSVLogger(str(tmp_path / "a.csv")),
-        fn.train.JSONLogger(str(tmp_path / "a.jsonl")),
-    )
+    csv = fn.train.CSVLogger(str(tmp_path / "a.csv"))
+    jsonl = fn.train.JSONLogger(str(tmp_path / "a.jsonl"))
     history = make().fit(X, Y, epochs=3, validation_split=0.5, callbacks=[csv, jsonl], verbose=0)
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines[0] == "epoch,loss,accuracy,lr,seconds,samples_per_s,val_loss,val_accuracy"

@@ -2,8 +2,9 @@
 
 A run is a real training of a second or less with one bug injected, or none. The development set
 has seeds, data and architectures of its own; those of the held-out set were written down here
-before any threshold of the diagnosis was chosen, and are only measured. A run counts if the bug has
-its effect: a rate that is ten times too high and learns as well is no sick run.
+before any threshold of the diagnosis was chosen; what counts as the effect of a bug was settled on
+the development set. A run counts if the bug has its effect: a rate
+that is ten times too high and learns as well is no sick run.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from fastnn import nn, optim
 ACTIVATIONS = {"dev": (nn.ReLU, nn.Tanh), "held-out": (nn.GELU, nn.ELU, nn.LeakyReLU)}
 WIDTHS = {"dev": ([32], [64], [64, 64]), "held-out": ([48], [96, 48], [40, 40, 40])}
 NORMS = {"dev": (None, nn.BatchNorm1d), "held-out": (None, nn.BatchNorm1d, nn.LayerNorm)}
-# Seeds from 1,000,000 on were measured once, and led to the bound by the number of steps in "not
-# shuffled"; what is published is of fresh ones.
-SEED = {"dev": 0, "held-out": 2_000_000}
+# The held-out seeds from 1,000,000, 2,000,000 and 3,000,000 on were measured once each and then
+# looked at; what is published is of fresh ones.
+SEED = {"dev": 0, "held-out": 4_000_000}
 
 
 # ---- data ----------------------------------------------------------------------------------------

@@ -150,6 +150,7 @@ def _wrong_sign(c: Curves) -> str | None:
         return None
     rises = float((np.diff(c.loss) > 0).mean())
     learns = len(c.accuracy) and c.accuracy[-1] > c.accuracy[0] + 0.15
+    learns = learns and c.loss[-1] < 3 * c.first
     if rises < 0.85 or learns:
         return None
     return (
@@ -161,16 +162,20 @@ def _not_learning(c: Curves) -> str | None:
     """Neither loss has a trend; dropout and running statistics move them to and fro."""
     if len(c.loss) < 5:
         return None
+    evidence = f"loss {c.loss[0]:.4g} in the first epoch, {c.loss[-1]:.4g} in the last"
+    moved = float(c.loss[0]) / level(c.loss) - 1
+    if moved > 0.1 or (collapsed(c) and abs(moved) > 0.01):
+        return None
+    if any(len(s) and np.ptp(s) < 1e-5 * abs(s[0]) for s in (c.loss, c.val_loss)):
+        return evidence
     for series in (c.loss, c.val_loss):
         if len(series) and (trend(series) < -3.5 or np.ptp(series[1:]) > 0.1 * abs(series[0])):
             return None
     if len(c.accuracy) and c.accuracy.max() > c.accuracy[0] + 0.08:
         return None
-    if c.loss[0] > (1.01 if collapsed(c) else 1.1) * level(c.loss):
-        return None
     if len(c.accuracy) and c.classes and c.accuracy[0] > 0.5 + 0.5 / c.classes:
         return None  # it has learned, in the first epoch
-    return f"loss {c.loss[0]:.4g} in the first epoch, {c.loss[-1]:.4g} in the last, without a trend"
+    return f"{evidence}, without a trend"
 
 
 def _not_shuffled(c: Curves) -> str | None:
@@ -214,14 +219,17 @@ def _rate_too_high(c: Curves) -> str | None:
     told = judged(c)
     if c.val_samples > 50 and told[-1] > 0.6 * chance(c) and jumps(told) > 0.2:
         return f"the validation loss jumps by 15 % in {100 * jumps(told):.0f} % of epochs"
+    if c.loss[-1] > max(5 * end, 0.5 * chance(c)):
+        return f"loss {end:.3g}, then {c.loss[-1]:.3g} in the last epoch"
     if (len(c.accuracy) and level(c.accuracy) > 0.9) or end < 0.2 * chance(c):
         return None
     falls = early < 1.25 * end and trend(told) < -5  # it began high, and goes down since
-    if early > 1.4 * max(c.first, chance(c)) and not falls:
+    told_high = float(told[: max(1, len(told) // 4)].max()) > 1.1 * chance(c)  # without dropout too
+    if early > 1.4 * max(c.first, chance(c)) and told_high and not falls:
         return f"loss {c.first:.3g} at first, {early:.3g} soon after, {end:.3g} at last"
     if jumps(c.loss) > 0.15:
         return f"the loss jumps by 15 % in {100 * jumps(c.loss):.0f} % of epochs"
-    rough = len(c.loss) > 4 and float(np.median(np.abs(np.diff(c.loss, 2)))) > 0.01 * end
+    rough = len(c.loss) > 4 and float(np.median(np.abs(np.diff(c.loss, 2)))) > 0.02 * end
     if rough and len(c.accuracy) and c.accuracy.max() > level(c.accuracy) + 0.08:
         best = 100 * float(c.accuracy.max())
         return f"{best:.0f} % right at best, {100 * level(c.accuracy):.0f} % at last, in training"
@@ -244,13 +252,13 @@ def _rate_too_low(c: Curves) -> str | None:
     series = judged(c)
     if len(series) < 6 or trend(series) > -3 or series[-1] > series[0] or _held_back(c):
         return None
-    if series[-1] < 0.5 * min(chance(c), series[0]) or pace(series) > 0.025:
+    if series[-1] < 0.5 * min(chance(c), series[0]) or pace(series) > _FAST:
         return None
     if len(c.accuracy) and level(c.accuracy) > 0.9:
         return None
     marks = series[np.linspace(0, len(series) - 1, 5).round().astype(int)]
     falls = marks[:-1] - marks[1:]
-    above_chance = c.classes > 1 and series[-1] > 0.99 * chance(c) and not collapsed(c)
+    above_chance = c.classes > 1 and series[-1] > 1.01 * chance(c)
     if falls[-1] < 0.3 * falls.max() and not above_chance:
         return None
     return f"loss {series[0]:.3g} after an epoch, {series[-1]:.3g} at last, and falls as before"
@@ -266,9 +274,9 @@ def _held_back(c: Curves) -> bool:
 def _not_converged(c: Curves) -> str | None:
     """The losses still fall by much in each epoch."""
     series = judged(c)
-    if len(series) < 3 or series[-1] < 0.15 * chance(c) or _held_back(c):
+    if len(series) < 3 or series[-1] < 0.15 * chance(c):
         return None
-    if pace(series) < 0.025 or c.loss[len(c.loss) // 2] <= c.loss[-1]:
+    if pace(series) < (_FAST if _held_back(c) else 0.025) or c.loss[len(c.loss) // 2] <= c.loss[-1]:
         return None
     return f"the loss still falls by {100 * pace(series):.0f} % in each epoch"
 
@@ -312,6 +320,7 @@ def _validation_too_small(c: Curves) -> str | None:
     return f"{c.val_samples} samples: one more mistake is {100 / c.val_samples:.1f} points"
 
 
+_FAST = 0.035  # a pace at which training longer is better than a higher rate
 _FATAL = ("diverged", "wrong sign", "not learning")  # nothing else can be seen then
 _RULES: dict[str, Callable[[Curves], str | None]] = {
     "diverged": _diverged,
