@@ -1,6 +1,6 @@
 """X14: the loss before training tells whether it is right: log C for softmax, C - 1 for hinge.
 
-With weights N(0, 0.01^2) all classes are alike. Regularisation makes the loss larger.
+With weights N(0, 0.002^2) all classes are alike. Regularisation makes the loss larger.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def run(seed: int, quick: bool) -> Result:
     for c in CLASSES:
         model = nn.Sequential(nn.Linear(32, 50), nn.ReLU(), nn.Linear(50, c))
         for p in model.parameters():
-            init.normal_(p.detach(), std=0.01)
+            init.normal_(p.detach(), std=0.002)
         y, scores = rng.integers(0, c, len(x)), model(x).detach()
         softmax.append(F.cross_entropy(scores, y).item())
         hinge.append(F.multiclass_hinge_loss(scores, y).item())

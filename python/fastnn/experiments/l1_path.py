@@ -26,7 +26,7 @@ def run(seed: int, quick: bool) -> Result:
     x = (rng.normal(size=(100, 8)) + 0.7 * common).astype(np.float32)
     y = (x @ TRUE[:, None] + rng.normal(size=(100, 1))).astype(np.float32)
     largest = float(np.abs(x.T @ y).max()) / len(x)
-    lambdas = largest * np.geomspace(1, 1e-3, 12 if quick else 30)
+    lambdas = largest * np.geomspace(1.001, 1e-3, 12 if quick else 30)
     path, gaps = [], []
     w = fn.tensor(np.zeros((1, 8)), requires_grad=True)
     for lam in lambdas:  # from the largest, each from the solution before
