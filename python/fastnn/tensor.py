@@ -15,18 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = [
-    "Rule",
-    "Tensor",
-    "Vjp",
-    "apply",
-    "enable_grad",
-    "from_numpy",
-    "is_grad_enabled",
-    "no_grad",
-    "ones",
-    "tensor",
-    "zeros",
-]
+    "Rule", "Tensor", "Vjp", "apply", "enable_grad", "from_numpy", "is_grad_enabled", "no_grad",
+    "ones", "tensor", "zeros",
+]  # fmt: skip
 
 
 class Tensor(_core.TensorBase):
