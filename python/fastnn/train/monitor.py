@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from fastnn.tensor import Tensor, tensor
-from fastnn.train.callbacks import Callback, Logs
+from fastnn import _core
+from fastnn.optim import Optimizer
+from fastnn.tensor import Tensor, from_numpy, tensor
+from fastnn.train.callbacks import Logs
 from fastnn.train.files import write_atomically
+from fastnn.train.follow import StepCallback
 
 __all__ = ["Monitor"]
 
 _SERIES = ("epoch", "loss", "grad_norm", "lr")
 
 
-class Monitor(Callback):
+class Monitor(StepCallback):
     """Keeps the loss, the norm of the gradients and the rate of every step.
 
-    It costs a native call per step. The loss is that of the step's samples alone.
+    It costs a native call per step, and a pass over the gradients. The loss is that of the step's
+    samples alone.
 
     Args:
         path: A file to write a JSON line to for each step, or None.
@@ -45,7 +50,10 @@ class Monitor(Callback):
     """
 
     def __init__(self, path: str | None = None) -> None:
+        super().__init__()
         self.path = path
+        self._norms: Any = None  # their sum over the steps, the bits of a float64
+        self._norms_before = 0.0
         self.reset()
 
     def reset(self) -> None:
@@ -56,8 +64,14 @@ class Monitor(Callback):
         self.lr: list[float] = []
         self._before = (0.0, 0.0)  # sum of losses, and of samples, in this epoch
 
+    def on_step(self, optimizer: Optimizer) -> None:
+        """Add the norm of the gradients; without a bound it scales nothing."""
+        grads = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        _core.accumulate(_core.clip_grad_norm(grads, math.inf, 2.0), self._norms, 1.0)
+
     def on_epoch_begin(self, epoch: int) -> None:
         """The means begin anew, unless the epoch goes on."""
+        super().on_epoch_begin(epoch)
         if self.trainer.position.done == 0:
             self._before = (0.0, 0.0)
 
@@ -66,14 +80,11 @@ class Monitor(Callback):
         done = float(self.trainer.position.done - self.trainer.position.skipped)
         total, (sum_before, done_before) = logs["loss"] * done, self._before
         self._before = total, done
-        squares = 0.0
-        for p in self.trainer.model.parameters():
-            if p.grad is not None:
-                gradient = np.asarray(p.grad.to("cpu"), np.float64)
-                squares += float((gradient * gradient).sum())
+        norms = float(_core.read_float64(self._norms.to("cpu")))
         self.epoch.append(self.trainer.epoch)
         self.loss.append((total - sum_before) / max(done - done_before, 1.0))
-        self.grad_norm.append(squares**0.5)
+        self.grad_norm.append(norms - self._norms_before)
+        self._norms_before = norms
         self.lr.append(self.trainer.schedule.last_lr(self.trainer.optimizer))
         if self.path is not None:
             with open(self.path, "a", encoding="utf-8") as file:
@@ -85,6 +96,8 @@ class Monitor(Callback):
 
     def on_train_begin(self) -> None:
         """Begin the file, with the steps of before if the training goes on."""
+        self._norms = from_numpy(np.zeros(1, np.int64)).to(self.trainer.device)
+        self._norms_before = 0.0
         if self.path is not None:
             lines = "".join(map(self._line, range(len(self.loss))))
             write_atomically(self.path, lines.encode())
