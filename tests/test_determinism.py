@@ -18,6 +18,7 @@ from fastnn.testing import harness
 from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.hard import hard_cases
 from fastnn.testing.ops import OPS, OPTIMIZERS
+from test_gemm import check_integers_in_bfloat16
 
 
 def large(op):
@@ -147,6 +148,16 @@ def all_bounds():
     return {"level": fn._core.cpu_level()}
 
 
+def bounds_of_bf16_products():
+    """Products of bfloat16 within their bounds, and on integers exact, on this instruction set."""
+    for op in OPS:
+        if op.family == "linear" and "bfloat16" in op.dtypes:
+            for shapes, params in [*op.cases, large(op)]:
+                harness.check(op, op.sample(shapes, params, "bfloat16"))
+    check_integers_in_bfloat16(60)
+    return {"level": fn._core.cpu_level()}
+
+
 def adversarial():
     """The adversarial cases that fail on the instruction set of this process.
 
@@ -179,11 +190,12 @@ REFUSED = subprocess.run(
     [sys.executable, "-c", "import fastnn as fn; fn.ones(1)"],
     env=forced_to("v9"), capture_output=True, text=True,
 )  # fmt: skip
-LEVELS = re.findall(r"\bv[234]\b", REFUSED.stderr.splitlines()[-1])
+LEVELS = re.findall(r"\bv[234](?:bf16)?\b", REFUSED.stderr.splitlines()[-1])
 WHAT = {
     "v2": ("all_bounds", "adversarial"),
     "v3": ("all_digests", "adversarial"),
     "v4": ("all_digests", "adversarial"),
+    "v4bf16": ("bounds_of_bf16_products",),  # all else is v4's
 }
 
 
@@ -202,6 +214,7 @@ def processes(tmp_path_factory):
     yield started
     for process, _, _ in started.values():
         process.kill()
+        process.wait()
 
 
 def on(level, processes):
@@ -227,6 +240,11 @@ def test_v3_and_v4_give_the_same_bits(processes):
 @pytest.mark.skipif("v2" not in LEVELS, reason="not an x86-64 processor")
 def test_v2_is_within_bounds(processes):
     assert on("v2", processes) == [{"level": "v2"}, []]
+
+
+@pytest.mark.skipif("v4bf16" not in LEVELS, reason="the processor has no AVX512-BF16")
+def test_v4bf16_is_within_bounds(processes):
+    assert on("v4bf16", processes) == [{"level": "v4bf16"}]
 
 
 def test_an_unknown_level_is_refused():

@@ -4,7 +4,8 @@ import fastnn as fn
 import numpy as np
 import pytest
 from fastnn import functional as F
-from fastnn.testing.compare import U, assert_bitwise_equal, assert_within
+from fastnn.testing.bounds import with_storage
+from fastnn.testing.compare import U, assert_bitwise_equal, assert_within, round_to
 
 # Around register tiles (6, 14, 24 rows; 16, 32 columns), strips (192) and the k block (256).
 SMALL = [*range(10), 13, 14, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49]
@@ -62,6 +63,34 @@ def test_random_shapes_are_exact():
     rng = np.random.default_rng(11)
     for m, n, k in np.exp(rng.uniform(0, np.log(150), (300, 3))).astype(int):
         check_exactly(int(m), int(n), int(k), rng)
+
+
+def check_integers_in_bfloat16(count):
+    """Of integers every sum is a float32, and its rounding to bfloat16 is the only one."""
+    rng = np.random.default_rng(12)
+    for m, n, k in np.exp(rng.uniform(0, np.log(500), (count, 3))).astype(int):
+        x, w, b, dy = (integers(rng, *s) for s in ((m, k), (n, k), (n,), (m, n)))
+        tensors = [fn.tensor(v, "bfloat16", requires_grad=True) for v in (x, w, b)]
+        y = F.linear(*tensors)
+        y.backward(fn.tensor(dy, "bfloat16"))
+        results = [y.detach(), *(t.grad for t in tensors)]
+        exact = x @ w.T + b, dy @ w, dy.T @ x, dy.sum(axis=0)
+        for got, expected in zip(results, exact, strict=True):
+            rounded = round_to(expected, "bfloat16").astype(np.float32)
+            assert_bitwise_equal(np.array(got) + np.float32(0), rounded + 0, f"{m} {n} {k}")
+
+
+def test_integers_are_exact_in_bfloat16():
+    check_integers_in_bfloat16(200)
+
+
+def test_bfloat16_of_several_blocks_of_k_is_rounded_once():
+    rng = np.random.default_rng(13)
+    x, w = (round_to(rng.standard_normal(s), "bfloat16") for s in ((9, 5000), (70, 5000)))
+    got = np.array(F.linear(fn.tensor(x, "bfloat16"), fn.tensor(w, "bfloat16")))
+    x, w = x.astype(np.float64), w.astype(np.float64)
+    bound = 16 * U * np.abs(x) @ np.abs(w).T
+    assert_within(got, x @ w.T, with_storage(bound, x @ w.T, "bfloat16"))
 
 
 def normal(rng, *shape):

@@ -140,7 +140,9 @@ def test_messages_name_the_layer():
     )
     with pytest.raises(TypeError, match="linear") as caught:
         Classifier()(np.zeros((32, 5), np.int64))
-    assert str(caught.value) == ("linear 'body.0': expected input of dtype float32, got int64")
+    assert str(caught.value) == (
+        "linear 'body.0': expected input of dtype float32 or bfloat16, got int64"
+    )
 
 
 def test_the_tree():

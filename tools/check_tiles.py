@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-WIDEST = {"v2": "xmm", "v3": "ymm", "v4": "zmm"}
-SOURCES = ("linear", "conv")
-TILE = re.compile(r"\b((?:conv_|dot_)?tile<[\d, a-z]+>)\(")
-MULTIPLY = re.compile(r"v?(?:fn?m(?:add|sub)\d*|mul)ps")
+WIDEST = {"v2": "xmm", "v3": "ymm", "v4": "zmm", "v4bf16": "zmm"}
+SOURCES = ("linear", "linear_bf16", "conv")
+TILE = re.compile(r"\b((?:conv_|dot_)?tile<[^>]+>)\(")
+MULTIPLY = re.compile(r"v?(?:fn?m(?:add|sub)\d*|mul|dpbf16)ps")
 ON_STACK = re.compile(r"\(%rsp\b|-0x[0-9a-f]+\(%rbp\)")  # without a frame %rbp is like any other
 
 

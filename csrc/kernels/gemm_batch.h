@@ -15,19 +15,24 @@ struct GemmBatchAxis {
 
 // C[i] = act(A[i] B[i] + bias[i]), or C[i] = sum_t A[i, t] B[i, t], t in order, then without
 // bias, z or activation. The axes of the items stand before those of the terms.
-struct GemmBatchArgs {
-  GemmArgs one;  // the first product; scratch for all of them
+template <class T>
+struct GemmBatchArgsOf {
+  GemmArgsOf<T> one;  // the first product; scratch for all of them
   GemmBatchAxis axes[kGemmBatchAxes];
   int32_t num_axes;
   int64_t items, terms;
 };
+using GemmBatchArgs = GemmBatchArgsOf<float>;
+using GemmBf16BatchArgs = GemmBatchArgsOf<bf16>;
 
 // Internal linkage: the kernels of every instruction set include this, and must not share code.
 namespace {
 
 // The arguments of product `index`, which counts terms within items.
-constexpr GemmArgs gemm_item(const GemmBatchArgs& batch, const GemmPlan& plan, int64_t index) {
-  GemmArgs g = batch.one;
+template <class T>
+constexpr GemmArgsOf<T> gemm_item(const GemmBatchArgsOf<T>& batch, const GemmPlan& plan,
+                                  int64_t index) {
+  GemmArgsOf<T> g = batch.one;
   if (plan.packed) g.scratch += index * plan.scratch();
   for (int32_t axis = batch.num_axes - 1; axis >= 0; --axis) {
     const GemmBatchAxis& along = batch.axes[axis];

@@ -4,23 +4,29 @@
 #pragma once
 #include <cstdint>
 
+#include "primitives.h"
+
 namespace fastnn {
 
 // C[m, n] = act(A[m, k] B[k, n] + bias), or act(C + A B + bias) when `accumulate`.
 // Strides are in elements, so a transpose is a swap of two strides. C is row-major, and it is not
-// read unless `accumulate`. C overlaps no input.
-struct GemmArgs {
-  const float *a, *b;
-  float* c;
+// read unless `accumulate`. C overlaps no input. Sums are float32 whatever T is, and C is rounded
+// once, after the activation.
+template <class T>
+struct GemmArgsOf {
+  const T *a, *b;
+  T* c;
   int64_t m, n, k;
   int64_t a_row, a_col, b_row, b_col, ldc;
-  const float* bias;   // [n], or null
-  float* z;            // the pre-activation is stored here too, [m, n] with ldc; or null
+  const T* bias;       // [n], or null
+  T* z;                // the pre-activation is stored here too, [m, n] with ldc; or null
   int32_t activation;  // index in Activations; 0 is the identity and costs nothing
   float activation_param;
   bool accumulate;
   float* scratch;  // gemm_plan().scratch() floats, 64-byte aligned; may be null if that is 0
 };
+using GemmArgs = GemmArgsOf<float>;
+using GemmBf16Args = GemmArgsOf<bf16>;
 
 // The sum over k: blocks of kGemmKC, added to C in order; within a block chains of kGemmChain fma,
 // each from zero, added in order. This is the contract that makes all paths equal, so these two are
@@ -57,9 +63,9 @@ constexpr GemmCut gemm_cut(int64_t size, int64_t unit, int64_t largest) {
 struct GemmPlan {
   bool packed;  // launch gemm_pack, then gemm_packed; else gemm_small alone
   GemmCut pack_a,
-      pack_b;          // A is not packed where its rows are contiguous: the tiles read it in place
-  int64_t k_blocks;    // at least 1: an empty product still writes C
-  GemmCut rows, cols;  // of C, over tasks; tasks are numbered row by row
+      pack_b;  // float32 rows of A that are contiguous are not packed: the tiles read them in place
+  int64_t k_blocks;          // at least 1: an empty product still writes C
+  GemmCut rows, cols;        // of C, over tasks; tasks are numbered row by row
   int64_t a_block, b_block;  // floats of scratch per k block
   constexpr int64_t pack_tasks() const { return (pack_a.parts + pack_b.parts) * k_blocks; }
   constexpr int64_t tasks() const { return rows.parts * cols.parts; }
@@ -72,12 +78,13 @@ constexpr bool gemm_packs(int64_t m, int64_t n, int64_t k) {
   return m >= 192 && n >= 192 && k >= 64 && m * n * k > (int64_t{1} << 24);
 }
 
-constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgs& g) {
+template <class T>
+constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
   GemmPlan plan{};
   plan.packed = packed;
   plan.k_blocks = g.k > 0 ? (g.k + kGemmKC - 1) / kGemmKC : 1;
   if (packed) {
-    if (g.a_col != 1) {
+    if (g.a_col != 1 || sizeof(T) != sizeof(float)) {
       plan.pack_a = gemm_cut(g.m, kGemmRows, kGemmPackRows);
       plan.a_block = (g.m + kGemmRows - 1) / kGemmRows * kGemmRows * kGemmKC;
     }
@@ -95,6 +102,8 @@ constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgs& g) {
 constexpr GemmPlan gemm_plan(const GemmArgs& g) {
   return gemm_plan_as(gemm_packs(g.m, g.n, g.k), g);
 }
+// bfloat16 has no tile that reads it in place: it is widened, or paired, on the way.
+constexpr GemmPlan gemm_plan(const GemmBf16Args& g) { return gemm_plan_as(true, g); }
 
 }  // namespace
 }  // namespace fastnn

@@ -7,6 +7,7 @@
 #include "families/elementwise.h"
 #include "families/embedding.h"
 #include "families/linear.h"
+#include "families/linear_bf16.h"
 #include "families/loss.h"
 #include "families/margin.h"
 #include "families/movement.h"
@@ -26,9 +27,9 @@ template <class... Family>
 struct FamilyList : Family... {};
 using Kernels =
     FamilyList<AugmentKernels, ConvKernels, DropoutKernels, ElementwiseKernels, EmbeddingKernels,
-               LinearKernels, LossKernels, MarginKernels, MovementKernels, NormKernels,
-               OptimKernels, ParametricKernels, PenaltyKernels, PoolKernels, RandomKernels,
-               RecurrentKernels, ReduceKernels, SoftmaxKernels>;
+               LinearKernels, LinearBf16Kernels, LossKernels, MarginKernels, MovementKernels,
+               NormKernels, OptimKernels, ParametricKernels, PenaltyKernels, PoolKernels,
+               RandomKernels, RecurrentKernels, ReduceKernels, SoftmaxKernels>;
 using KernelTable = Kernels[kNumTableDTypes];
 
 // One per compiled instruction set (cpu/table.cc); see core/dispatch.cc.
@@ -39,6 +40,9 @@ namespace v3 {
 const KernelTable& kernels();
 }
 namespace v4 {
+const KernelTable& kernels();
+}
+namespace v4bf16 {
 const KernelTable& kernels();
 }
 namespace arm {

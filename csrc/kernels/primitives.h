@@ -15,16 +15,18 @@
 #endif
 
 namespace fastnn {
+
+// Outside of the anonymous namespace: arguments of kernels name it, and it has no code.
+struct bf16 {
+  uint16_t bits;
+};
+
 namespace {
 
 constexpr float kInf = __builtin_inff();
 constexpr float kNaN = __builtin_nanf("");
 
 // ---- Bits ---------------------------------------------------------------------------------------
-
-struct bf16 {
-  uint16_t bits;
-};
 
 FASTNN_FN int32_t to_bits(float x) {
   int32_t i;

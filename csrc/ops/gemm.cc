@@ -4,11 +4,20 @@
 namespace fastnn {
 namespace {
 
-Launch launch_of(const char* op, Device device, int64_t tasks, double cost) {
-  return {op, device, DType::kFloat32, tasks, cost};
-}
+// The kernels of a batch of products of Ts.
+template <class T>
+struct Products {
+  static constexpr DType kDType = DType::kFloat32;
+  static constexpr auto kPack = &Kernels::gemm_batch_pack, kMultiply = &Kernels::gemm_batch;
+};
+template <>
+struct Products<bf16> {
+  static constexpr DType kDType = DType::kBFloat16;
+  static constexpr auto kPack = &Kernels::gemm_bf16_pack, kMultiply = &Kernels::gemm_bf16;
+};
 
-void set_operands(GemmArgs& args, Matrix a, Matrix b) {
+template <class T>
+void set_operands(GemmArgsOf<T>& args, MatrixOf<T> a, MatrixOf<T> b) {
   args.a = a.data;
   args.a_row = a.row;
   args.a_col = a.col;
@@ -24,16 +33,17 @@ Array scratch_of(const GemmPlan& plan, Device device) {
 
 void pack(const char* op, Device device, const GemmPlan& plan, const GemmArgs& args) {
   const double cost = static_cast<double>(plan.scratch()) * kCostPerElement;
-  launch(launch_of(op, device, plan.pack_tasks(), cost), &Kernels::gemm_pack, args);
+  launch({op, device, DType::kFloat32, plan.pack_tasks(), cost}, &Kernels::gemm_pack, args);
 }
 
-double cost_of(const GemmArgs& args) {
+template <class T>
+double cost_of(const GemmArgsOf<T>& args) {
   return 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) *
          static_cast<double>(args.k) * kCostPerFlop;
 }
 
 void multiply(const char* op, Device device, const GemmPlan& plan, const GemmArgs& args) {
-  launch(launch_of(op, device, plan.tasks(), cost_of(args)),
+  launch({op, device, DType::kFloat32, plan.tasks(), cost_of(args)},
          plan.packed ? &Kernels::gemm_packed : &Kernels::gemm_small, args);
 }
 
@@ -48,28 +58,35 @@ void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b) {
   multiply(op, device, plan, args);
 }
 
-void gemm(const char* op, Device device, GemmBatchArgs batch, Matrix a, Matrix b) {
-  GemmArgs& one = batch.one;
+void gemm(const char* op, Device device, GemmBf16Args args, MatrixOf<bf16> a, MatrixOf<bf16> b) {
+  gemm(op, device, GemmBf16BatchArgs{.one = args, .items = 1, .terms = 1}, a, b);
+}
+
+template <class T>
+void gemm(const char* op, Device device, GemmBatchArgsOf<T> batch, MatrixOf<T> a, MatrixOf<T> b) {
+  GemmArgsOf<T>& one = batch.one;
   set_operands(one, a, b);
   const GemmPlan plan = gemm_plan(one);
-  const int64_t products = batch.items * batch.terms;
+  const int64_t products = batch.items * batch.terms, floats = products * plan.scratch();
   Array scratch;
-  if (plan.packed && products > 0) {
-    scratch = empty({products * plan.scratch()}, DType::kFloat32, device);
+  if (floats > 0) {
+    scratch = empty({floats}, DType::kFloat32, device);
     one.scratch = write_as<float>(scratch);
-    const double cost = static_cast<double>(products * plan.scratch()) * kCostPerElement;
-    launch(launch_of(op, device, products * plan.pack_tasks(), cost), &Kernels::gemm_batch_pack,
-           batch);
+    launch({op, device, Products<T>::kDType, products * plan.pack_tasks(),
+            static_cast<double>(floats) * kCostPerElement},
+           Products<T>::kPack, batch);
   }
-  launch(launch_of(op, device, batch.items * plan.tasks(),
-                   static_cast<double>(products) * cost_of(one)),
-         &Kernels::gemm_batch, batch);
+  launch({op, device, Products<T>::kDType, batch.items * plan.tasks(),
+          static_cast<double>(products) * cost_of(one)},
+         Products<T>::kMultiply, batch);
 }
+template void gemm(const char*, Device, GemmBatchArgs, Matrix, Matrix);
+template void gemm(const char*, Device, GemmBf16BatchArgs, MatrixOf<bf16>, MatrixOf<bf16>);
 
 Factor::Factor(const char* op, Device device, Matrix b, int64_t k, int64_t n)
     : op_(op), device_(device), b_(b), k_(k), n_(n) {
   GemmArgs args{.n = n, .k = k};
-  set_operands(args, {nullptr, k, 1}, b);
+  set_operands(args, Matrix{nullptr, k, 1}, b);
   const GemmPlan plan = gemm_plan_as(true, args);
   panels_ = scratch_of(plan, device);
   if (!panels_.defined()) return;

@@ -6,15 +6,15 @@ namespace {
 
 void check_linear(const Array& x, const Array& w, const OptionalArray& b) {
   constexpr const char* op = "linear";
-  check_dtype(op, "input", x, DType::kFloat32);
-  check_dtype(op, "weight", w, DType::kFloat32);
+  check_element(op, x);
+  check_dtype(op, "weight", w, x.dtype);
   check_device(op, "weight", w, x.device());
   check(w.shape.ndim == 2, op, ": expected weight of shape (out, in), got ", w.shape);
   check(x.shape.ndim >= 1, op, ": expected input with at least one axis, got ", x.shape);
   check(x.shape.last() == w.shape[1], op, ": expected input.shape[-1] == ", w.shape[1],
         " to fit weight ", w.shape, ", got input ", x.shape);
   if (!b) return;
-  check_dtype(op, "bias", *b, DType::kFloat32);
+  check_dtype(op, "bias", *b, x.dtype);
   check_device(op, "bias", *b, x.device());
   check(b->shape == Shape{w.shape[0]}, op, ": expected bias of shape ", Shape{w.shape[0]},
         " to fit weight ", w.shape, ", got ", b->shape);
@@ -26,20 +26,22 @@ std::pair<Array, OptionalArray> linear_fwd(const Array& x, const Array& w, const
   check_linear(x, w, b);
   Shape shape = x.shape;
   shape.dims[shape.ndim - 1] = w.shape[0];
-  Array y = empty(shape, DType::kFloat32, x.device());
+  Array y = empty(shape, x.dtype, x.device());
   OptionalArray z;
-  if (save_z) z = empty(shape, DType::kFloat32, x.device());
+  if (save_z) z = empty_like(y);
   const int64_t k = w.shape[1];
-  gemm("linear", x.device(),
-       {.c = write_as<float>(y),
-        .m = x.shape.rows(),
-        .n = w.shape[0],
-        .k = k,
-        .bias = read_optional_as(b),
-        .z = z ? write_as<float>(*z) : nullptr,
-        .activation = activation,
-        .activation_param = a},
-       rows_of(read_as<float>(x), k), transposed(read_as<float>(w), k));
+  with_element(x, [&]<class T>(T) {
+    gemm("linear", x.device(),
+         {.c = write_as<T>(y),
+          .m = x.shape.rows(),
+          .n = w.shape[0],
+          .k = k,
+          .bias = read_optional_as<T>(b),
+          .z = z ? write_as<T>(*z) : nullptr,
+          .activation = activation,
+          .activation_param = a},
+         rows_of(read_as<T>(x), k), transposed(read_as<T>(w), k));
+  });
   return {y, z};
 }
 
@@ -49,35 +51,35 @@ std::tuple<OptionalArray, OptionalArray, OptionalArray> linear_bwd(
     float a, bool need_dx, bool need_dw, bool need_db) {
   const Device device = x.device();
   const int64_t m = x.shape.rows(), n = w.shape[0], k = w.shape[1];
-  check_dtype("linear", "the gradient", dy, DType::kFloat32);
+  check_dtype("linear", "the gradient", dy, x.dtype);
   check(dy.numel() == m * n, "linear: expected a gradient of ", m * n, " elements, got ", dy.shape);
   Array dz = dy;
   OptionalArray dx, dw, db;
-  if (need_db) db = empty({n}, DType::kFloat32, device);
+  if (need_db) db = empty({n}, x.dtype, device);
   if (saved) dz = empty_like(dy);
   if (saved || need_db) {
-    const LinearBwdArgs args{read_as<float>(dy),
-                             read_optional_as(saved),
-                             saved ? write_as<float>(dz) : nullptr,
-                             db ? write_as<float>(*db) : nullptr,
+    const LinearBwdArgs args{read(dy),
+                             read_optional(saved),
+                             saved ? write(dz) : nullptr,
+                             db ? write(*db) : nullptr,
                              m,
                              n,
                              activation,
                              a};
-    launch({"linear", device, DType::kFloat32, ceil_div(n, kColumnChunk),
+    launch({"linear", device, x.dtype, ceil_div(n, kColumnChunk),
             static_cast<double>(m * n) * kCostPerExp},
            &Kernels::linear_bwd, args);
   }
-  if (need_dx) {
-    dx = empty_like(x);
-    gemm("linear", device, {.c = write_as<float>(*dx), .m = m, .n = k, .k = n},
-         rows_of(read_as<float>(dz), n), rows_of(read_as<float>(w), k));
-  }
-  if (need_dw) {
-    dw = empty_like(w);
-    gemm("linear", device, {.c = write_as<float>(*dw), .m = n, .n = k, .k = m},
-         transposed(read_as<float>(dz), n), rows_of(read_as<float>(x), k));
-  }
+  if (need_dx) dx = empty_like(x);
+  if (need_dw) dw = empty_like(w);
+  with_element(x, [&]<class T>(T) {
+    if (dx)
+      gemm("linear", device, {.c = write_as<T>(*dx), .m = m, .n = k, .k = n},
+           rows_of(read_as<T>(dz), n), rows_of(read_as<T>(w), k));
+    if (dw)
+      gemm("linear", device, {.c = write_as<T>(*dw), .m = n, .n = k, .k = m},
+           transposed(read_as<T>(dz), n), rows_of(read_as<T>(x), k));
+  });
   return {dx, dw, db};
 }
 

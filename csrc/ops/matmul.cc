@@ -13,8 +13,9 @@ struct Factors {
   bool transpose;
   int64_t rows() const { return x.shape[transpose ? -1 : -2]; }
   int64_t cols() const { return x.shape[transpose ? -2 : -1]; }
-  Matrix matrix() const {
-    return (transpose ? transposed : rows_of)(read_as<float>(x), x.shape[-1]);
+  template <class T>
+  MatrixOf<T> matrix() const {
+    return (transpose ? transposed<T> : rows_of<T>)(read_as<T>(x), x.shape[-1]);
   }
 };
 
@@ -52,9 +53,10 @@ Shape broadcast(const Array& a, const Array& b) {
 }
 
 // The axes of the results, then those of the terms of their sums.
-GemmBatchArgs batch_of(const Shape& full, const Array& a, const Array& b, const Shape& to,
-                       int64_t result) {
-  GemmBatchArgs batch{.items = 1, .terms = 1};
+template <class T>
+GemmBatchArgsOf<T> batch_of(const Shape& full, const Array& a, const Array& b, const Shape& to,
+                            int64_t result) {
+  GemmBatchArgsOf<T> batch{.items = 1, .terms = 1};
   for (const bool summed : {false, true})
     for (int i = 0; i < full.ndim; ++i) {
       if (full.dims[i] == 1 || (aligned(to, i, full.ndim) != full.dims[i]) != summed) continue;
@@ -71,21 +73,44 @@ GemmBatchArgs batch_of(const Shape& full, const Array& a, const Array& b, const 
 
 // A batch that is one product of taller matrices: rows of A under one another where B is the same
 // for all, or a sum over all of A^T B, which is one over their rows. Returns how many it joins.
-int64_t joined(const GemmBatchArgs& batch, const Factors& a, const Factors& b) {
-  const int64_t products = batch.items * batch.terms;
+int64_t joined(int64_t items, int64_t terms, const Factors& a, const Factors& b) {
+  const int64_t products = items * terms;
   const auto whole = [&](const Array& x) { return leading(x.shape).numel() == products; };
-  if (!a.transpose && batch.terms == 1 && whole(a.x) && leading(b.x.shape).numel() == 1)
-    return products;
-  if (a.transpose && !b.transpose && batch.items == 1 && whole(a.x) && whole(b.x)) return products;
+  if (!a.transpose && terms == 1 && whole(a.x) && leading(b.x.shape).numel() == 1) return products;
+  if (a.transpose && !b.transpose && items == 1 && whole(a.x) && whole(b.x)) return products;
   return 1;
 }
 
 void check_operands(const Array& a, const Array& b) {
-  check_dtype(kOp, "input", a, DType::kFloat32);
-  check_dtype(kOp, "other", b, DType::kFloat32);
+  check_element(kOp, a);
+  check_dtype(kOp, "other", b, a.dtype);
   check_device(kOp, "other", b, a.device());
   check(a.shape.ndim >= 2 && b.shape.ndim >= 2, kOp,
         ": expected arrays with at least one axis, got ", a.shape, " and ", b.shape);
+}
+
+// The products of two arrays of Ts, summed over the axes in which `shape` is 1 or lacks one.
+template <class T>
+Array product(const Factors& a, const Factors& b, const Shape& full, Shape shape) {
+  GemmArgsOf<T> args{.m = a.rows(), .n = b.cols(), .k = a.cols()};
+  GemmBatchArgsOf<T> batch = batch_of<T>(full, a.x, b.x, shape, args.m * args.n);
+  if (batch.terms == 0) {  // a sum of nothing
+    while (batch.num_axes > 0 && batch.axes[batch.num_axes - 1].c == 0) --batch.num_axes;
+    batch.terms = 1, args.k = 0;
+  }
+  const int64_t count = joined(batch.items, batch.terms, a, b);
+  shape.dims[shape.ndim++] = args.m;
+  shape.dims[shape.ndim++] = args.n;
+  Array c = empty(shape, a.x.dtype, a.x.device());
+  args.c = write_as<T>(c);
+  if (batch.num_axes == 0 || count > 1) {
+    (a.transpose ? args.k : args.m) *= count;
+    gemm(kOp, a.x.device(), args, a.matrix<T>(), b.matrix<T>());
+  } else {
+    batch.one = args;
+    gemm(kOp, a.x.device(), batch, a.matrix<T>(), b.matrix<T>());
+  }
+  return c;
 }
 
 // op(a) op(b), where op transposes the last two axes or not. With `to`, the leading axes of the
@@ -101,25 +126,7 @@ Array matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b,
   if (to)
     shape.ndim = static_cast<int>(std::copy(to->begin(), to->end(), shape.dims.begin()) -
                                   shape.dims.begin());
-  GemmArgs args{.m = left.rows(), .n = right.cols(), .k = left.cols()};
-  GemmBatchArgs batch = batch_of(full, a, b, shape, args.m * args.n);
-  if (batch.terms == 0) {  // a sum of nothing
-    while (batch.num_axes > 0 && batch.axes[batch.num_axes - 1].c == 0) --batch.num_axes;
-    batch.terms = 1, args.k = 0;
-  }
-  const int64_t count = joined(batch, left, right);
-  shape.dims[shape.ndim++] = args.m;
-  shape.dims[shape.ndim++] = args.n;
-  Array c = empty(shape, DType::kFloat32, a.device());
-  args.c = write_as<float>(c);
-  if (batch.num_axes == 0 || count > 1) {
-    (transpose_a ? args.k : args.m) *= count;
-    gemm(kOp, a.device(), args, left.matrix(), right.matrix());
-  } else {
-    batch.one = args;
-    gemm(kOp, a.device(), batch, left.matrix(), right.matrix());
-  }
-  return c;
+  return with_element(a, [&]<class T>(T) { return product<T>(left, right, full, shape); });
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Every CPU kernel but the losses and norms, which have files of their own.
+// Every CPU kernel whose family has no file of its own.
 #include "kernels_test.h"
 
 #include <algorithm>
@@ -182,72 +182,6 @@ Bytes penalties(const Kernels& k, int64_t n) {
   return out;
 }
 
-Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed, bool transposed) {
-  Buffer<float> a(m * depth), b(depth * n), c(m * n, true), z(m * n, true), bias(n);
-  GemmArgs args{};
-  args.a = a.get();
-  args.b = b.get();
-  args.c = c.get();
-  args.z = z.get();
-  args.bias = bias.get();
-  args.m = m;
-  args.n = n;
-  args.k = depth;
-  args.a_row = transposed ? 1 : depth;
-  args.a_col = transposed ? m : 1;
-  args.b_row = 1;
-  args.b_col = depth;
-  args.ldc = n;
-  args.activation = 1;
-  const GemmPlan plan = gemm_plan_as(packed, args);
-  auto* scratch = static_cast<float*>(
-      std::aligned_alloc(64, static_cast<size_t>(plan.scratch() * 4 + 64) / 64 * 64));
-  args.scratch = scratch;
-  if (packed) {
-    k.gemm_pack(args, {0, plan.pack_tasks(), nullptr});
-    k.gemm_packed(args, {0, plan.tasks(), nullptr});
-  } else {
-    k.gemm_small(args, {0, plan.tasks(), nullptr});
-  }
-  std::free(scratch);
-  Bytes out;
-  append(out, c);
-  append(out, z);
-  return out;
-}
-
-// Two by three products, the second axis summed over or not; B is the same on the first.
-Bytes gemm_batch(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool summed) {
-  Buffer<float> a(6 * m * depth), b(3 * depth * n), c((summed ? 2 : 6) * m * n, true);
-  GemmBatchArgs args{};
-  args.one = {.a = a.get(), .b = b.get(), .c = c.get(), .m = m, .n = n, .k = depth};
-  args.one.a_row = depth, args.one.a_col = 1, args.one.b_row = n, args.one.b_col = 1;
-  args.one.ldc = n;
-  args.axes[0] = {2, 3 * m * depth, 0, (summed ? 1 : 3) * m * n, 0};
-  args.axes[1] = {3, m * depth, depth * n, summed ? 0 : m * n, 0};
-  args.num_axes = 2, args.items = summed ? 2 : 6, args.terms = summed ? 3 : 1;
-  const GemmPlan plan = gemm_plan(args.one);
-  auto* scratch = static_cast<float*>(
-      std::aligned_alloc(64, static_cast<size_t>(6 * plan.scratch() * 4 + 64) / 64 * 64));
-  args.one.scratch = scratch;
-  if (plan.packed) k.gemm_batch_pack(args, {0, 6 * plan.pack_tasks(), nullptr});
-  k.gemm_batch(args, {0, args.items * plan.tasks(), nullptr});
-  std::free(scratch);
-  Bytes out;
-  append(out, c);
-  return out;
-}
-
-Bytes linear_bwd(const Kernels& k, int64_t rows, int64_t cols) {
-  Buffer<float> dy(rows * cols), saved(rows * cols), dz(rows * cols, true), db(cols, true);
-  k.linear_bwd({dy.get(), saved.get(), dz.get(), db.get(), rows, cols, 1, 0},
-               {0, ceil_div(cols, kColumnChunk), nullptr});
-  Bytes out;
-  append(out, dz);
-  append(out, db);
-  return out;
-}
-
 template <class T>
 Bytes reductions(const Kernels& k, int64_t n) {
   Buffer<T> x(n), y(1, true);
@@ -341,32 +275,11 @@ void compare_dtype(DType dtype) {
   compare("softmax tall", [](const Kernels& k) { return softmax<T>(k, 4000, 10); }, dtype);
 }
 
-void compare_gemm() {
-  for (const int64_t m : {1, 2, 7, 8, 13, 32, 97})
-    for (const int64_t n : {1, 5, 10, 31, 32, 33, 64, 100})
-      for (const int64_t k : {0, 1, 3, 64, 255, 256, 257, 600})
-        for (const int form : {0, 1, 2, 3})
-          compare(
-              "gemm", [=](const Kernels& t) { return gemm(t, m, n, k, form & 1, form & 2); },
-              DType::kFloat32);
-  for (const int64_t n : {1, 33, 200})
-    for (const bool summed : {false, true})
-      compare(
-          "gemm_batch",
-          [=](const Kernels& t) { return gemm_batch(t, n, n, n == 200 ? 420 : 70, summed); },
-          DType::kFloat32);
-  for (const int64_t cols : {1, 10, 63, 64, 65, 200})
-    compare(
-        "linear_bwd", [cols](const Kernels& k) { return linear_bwd(k, 33, cols); },
-        DType::kFloat32);
-}
-
 }  // namespace
 }  // namespace fastnn
 
 int main() {
   fastnn::compare_dtype<float>(fastnn::DType::kFloat32);
   fastnn::compare_dtype<uint16_t>(fastnn::DType::kBFloat16);
-  fastnn::compare_gemm();
   return report_tests();
 }

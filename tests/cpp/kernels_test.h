@@ -26,6 +26,8 @@ std::vector<Table> supported_tables() {
   std::vector<Table> tables{{"v2", &v2::kernels()}};
   if (__builtin_cpu_supports("x86-64-v3")) tables.push_back({"v3", &v3::kernels()});
   if (__builtin_cpu_supports("x86-64-v4")) tables.push_back({"v4", &v4::kernels()});
+  if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16"))
+    tables.push_back({"v4bf16", &v4bf16::kernels()});
   return tables;
 #else
   return {{"arm", &arm::kernels()}};

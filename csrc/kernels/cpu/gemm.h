@@ -7,11 +7,32 @@
 #include "../gemm_plan.h"
 #include "../slice.h"
 #include "activate_tile.h"
+#include "gemm_batch.h"
 #include "gemm_micro.h"
 #include "gemm_pack.h"
 
 namespace fastnn {
 namespace {
+
+// ---- tiles ------------------------------------------------------------------------------------
+
+// Every height up to tile_rows, so that the last rows need no padding: [unit row][NV - 1][R - 1].
+struct TilesOfWidth {
+  Tile of_rows[kMaxRows];
+};
+template <int NV, bool kUnitRow, int... I>
+constexpr TilesOfWidth tiles_of_width(Indices<I...>) {
+  return {{tile<(I < tile_rows(NV) ? I + 1 : 1), NV, kUnitRow>...}};
+}
+struct Tiles {
+  TilesOfWidth of[2][kNV];
+};
+template <int... V>
+constexpr Tiles all_tiles(Indices<V...>) {
+  using Rows = MakeIndices<kMaxRows>::Type;
+  return {{{tiles_of_width<V + 1, false>(Rows{})...}, {tiles_of_width<V + 1, true>(Rows{})...}}};
+}
+inline constexpr Tiles kTiles = all_tiles(MakeIndices<kNV>::Type{});
 
 // ---- one tile of C -----------------------------------------------------------------------------
 
@@ -69,32 +90,6 @@ FASTNN_INLINE bool leaves_c(const GemmArgs& g) {
 }
 
 // ---- kernels -----------------------------------------------------------------------------------
-
-// Scratch, for each k block: the panels of A, [m / kMR][depth][kMR]; then, after all of A, likewise
-// the panels of B. Tasks: the pieces of A for each k block, then those of B.
-void gemm_pack(const GemmArgs& g, Slice slice) {
-  const GemmPlan plan = gemm_plan_as(true, g);
-  const int64_t a_tasks = plan.pack_a.parts * plan.k_blocks;
-  for (int64_t task = slice.begin; task < slice.end; ++task) {
-    const bool is_a = task < a_tasks;
-    const GemmCut& cut = is_a ? plan.pack_a : plan.pack_b;
-    const int64_t t = is_a ? task : task - a_tasks;
-    const int64_t block = t / cut.parts, part = t % cut.parts;
-    const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
-    const int64_t end = cut.begin(part + 1);
-    if (is_a) {
-      float* panels = g.scratch + block * plan.a_block;
-      for (int64_t i = cut.begin(part); i < end; i += kMR)
-        pack_panel(panels + i * depth, g.a + i * g.a_row + p * g.a_col, g.a_row, g.a_col, depth,
-                   least(kMR, g.m - i), kMR);
-    } else {
-      float* panels = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
-      for (int64_t j = cut.begin(part); j < end; j += kNR)
-        pack_panel(panels + j * depth, g.b + j * g.b_col + p * g.b_row, g.b_col, g.b_row, depth,
-                   least(kNR, g.n - j), kNR);
-    }
-  }
-}
 
 // Tasks: tiles of C.
 void gemm_packed(const GemmArgs& g, Slice slice) {
@@ -171,6 +166,18 @@ void gemm_small(const GemmArgs& g, Slice slice) {
     for (int64_t j = plan.cols.begin(col); j < j_end; j += kNR)
       small_strip(g, plan.rows.begin(row), plan.rows.begin(row + 1), j, plan.k_blocks);
   }
+}
+
+// Tasks: those of one product for each item.
+void gemm_batch(const GemmBatchArgs& batch, Slice s) {
+  const GemmPlan plan = gemm_plan(batch.one);
+  for_items(s, plan.tasks(), [&](int64_t i, Slice part) {
+    for (int64_t term = 0; term < batch.terms; ++term) {
+      GemmArgs g = gemm_item(batch, plan, i * batch.terms + term);
+      g.accumulate = term > 0;
+      plan.packed ? gemm_packed(g, part) : gemm_small(g, part);
+    }
+  });
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 // small products fills the threads as one large product does.
 #pragma once
 #include "../gemm_batch.h"
-#include "gemm.h"
+#include "gemm_pack.h"
 
 namespace fastnn {
 namespace {
@@ -19,22 +19,11 @@ void for_items(Slice s, int64_t tasks, Run run) {
 }
 
 // Tasks: those of gemm_pack for each product.
-void gemm_batch_pack(const GemmBatchArgs& batch, Slice s) {
+template <class T>
+void gemm_batch_pack(const GemmBatchArgsOf<T>& batch, Slice s) {
   const GemmPlan plan = gemm_plan(batch.one);
   for_items(s, plan.pack_tasks(),
-            [&](int64_t i, Slice part) { gemm_pack(gemm_item(batch, plan, i), part); });
-}
-
-// Tasks: those of one product for each item.
-void gemm_batch(const GemmBatchArgs& batch, Slice s) {
-  const GemmPlan plan = gemm_plan(batch.one);
-  for_items(s, plan.tasks(), [&](int64_t i, Slice part) {
-    for (int64_t term = 0; term < batch.terms; ++term) {
-      GemmArgs g = gemm_item(batch, plan, i * batch.terms + term);
-      g.accumulate = term > 0;
-      plan.packed ? gemm_packed(g, part) : gemm_small(g, part);
-    }
-  });
+            [&](int64_t i, Slice part) { gemm_pack<T>(gemm_item(batch, plan, i), part); });
 }
 
 }  // namespace

@@ -2,6 +2,9 @@
 // the compiler's flags. Invariant: an element's sum over one k block is the same chains of fma,
 // added in order, whatever the tile: all tiles give the same bits.
 #pragma once
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 #include <cstdint>
 
 #include "../gemm_plan.h"
@@ -53,16 +56,32 @@ struct TileArgs {
   int64_t ahead_lines;
 };
 
-// acc = the sum of k products, as chains of kGemmChain steps, each from zero, added in order.
-// step() adds one product to acc; before_chain() is called before each chain.
-template <int R, int NV, class Before, class Step>
+// One step of the sum over k, for one element of a column of A and a vector of a row of B.
+struct OneProduct {
+  static constexpr int kProducts = 1;
+  static FASTNN_INLINE Vec add(Vec acc, float a, Vec b) { return acc + a * b; }
+};
+#if defined(__AVX512BF16__)
+// The elements are pairs of bfloat16: acc + a.high b.high, rounded, + a.low b.low, rounded.
+// Subnormals count as zero.
+struct TwoProducts {
+  static constexpr int kProducts = 2;
+  static FASTNN_INLINE Vec add(Vec acc, float a, Vec b) {
+    return Vec(_mm512_dpbf16_ps(__m512(acc), __m512bh(_mm512_set1_ps(a)), __m512bh(b)));
+  }
+};
+#endif
+
+// acc = the sum of k steps, as chains of kGemmChain products, each from zero, added in order.
+// step() adds one step's products to acc; before_chain() is called before each chain.
+template <int kChain = kGemmChain, int R, int NV, class Before, class Step>
 FASTNN_INLINE void sum_chains(Vec (&acc)[R][NV], int64_t k, Before before_chain, Step step) {
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Vec{};
   }
   Vec parked[R][NV];  // what the chains before have summed waits in memory
   for (int64_t done = 0;;) {
-    const int64_t chain = least(kGemmChain, k - done);
+    const int64_t chain = least(kChain, k - done);
     before_chain();
     for (int64_t p = chain; p > 0; --p) step();
     const bool first = done == 0;
@@ -96,11 +115,11 @@ struct Column {
     FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] = first + 3 * i * a_row;
   }
   // acc += this column times a row of B.
-  template <int NV>
+  template <class Step = OneProduct, int NV>
   FASTNN_INLINE void multiply(const Vec (&b)[NV], Vec (&acc)[R][NV]) const {
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
       const float s = kUnitRow ? a[0][i] : a[i / 3][i % 3 * row];
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] += s * b[v];
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Step::add(acc[i][v], s, b[v]);
     }
   }
   FASTNN_INLINE void advance(int64_t a_col) {
@@ -108,7 +127,7 @@ struct Column {
   }
 };
 
-template <int R, int NV, bool kUnitRow>
+template <int R, int NV, bool kUnitRow, class Step = OneProduct>
 __attribute__((noinline)) void tile(const TileArgs& t) {
   constexpr int kLineVecs = kLineFloats / kLanes;
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {
@@ -121,7 +140,7 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
   Column<R, kUnitRow> a(t.a, t.a_row);
   const float *b = t.b, *ahead = t.ahead;
   Vec acc[R][NV];
-  sum_chains(
+  sum_chains<kGemmChain / Step::kProducts>(
       acc, t.k,
       [&]() __attribute__((always_inline)) {
         for (int64_t i = 0; i < t.ahead_lines; ++i, ahead += kLineFloats)
@@ -130,7 +149,7 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
       [&]() __attribute__((always_inline)) {
         Vec bv[NV];
         FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
-        a.multiply(bv, acc);
+        a.template multiply<Step>(bv, acc);
         a.advance(a_col);
         b += b_row;
       });
@@ -163,24 +182,6 @@ template <int... I>
 struct MakeIndices<0, I...> {
   using Type = Indices<I...>;
 };
-
-// Every height up to tile_rows, so that the last rows need no padding: [unit row][NV - 1][R - 1].
-struct TilesOfWidth {
-  Tile of_rows[kMaxRows];
-};
-template <int NV, bool kUnitRow, int... I>
-constexpr TilesOfWidth tiles_of_width(Indices<I...>) {
-  return {{tile<(I < tile_rows(NV) ? I + 1 : 1), NV, kUnitRow>...}};
-}
-struct Tiles {
-  TilesOfWidth of[2][kNV];
-};
-template <int... V>
-constexpr Tiles all_tiles(Indices<V...>) {
-  using Rows = MakeIndices<kMaxRows>::Type;
-  return {{{tiles_of_width<V + 1, false>(Rows{})...}, {tiles_of_width<V + 1, true>(Rows{})...}}};
-}
-inline constexpr Tiles kTiles = all_tiles(MakeIndices<kNV>::Type{});
 
 // Copies n < kNR floats without a call.
 FASTNN_INLINE void copy_few(float* dst, const float* src, int64_t n) {

@@ -1,6 +1,7 @@
 // The packing of GEMM's operands into panels that its register tile reads from front to back.
 // A panel is [depth][R]: R consecutive rows of A (or columns of B) for each k.
 #pragma once
+#include "../slice.h"
 #include "gemm_micro.h"
 
 namespace fastnn {
@@ -69,9 +70,21 @@ void pack_transposed(float* dst, const float* src, int64_t row_stride, int64_t d
   }
 }
 
+// How T goes into panels, whose elements are floats: kPerElement values along k in each of them.
+template <class T>
+struct Packing {
+  static constexpr int64_t kPerElement = 1;
+};
+#if defined(__AVX512BF16__)
+template <>
+struct Packing<bf16> {
+  static constexpr int64_t kPerElement = 2;
+};
+#endif
+
 // width is a multiple of kLanes, or kMR.
-void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t k_stride, int64_t depth,
-                int64_t rows, int64_t width) {
+inline void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t k_stride,
+                       int64_t depth, int64_t rows, int64_t width) {
   if (k_stride == 1) return pack_transposed(dst, src, row_stride, depth, rows, width);
   for (int64_t p = 0; p < depth; ++p, dst += width, src += k_stride) {
     if (row_stride != 1) {
@@ -83,6 +96,62 @@ void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t k_stri
       __builtin_memcpy(dst, src, 4 * kMR);
     } else {
       for (int64_t i = 0; i < width; i += kLanes) store(dst + i, load(src + i));
+    }
+  }
+}
+
+// bfloat16 widened, or in pairs along k, of which an odd one out gets a zero.
+FASTNN_INLINE float bf16_element(const bf16* src, int64_t k_stride, int64_t p, int64_t depth) {
+  if constexpr (Packing<bf16>::kPerElement == 1) {
+    return to_float(src[p * k_stride]);
+  } else {
+    const uint32_t low = src[2 * p * k_stride].bits;
+    const uint32_t high = 2 * p + 1 < depth ? src[(2 * p + 1) * k_stride].bits : 0;
+    return from_bits(static_cast<int32_t>(low | high << 16));
+  }
+}
+
+inline void pack_panel(float* dst, const bf16* src, int64_t row_stride, int64_t k_stride,
+                       int64_t depth, int64_t rows, int64_t width) {
+  const int64_t elements = ceil_div(depth, Packing<bf16>::kPerElement);
+  if (k_stride == 1) {  // rows of elements first: their transpose is that of floats
+    alignas(64) float row[kNR * kGemmKC];
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t p = 0; p < elements; ++p)
+        row[i * elements + p] = bf16_element(src + i * row_stride, 1, p, depth);
+    return pack_transposed(dst, row, elements, elements, rows, width);
+  }
+  for (int64_t p = 0; p < elements; ++p, dst += width) {
+    for (int64_t i = 0; i < rows; ++i)
+      dst[i] = bf16_element(src + i * row_stride, k_stride, p, depth);
+    for (int64_t i = rows; i < width; ++i) dst[i] = 0;
+  }
+}
+
+// Scratch, for each k block: the panels of A, [m / kMR][depth][kMR] of elements; then, after all of
+// A, likewise the panels of B. Tasks: the pieces of A for each k block, then those of B.
+template <class T>
+void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
+  const GemmPlan plan = gemm_plan_as(true, g);
+  const int64_t a_tasks = plan.pack_a.parts * plan.k_blocks;
+  for (int64_t task = slice.begin; task < slice.end; ++task) {
+    const bool is_a = task < a_tasks;
+    const GemmCut& cut = is_a ? plan.pack_a : plan.pack_b;
+    const int64_t t = is_a ? task : task - a_tasks;
+    const int64_t block = t / cut.parts, part = t % cut.parts;
+    const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
+    const int64_t elements = ceil_div(depth, Packing<T>::kPerElement);
+    const int64_t end = cut.begin(part + 1);
+    if (is_a) {
+      float* panels = g.scratch + block * plan.a_block;
+      for (int64_t i = cut.begin(part); i < end; i += kMR)
+        pack_panel(panels + i * elements, g.a + i * g.a_row + p * g.a_col, g.a_row, g.a_col, depth,
+                   least(kMR, g.m - i), kMR);
+    } else {
+      float* panels = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
+      for (int64_t j = cut.begin(part); j < end; j += kNR)
+        pack_panel(panels + j * elements, g.b + j * g.b_col + p * g.b_row, g.b_col, g.b_row, depth,
+                   least(kNR, g.n - j), kNR);
     }
   }
 }

@@ -9,8 +9,8 @@ namespace fastnn {
 // dz = dy * act'(saved) and db = column sums of dz, in one pass. dz may be null (identity). `items`
 // layers of one shape follow one another in all arrays.
 struct LinearBwdArgs {
-  const float *dy, *saved;
-  float *dz, *db;
+  const void *dy, *saved;
+  void *dz, *db;
   int64_t rows, cols;
   int32_t activation;
   float activation_param;

@@ -35,6 +35,9 @@ def linear(
 ) -> Tensor:
     """act(x W^T + b) over the last axis, in one pass.
 
+    Arrays are all float32 or all bfloat16. Sums are float32 in either case, in chains of 64
+    products within blocks of 384, and a bfloat16 result is rounded once, after the activation.
+
     Args:
         input: Array of shape (..., in).
         weight: Array of shape (out, in).
@@ -47,7 +50,7 @@ def linear(
 
     Raises:
         ValueError: If the shapes do not fit.
-        TypeError: If a dtype is not float32.
+        TypeError: If a dtype is neither float32 nor bfloat16, or they differ.
 
     Example:
         >>> import fastnn as fn
@@ -85,7 +88,7 @@ def matmul(input: ArrayLike | Tensor, other: ArrayLike | Tensor) -> Tensor:
 
     Raises:
         ValueError: If the shapes do not fit.
-        TypeError: If a dtype is not float32.
+        TypeError: If a dtype is neither float32 nor bfloat16, or they differ.
 
     Example:
         >>> import fastnn as fn
@@ -111,7 +114,7 @@ def bmm(input: ArrayLike | Tensor, mat2: ArrayLike | Tensor) -> Tensor:
 
     Raises:
         ValueError: If the shapes do not fit.
-        TypeError: If a dtype is not float32.
+        TypeError: If a dtype is neither float32 nor bfloat16, or they differ.
 
     Example:
         >>> import fastnn as fn

@@ -7,7 +7,7 @@ import numpy as np
 import fastnn
 from fastnn import _core
 from fastnn import functional as F
-from fastnn.testing.bounds import Array, Grads, Sample, activated
+from fastnn.testing.bounds import CURVED, Array, Grads, Sample, activated
 from fastnn.testing.compare import U
 from fastnn.testing.op import Bad, Bench, Op, Shapes, normal, size, zeros
 from fastnn.testing.reference import linear as reference
@@ -22,7 +22,11 @@ def linear(s: Sample) -> tuple[Array, Grads]:
     assert w is not None
     z_size = np.abs(x) @ np.abs(w).T + (0.0 if b is None else np.abs(b))
     z = x @ w.T + (0.0 if b is None else b)
-    y, dz_error, dz_size = activated(z, 16 * U * z_size, s, s.params.get("activation"))
+    activation = s.params.get("activation")
+    y, dz_error, dz_size = activated(z, 16 * U * z_size, s, activation)
+    if activation is not None:  # its derivative is of what was stored, and is stored itself
+        stored = np.abs(s.dy) * (CURVED * np.abs(z) + 2 * np.abs(s.y)) + dz_size
+        dz_error = dz_error + s.store * stored
     count = int(np.prod(x.shape[:-1], dtype=np.int64))
     dz = dz_size.reshape(count, w.shape[0])
     lost = dz_error.reshape(dz.shape)
@@ -73,6 +77,8 @@ _LINEAR = Op(
         "gemm_pack",
         "gemm_packed",
         "gemm_small",
+        "gemm_bf16_pack",
+        "gemm_bf16",
         "linear_bwd",
         "nn.Linear",
         "activation_fwd[identity]",
@@ -91,7 +97,6 @@ _LINEAR = Op(
         ),
         linear_cost,
     ),
-    dtypes=("float32",),
     bad=(
         Bad(
             lambda: F.linear(zeros(32, 100), zeros(64, 128)),
@@ -116,7 +121,7 @@ _LINEAR = Op(
         Bad(
             lambda: F.linear(np.zeros((2, 3), np.int64), zeros(4, 3)),
             TypeError,
-            "linear: expected input of dtype float32, got int64",
+            "linear: expected input of dtype float32 or bfloat16, got int64",
         ),
         Bad(
             lambda: F.linear(zeros(2, 3), fastnn.tensor(zeros(4, 3), "bfloat16")),

@@ -43,7 +43,15 @@ _MATMUL = Op(
     family="linear",
     arrays=("other",),
     reference=(reference.matmul, reference.matmul_vjp),
-    covers=("gemm_pack", "gemm_packed", "gemm_small", "gemm_batch_pack", "gemm_batch"),
+    covers=(
+        "gemm_pack",
+        "gemm_packed",
+        "gemm_small",
+        "gemm_batch_pack",
+        "gemm_batch",
+        "gemm_bf16_pack",
+        "gemm_bf16",
+    ),
     params=({},),
     shapes=(
         ((3, 4), (4, 5)),
@@ -69,7 +77,6 @@ _MATMUL = Op(
     make=normal(),
     bound=product,
     bench=Bench((((64, 128), (128, 128)), ((1024, 1024), (1024, 1024))), cost),
-    dtypes=("float32",),
     large=(((2, 6, 100, 80), (6, 80, 90)), {}),
     bad=(
         Bad(
@@ -103,6 +110,16 @@ _MATMUL = Op(
             TypeError,
             "matmul: expected other of dtype float32, got int64",
         ),
+        Bad(
+            lambda: fastnn.zeros(2, 3) @ fastnn.tensor(zeros(3, 5), "bfloat16"),
+            TypeError,
+            "matmul: expected other of dtype float32, got bfloat16",
+        ),
+        Bad(
+            lambda: F.matmul(np.zeros((2, 3), np.int64), zeros(3, 2)),
+            TypeError,
+            "matmul: expected input of dtype float32 or bfloat16, got int64",
+        ),
     ),
 )
 
@@ -111,14 +128,13 @@ _BMM = Op(
     family="linear",
     arrays=("mat2",),
     reference=(reference.matmul, reference.matmul_vjp),
-    covers=("gemm_batch_pack", "gemm_batch"),
+    covers=("gemm_batch_pack", "gemm_batch", "gemm_bf16_pack", "gemm_bf16"),
     params=({},),
     shapes=(_BATCHES[0], *_BATCHES[3:4], *_BATCHES[5:]),
     tail=None,
     make=normal(),
     bound=product,
     bench=Bench((((64, 32, 64), (64, 64, 64)), ((8, 256, 256), (8, 256, 256))), cost),
-    dtypes=("float32",),
     large=(((9, 100, 80), (9, 80, 90)), {}),
     bad=(
         Bad(

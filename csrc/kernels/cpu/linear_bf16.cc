@@ -1,0 +1,92 @@
+// Products of bfloat16 matrices: gemm_bf16_pack, then gemm_bf16. Operands are packed as float32, or
+// in pairs where the processor multiplies those, and sums are float32 throughout: a strip of a
+// task's tile of C is summed in a buffer, over all of k and all terms, and rounded once.
+#include "../families/linear_bf16.h"
+
+#include "activate_tile.h"
+#include "gemm_batch.h"
+#include "gemm_micro.h"
+#include "table.h"
+
+namespace fastnn {
+namespace {
+
+#if defined(__AVX512BF16__)
+using Step = TwoProducts;
+#else
+using Step = OneProduct;
+#endif
+static_assert(Step::kProducts == Packing<bf16>::kPerElement);
+
+template <int... V>
+Tile bf16_tile(int64_t vectors, Indices<V...>) {
+  static constexpr Tile kOfWidth[] = {tile<kMR, V + 1, true, Step>...};
+  return kOfWidth[vectors - 1];
+}
+
+// Everything after the sums of the rows from i and the columns from j on.
+void finish_strip(const GemmBf16Args& g, float* sums, int64_t i, int64_t rows, int64_t j,
+                  int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* sum = sums + r * kNR;
+    const int64_t at = (i + r) * g.ldc + j;
+    if (g.accumulate)
+      for (int64_t x = 0; x < cols; ++x) sum[x] = to_float(g.c[at + x]) + sum[x];
+    if (g.bias)
+      for (int64_t x = 0; x < cols; ++x) sum[x] += to_float(g.bias[j + x]);
+    if (g.z)
+      for (int64_t x = 0; x < cols; ++x) g.z[at + x] = from_float<bf16>(sum[x]);
+  }
+  if (g.activation) kActivate.tile[g.activation](sums, kNR, rows, cols, g.activation_param);
+  for (int64_t r = 0; r < rows; ++r) {
+    bf16* c = g.c + (i + r) * g.ldc + j;
+    for (int64_t x = 0; x < cols; ++x) c[x] = from_float<bf16>(sums[r * kNR + x]);
+  }
+}
+
+// sums = or += A B for a strip of C, at most kNR columns wide, of the rows [i_begin, i_end).
+void add_product(const GemmBf16Args& g, const GemmPlan& plan, int64_t i_begin, int64_t i_end,
+                 int64_t j, bool add, float* sums) {
+  const Tile tile = bf16_tile(ceil_div(least(kNR, g.n - j), kLanes), MakeIndices<kNV>::Type{});
+  for (int64_t block = 0; block < plan.k_blocks; ++block) {
+    const int64_t depth = least(kGemmKC, g.k - block * kGemmKC);
+    TileArgs t{};
+    t.k = ceil_div(depth, Step::kProducts);
+    t.a_row = 1, t.a_col = kMR, t.b_row = kNR, t.ldc = kNR;
+    t.b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block + j * t.k;
+    t.add = add || block > 0;
+    for (int64_t i = i_begin; i < i_end; i += kMR) {
+      t.a = g.scratch + block * plan.a_block + i * t.k;
+      t.c = sums + (i - i_begin) * kNR;
+      tile(t);
+    }
+  }
+}
+
+// Tasks: tiles of C, for each item.
+void gemm_bf16(const GemmBf16BatchArgs& batch, Slice slice) {
+  alignas(64) float sums[kGemmMC * kNR];  // of whole tiles: rows and columns too many are not read
+  const GemmPlan plan = gemm_plan(batch.one);
+  for (int64_t task = slice.begin; task < slice.end; ++task) {
+    const int64_t item = task / plan.tasks(), at = task % plan.tasks();
+    const int64_t row = at / plan.cols.parts, col = at % plan.cols.parts;
+    const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
+    const int64_t j_end = plan.cols.begin(col + 1);
+    for (int64_t j = plan.cols.begin(col); j < j_end; j += kNR) {
+      for (int64_t term = 0; term < batch.terms; ++term)
+        add_product(gemm_item(batch, plan, item * batch.terms + term), plan, i_begin, i_end, j,
+                    term > 0, sums);
+      const GemmBf16Args g = gemm_item(batch, plan, item * batch.terms);
+      finish_strip(g, sums, i_begin, i_end - i_begin, j, least(kNR, g.n - j));
+    }
+  }
+}
+
+}  // namespace
+
+template <>
+constinit const LinearBf16Kernels
+    FASTNN_LEVEL::Table<LinearBf16Kernels>::of_dtype[kNumTableDTypes] = {
+        {}, {.gemm_bf16_pack = gemm_batch_pack<bf16>, .gemm_bf16 = gemm_bf16}, {}, {}};
+
+}  // namespace fastnn
