@@ -1,6 +1,7 @@
 // The whole contract between ops and targets: one table of kernels per (target, storage dtype),
 // which is the families' tables side by side. A null entry: no such kernel for this dtype here.
 #pragma once
+#include "families/augment.h"
 #include "families/conv.h"
 #include "families/dropout.h"
 #include "families/elementwise.h"
@@ -23,10 +24,11 @@ namespace fastnn {
 
 template <class... Family>
 struct FamilyList : Family... {};
-using Kernels = FamilyList<ConvKernels, DropoutKernels, ElementwiseKernels, EmbeddingKernels,
-                           LinearKernels, LossKernels, MarginKernels, MovementKernels, NormKernels,
-                           OptimKernels, ParametricKernels, PenaltyKernels, PoolKernels,
-                           RandomKernels, RecurrentKernels, ReduceKernels, SoftmaxKernels>;
+using Kernels =
+    FamilyList<AugmentKernels, ConvKernels, DropoutKernels, ElementwiseKernels, EmbeddingKernels,
+               LinearKernels, LossKernels, MarginKernels, MovementKernels, NormKernels,
+               OptimKernels, ParametricKernels, PenaltyKernels, PoolKernels, RandomKernels,
+               RecurrentKernels, ReduceKernels, SoftmaxKernels>;
 using KernelTable = Kernels[kNumTableDTypes];
 
 // One per compiled instruction set (cpu/table.cc); see core/dispatch.cc.

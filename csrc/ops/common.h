@@ -54,6 +54,7 @@ Array draw_on(const Array& draw, Device device);
 // One binder per family.
 void bind_activation(py::module_& m);
 void bind_arrays(py::module_& m);
+void bind_augment(py::module_& m);
 void bind_capture(py::module_& m);
 void bind_clip(py::module_& m);
 void bind_conv(py::module_& m);

@@ -11,7 +11,7 @@
 namespace fastnn {
 namespace FASTNN_LEVEL {
 
-// In the order of DType. float16 and uint8 have no kernels on the CPU yet.
+// In the order of DType. float16 has no kernels on the CPU yet, uint8 those of augment.
 template <class Family>
 struct Table {
   static const Family of_dtype[kNumTableDTypes];

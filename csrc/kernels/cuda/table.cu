@@ -88,7 +88,8 @@ constexpr OptimKernels optim(OptimRuleList<R...>) {
 template <class T>
 constexpr Kernels table() {
   return {
-      ConvKernels{},  // pending
+      AugmentKernels{},  // pending
+      ConvKernels{},     // pending
       dropout_family<T>(),
       elementwise<T>(Activations{}),
       EmbeddingKernels{},  // pending

@@ -1,5 +1,6 @@
 """Data for training: where it comes from, how it is split, how it is preprocessed."""
 
+from fastnn.data import augment
 from fastnn.data.dataset import Dataset
 from fastnn.data.digits import load_digits
 from fastnn.data.images import ImageFolder
@@ -44,6 +45,7 @@ __all__ = [
     "SimpleImputer",
     "StandardScaler",
     "Transform",
+    "augment",
     "image_grid",
     "load",
     "load_cifar",

@@ -78,6 +78,8 @@ INTERNALS: Mapping[str, str] = {
     "argmax": "test_embedding.py",
     "topk_correct": "test_embedding.py",
     "advance": "test_counters.py",
+    "augment": "test_augment.py",
+    "mix": "test_augment.py",
     "grad_norm_max": "test_clip.py",
     "grad_norm_sum": "test_clip.py",
     "running_stats": "test_norm.py",

@@ -1,0 +1,311 @@
+// One picture on its way through the program: its view, the scratch memory behind it, and the
+// conversion that waits for its writing.
+#pragma once
+#include "augment_colour.h"
+
+namespace fastnn {
+namespace {
+
+struct State {
+  const AugmentArgs* args;
+  int64_t sample;
+  View view;
+  int channels;
+  char *free_picture, *work, *spare;  // scratch: where the next picture goes, and what is left
+  bool converts = false;
+  float scale[kAugmentChannels], shift[kAugmentChannels];
+
+  State(const AugmentArgs& a, const void* x, bool is_float, int64_t sample, char* scratch)
+      : args(&a), sample(sample), channels(a.channels) {
+    const ImageStrides& s = a.x_strides;
+    view = {x, is_float, s.channel, s.row,    s.col,   a.height,       a.width, 0,
+            0, 1,        1,         a.height, a.width, Pad::kConstant, {}};
+    const int64_t picture = int64_t{4} * a.channels * a.max_height * a.max_width;
+    free_picture = scratch;
+    spare = scratch + picture;
+    work = scratch + 2 * picture;
+  }
+
+  int64_t plane() const { return static_cast<int64_t>(view.rows) * view.cols; }
+
+  // The picture is now the one at free_picture, of planes.
+  void take(int rows, int cols, bool is_float) {
+    const int64_t size = static_cast<int64_t>(rows) * cols;
+    view = {free_picture, is_float, size,           cols, 1, rows, cols, 0, 0, 1, 1,
+            rows,         cols,     Pad::kConstant, {}};
+    char* other = spare;
+    spare = free_picture;
+    free_picture = other;
+  }
+
+  template <class S, class D>
+  void write_to(D* y, ImageStrides to) const {
+    for (int c = 0; c < channels; ++c) {
+      D* plane = y + c * to.channel;
+      if constexpr (sizeof(D) == sizeof(float)) {
+        if (converts || sizeof(S) != sizeof(D)) {
+          write_channel<S>(view, c, plane, to, Affine1{scale[c], shift[c]});
+          continue;
+        }
+      }
+      if constexpr (sizeof(S) == sizeof(D)) write_channel<S>(view, c, plane, to, Same{});
+    }
+  }
+
+  // The pixels moved to scratch memory, converted if that waits.
+  void materialize() {
+    const ImageStrides to{0, plane(), view.cols, 1};
+    const bool is_float = view.is_float || converts;
+    if (view.is_float)
+      write_to<float>(reinterpret_cast<float*>(free_picture), to);
+    else if (converts)
+      write_to<uint8_t>(reinterpret_cast<float*>(free_picture), to);
+    else
+      write_to<uint8_t>(reinterpret_cast<uint8_t*>(free_picture), to);
+    take(view.rows, view.cols, is_float);
+    converts = false;
+  }
+
+  // Before anything but a change of view: a conversion must not wait any longer.
+  void settle() {
+    if (converts) materialize();
+  }
+  void convert_later(const AugmentOp& op) {
+    settle();
+    converts = true;
+    for (int c = 0; c < channels; ++c) {
+      scale[c] = op.v[c];
+      shift[c] = op.v[kAugmentChannels + c];
+    }
+  }
+
+  bool owned() const { return view.data == spare; }
+
+  // The pixels side by side, in memory that may be written.
+  template <class T>
+  T* pixels() {
+    if (!owned() || !view.plain()) materialize();
+    return reinterpret_cast<T*>(spare);
+  }
+  // The same, to be read only.
+  template <class T>
+  const T* pixels_to_read() {
+    if (!view.plain()) materialize();
+    return static_cast<const T*>(view.data);
+  }
+
+  void write(int64_t row) {
+    const ImageStrides& to = args->y_strides;
+    if (view.is_float)
+      write_to<float>(static_cast<float*>(args->y) + row * to.sample, to);
+    else if (converts)
+      write_to<uint8_t>(static_cast<float*>(args->y) + row * to.sample, to);
+    else
+      write_to<uint8_t>(static_cast<uint8_t*>(args->y) + row * to.sample, to);
+  }
+};
+
+// ---- transforms that draw -----------------------------------------------------------------------
+
+constexpr int kFixed = 1, kNearest = 1, kRaw = 4;  // flags
+constexpr int kFill = 16;                          // where v has a value for each channel
+
+// v: height, width, padding above, to the left, below, to the right, its kind; where the crop lies,
+// if that is fixed.
+inline void crop(State& state, const AugmentOp& op, Words& words) {
+  const float* v = op.v;
+  const int height = static_cast<int>(v[0]), width = static_cast<int>(v[1]);
+  const int above = static_cast<int>(v[2]), before = static_cast<int>(v[3]);
+  const int rows = state.view.rows + above + static_cast<int>(v[4]);
+  const int cols = state.view.cols + before + static_cast<int>(v[5]);
+  const bool fixed = (op.flags & kFixed) != 0;
+  const int top = fixed ? static_cast<int>(v[7]) : words.below(rows - height + 1);
+  const int left = fixed ? static_cast<int>(v[8]) : words.below(cols - width + 1);
+  const Box box{top - above, left - before, height, width};
+  const bool pads = box.top < 0 || box.left < 0 || box.top + height > state.view.rows ||
+                    box.left + width > state.view.cols;
+  if (pads) {
+    View& view = state.view;
+    const bool whole = view.rows == view.height && view.cols == view.width;
+    if (!whole || !view.inside() || state.converts) state.materialize();
+    view.pad = static_cast<Pad>(static_cast<int>(v[6]));
+    for (int c = 0; c < state.channels; ++c) view.fill[c] = v[kFill + c];
+  }
+  cut(state.view, box);
+}
+
+enum ResizeKind { kWhole, kRandomBox, kShortSide };
+
+// v: height, width; of a random box: its share of the area and ratio of sides, from and to; of the
+// short side: its length, from and to.
+template <class T>
+inline void resize_picture(State& state, const AugmentOp& op, Words& words) {
+  if (!state.view.inside() || state.view.col != 1 || state.view.right != 1 || state.view.down != 1)
+    state.materialize();
+  const int rows = state.view.rows, cols = state.view.cols;
+  Box from{0, 0, rows, cols}, to{0, 0, static_cast<int>(op.v[0]), static_cast<int>(op.v[1])};
+  int height = to.height, width = to.width;
+  if (op.flags == kRandomBox) {
+    from = random_box(words, op.v + 2, rows, cols, false);
+    if (from.height == 0) {  // none fits: the largest in the middle with a ratio that is allowed
+      const double ratio = static_cast<double>(cols) / rows;
+      from = {0, 0, rows, cols};
+      if (ratio < op.v[4]) from.height = round_half_up(cols / static_cast<double>(op.v[4]));
+      if (ratio > op.v[5]) from.width = round_half_up(rows * static_cast<double>(op.v[5]));
+      from.top = (rows - from.height) / 2;
+      from.left = (cols - from.width) / 2;
+    }
+  } else if (op.flags == kShortSide) {
+    const int low = static_cast<int>(op.v[2]), high = static_cast<int>(op.v[3]);
+    const int side = low + words.below(high - low + 1), shorter = rows < cols ? rows : cols;
+    height = static_cast<int>(int64_t{side} * rows / shorter);
+    width = static_cast<int>(int64_t{side} * cols / shorter);
+    to.top = words.below(height - to.height + 1);
+    to.left = words.below(width - to.width + 1);
+  }
+  resize(state.view, state.channels, from, height, width, to,
+         reinterpret_cast<T*>(state.free_picture), state.work);
+  state.take(to.height, to.width, state.view.is_float);
+}
+
+// v: degrees; shares of the sides to translate by; scale; shear in x, in y; stretch: from and to;
+// the centre, if it is not the middle.
+inline Map draw_affine(const AugmentOp& op, Words& words, int height, int width) {
+  const float* v = op.v;
+  const double angle = words.range(v[0], v[1]);
+  const double dx = round_half_up(words.range(-v[2] * width, v[2] * width));
+  const double dy = round_half_up(words.range(-v[3] * height, v[3] * height));
+  const double scale = words.range(v[4], v[5]);
+  const double shear_x = words.range(v[6], v[7]), shear_y = words.range(v[8], v[9]);
+  const double stretch = words.range(v[10], v[11]);
+  const bool middle = v[12] != v[12];
+  return affine_map(angle, dx, dy, scale, stretch, shear_x, shear_y,
+                    middle ? width * 0.5 : static_cast<double>(v[12]),
+                    middle ? height * 0.5 : static_cast<double>(v[13]));
+}
+
+inline Map draw_warp(const AugmentOp& op, Words& words, int height, int width) {
+  const double value = draw_value(op, words), x = width * 0.5, y = height * 0.5;
+  Map map{{1, 0, 0, 0, 1, 0}, 0, x, y, x * x + y * y};
+  switch (op.code) {
+    case AugmentCode::kShearX:
+      map.m[1] = value;
+      break;
+    case AugmentCode::kShearY:
+      map.m[3] = value;
+      break;
+    // As torchvision cuts them off: v[4] is 1 where values are shares of a side.
+    case AugmentCode::kTranslateX:
+      map.m[2] = -static_cast<int>(value * (op.v[4] != 0 ? width : 1));
+      break;
+    case AugmentCode::kTranslateY:
+      map.m[5] = -static_cast<int>(value * (op.v[4] != 0 ? height : 1));
+      break;
+    case AugmentCode::kLens:
+      map.lens = value;
+      break;
+    default:
+      return affine_map(-value, 0, 0, 1, 1, 0, 0, x, y);
+  }
+  return map;
+}
+
+template <class T>
+inline void warp_picture(State& state, const AugmentOp& op, const Map& map) {
+  const T* x = state.pixels_to_read<T>();
+  const View& view = state.view;
+  warp(x, state.channels, view.rows, view.cols, map, (op.flags & kNearest) != 0, op.v + kFill,
+       reinterpret_cast<T*>(state.free_picture), state.work);
+  state.take(view.rows, view.cols, view.is_float);
+}
+
+// Sets a box to fill, or to noise.
+template <class T>
+inline void erase(State& state, const AugmentOp& op, Box box, const Words& words, bool random) {
+  T* x = state.pixels<T>();
+  const int width = state.view.cols;
+  for (int channel = 0; channel < state.channels; ++channel, x += state.plane())
+    for (int r = box.top; r < box.top + box.height; ++r) {
+      T* line = x + static_cast<int64_t>(r) * width;
+      for (int c = box.left; c < box.left + box.width; ++c) {
+        if (!random) {
+          line[c] = static_cast<T>(op.v[kFill + channel]);
+          continue;
+        }
+        const auto at = static_cast<uint64_t>(channel * state.plane() + int64_t{r} * width + c);
+        const uint32_t word =
+            philox(words.first_pixel_block() + at / 4, words.offset, words.seed).word[at % 4];
+        line[c] =
+            sizeof(T) == 1 ? static_cast<T>(word >> 24) : static_cast<T>(standard_normal(word));
+      }
+    }
+}
+
+// A random box (Zhong et al. 2017; v: share of the area, ratio of sides, from and to), or squares
+// whose middle is anywhere (DeVries and Taylor 2017; v: how many, their side).
+template <class T>
+inline void erase_some(State& state, const AugmentOp& op, Words& words) {
+  if (!words.happens(op.p)) return;
+  const int rows = state.view.rows, cols = state.view.cols;
+  if (op.code == AugmentCode::kErase) {
+    const Box box = random_box(words, op.v, rows, cols, true);
+    if (box.height > 0) erase<T>(state, op, box, words, (op.flags & kFixed) != 0);
+    return;
+  }
+  const int holes = static_cast<int>(op.v[0]), side = static_cast<int>(op.v[1]);
+  for (int hole = 0; hole < holes; ++hole) {
+    const int top = words.below(rows) - side / 2, left = words.below(cols) - side / 2;
+    const auto y0 = static_cast<int>(most(0, top)), x0 = static_cast<int>(most(0, left));
+    const Box box{y0, x0, static_cast<int>(least(rows, top + side)) - y0,
+                  static_cast<int>(least(cols, left + side)) - x0};
+    erase<T>(state, op, box, words, false);
+  }
+}
+
+// v: brightness, contrast, saturation, hue, from and to; flags: which of them, in random order.
+template <class T>
+inline void jitter(T* x, int channels, int64_t plane, const AugmentOp& op, Words& words) {
+  int order[4] = {0, 1, 2, 3};
+  for (int i = 3; i > 0; --i) {
+    const int j = words.below(i + 1), kept = order[i];
+    order[i] = order[j];
+    order[j] = kept;
+  }
+  float value[4];
+  for (int i = 0; i < 4; ++i)
+    value[i] = static_cast<float>(words.range(op.v[2 * i], op.v[2 * i + 1]));
+  for (const int what : order) {
+    if (!(op.flags >> what & 1)) continue;
+    if (what == 0) brightness(x, channels * plane, value[0]);
+    if (what == 1) contrast(x, channels, plane, value[1]);
+    if (what == 2) saturation(x, channels, plane, value[2]);
+    if (what == 3) hue(x, channels, plane, value[3]);
+  }
+}
+
+// Colours that are changed by one number.
+template <class T>
+inline void apply_value(State& state, T* x, const AugmentOp& op, double value) {
+  const int64_t plane = state.plane(), n = state.channels * plane;
+  const auto factor = static_cast<float>(value);
+  switch (op.code) {
+    case AugmentCode::kBrightness:
+      return brightness(x, n, factor);
+    case AugmentCode::kContrast:
+      return contrast(x, state.channels, plane, factor);
+    case AugmentCode::kSaturation:
+      return saturation(x, state.channels, plane, factor);
+    case AugmentCode::kPosterize:
+      return posterize(x, n, round_half_up(value));
+    case AugmentCode::kSolarize:
+      return solarize(x, n, op.flags & kRaw ? factor : factor * (Grey<T>::kWhite / 255.f));
+    default:
+      break;
+  }
+  sharpness(x, reinterpret_cast<T*>(state.free_picture), state.channels, state.view.rows,
+            state.view.cols, factor);
+  state.take(state.view.rows, state.view.cols, state.view.is_float);
+}
+
+}  // namespace
+}  // namespace fastnn
