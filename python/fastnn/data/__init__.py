@@ -4,6 +4,7 @@ from fastnn.data import augment
 from fastnn.data.dataset import Dataset
 from fastnn.data.digits import load_digits
 from fastnn.data.images import ImageFolder
+from fastnn.data.loader import Loader
 from fastnn.data.preprocessing import (
     PCA,
     ZCA,
@@ -38,6 +39,7 @@ __all__ = [
     "ImageFolder",
     "ImageNormalizer",
     "LabelEncoder",
+    "Loader",
     "MinMaxScaler",
     "OneHotEncoder",
     "Pipeline",

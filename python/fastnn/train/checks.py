@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import F, _core, nn, random
+from fastnn.data.augment import Augmentation
+from fastnn.data.augment.run import Runner, as_images
 from fastnn.tensor import Tensor, no_grad
 
 __all__ = ["Data", "check_arguments", "check_data", "evaluation_mode", "split"]
@@ -40,6 +42,7 @@ class Data:
     y: Tensor
     has_classes: bool
     labels: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    runner: Any = None  # what augments x, which is images then: uint8 too
 
     def take(self, where: Any) -> Data:
         """Some of the samples."""
@@ -55,6 +58,7 @@ def check_data(
     pair: tuple[Any, Any],
     device: str,
     metrics: tuple[str, ...] | None,
+    augment: Augmentation | None = None,
 ) -> Data:
     """x and y after all checks; the first sample is tried, so that layers can check their shapes.
 
@@ -63,7 +67,13 @@ def check_data(
             of range (the loss's ``ignore_index`` is allowed); the message says where.
         TypeError: For what is not numbers.
     """
-    x, y = _floats(pair[0]), _numbers(pair[1])
+    runner = None
+    if augment is None:
+        x = _floats(pair[0])
+    else:
+        x = as_images(f"{op}: x", pair[0], False)
+        runner = Runner(augment, x.shape[1:], x.dtype == "float32")
+    y = _numbers(pair[1])
     if len(x.shape) < 1 or len(y.shape) < 1:
         raise ValueError(
             f"{op}: expected x and y with an axis of samples, got x {x.shape} and y {y.shape}"
@@ -74,23 +84,25 @@ def check_data(
         )
     if x.shape[0] == 0:
         raise ValueError(f"{op}: expected at least one sample, got x {x.shape}")
-    _check_finite(op, "x", x)
+    if x.dtype == "float32":
+        _check_finite(op, "x", x)
     if y.dtype == "float32":
         _check_finite(op, "y", y)
     ignored = _ignored_label(loss)
     generators = random.get_state()
     with evaluation_mode(model), no_grad():
-        outputs = model(_first(x, device))
+        first_x, first_y = _first(x, y, runner)
+        outputs = model(_core.to_device(first_x, device))
         has_classes = _has_classes(op, y, outputs.shape, loss, metrics)
         if has_classes:
             _check_labels(op, y, outputs.shape[-1], ignored)
-        value = loss(outputs, _first(y, device))
+        value = loss(outputs, _core.to_device(first_y, device))
     random.set_state(generators)
     if not isinstance(value, Tensor) or value.shape != ():
         got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{op}: expected a loss that is a scalar Tensor, got {got}")
     counts = has_classes and (metrics is None or "accuracy" in metrics)
-    return Data(x, y, counts, _labels_that_count(op, y, ignored))
+    return Data(x, y, counts, _labels_that_count(op, y, ignored), runner)
 
 
 def _ignored_label(loss: Any) -> int | None:
@@ -144,8 +156,14 @@ def _numbers(y: Any) -> Tensor:
     return result
 
 
-def _first(data: Tensor, device: str) -> Any:
-    return _core.to_device(_core.clone(np.asarray(data)[:1]), device)
+def _first(x: Tensor, y: Tensor, runner: Any) -> tuple[Any, Any]:
+    """The first sample, as a step takes it."""
+    images, labels = np.asarray(x)[:1], np.asarray(y)[:1]
+    if runner is not None:
+        inside = runner.mixes is None or 0 <= labels.flat[0] < runner.mixes.num_classes
+        images, mixed = runner.whole(images, labels if inside else labels * 0, np.zeros(1, int))
+        labels = mixed
+    return _core.clone(images), _core.clone(labels)
 
 
 def _check_finite(op: str, name: str, data: Tensor) -> None:
@@ -191,8 +209,8 @@ def check_arguments(
         raise ValueError(f"fit: expected initial_epoch >= 0, got {initial_epoch}")
 
 
-def split(data: Data, share: float) -> tuple[Data, Data]:
-    """The first part, and the last part of about this share."""
+def split(data: Data, share: float, evaluation: Augmentation | None = None) -> tuple[Data, Data]:
+    """The first part, and the last part of about this share, which is not augmented."""
     n = len(data.x)
     at = int(n * (1 - share))
     if not 0 < at < n:
@@ -200,4 +218,8 @@ def split(data: Data, share: float) -> tuple[Data, Data]:
             f"fit: expected samples on both sides of validation_split {share}, got {at} and "
             f"{n - at}"
         )
-    return data.take(slice(at)), data.take(slice(at, n))
+    last = data.take(slice(at, n))
+    if evaluation is not None:
+        runner = Runner(evaluation, last.x.shape[1:], last.x.dtype == "float32")
+        last = dataclasses.replace(last, runner=runner)
+    return data.take(slice(at)), last

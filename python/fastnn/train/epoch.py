@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import CaptureError, _core, nn, random
+from fastnn.data.prefetch import Prefetcher
 from fastnn.tensor import Tensor
 from fastnn.train.checks import Data
 
@@ -41,6 +42,9 @@ class Batches:
     def __init__(self, data: Data, device: str) -> None:
         self.x, self.y = data.x.to(device), data.y.to(device)
         self.samples = data.x.shape[0]
+        self._runner = data.runner
+        self._ahead: Prefetcher[Any] | None = None
+        self._fed: dict[int, Tensor] = {}  # by rows: images that a function of the user's made
         self.rows_per_sample = max(1, int(np.prod(data.y.shape[1:])))
         self.counts_correct = data.has_classes
         # Where some labels do not count: how many of each sample do.
@@ -94,9 +98,60 @@ class Batches:
 
     def take(self, rows: int) -> tuple[Tensor, Tensor]:
         """The next rows of x and y."""
-        x = _core.gather(self.x, self._index, self._cursor, rows)
         y = _core.gather(self.y, self._index, self._cursor, rows)
-        return x, y
+        if self._runner is None:
+            return _core.gather(self.x, self._index, self._cursor, rows), y
+        if self._runner.is_native:
+            x = self._runner.launch(self.x, self._index, self._cursor, rows)
+        else:
+            x = self._fed[rows]
+        mixed: tuple[Tensor, Tensor] = self._runner.mix(x, y, self._index, self._cursor)
+        return mixed
+
+    def draw(self, seed: int, epoch: int) -> None:
+        """What augmentation draws from here on."""
+        if self._runner is not None:
+            self._runner.start(seed, epoch)
+
+    def inputs(self) -> Tensor:
+        """All of x as the model takes it."""
+        if self._runner is None:
+            return self.x
+        ids = np.arange(self.samples)
+        inputs: Tensor = _core.share(self._runner.batch(np.asarray(self.x), ids))
+        return inputs
+
+    # Functions of the user's are not recorded: they fill memory that recorded steps read.
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether each step needs :meth:`feed`."""
+        return self._runner is not None and not self._runner.is_native
+
+    def start_feeding(self, batch_size: int) -> None:
+        """Make the batches that are left on another thread."""
+        x, left = np.asarray(self.x), self._order[self.done :]
+
+        def make(i: int) -> Any:
+            samples = left[i * batch_size : (i + 1) * batch_size]
+            return self._runner.batch(x[samples], samples)
+
+        self._ahead = Prefetcher(make, -(-len(left) // batch_size))
+
+    def feed(self, rows: int) -> None:
+        """The next batch to where steps of that many rows read it."""
+        assert self._ahead is not None
+        made = self._ahead.get()
+        if rows in self._fed:
+            self._fed[rows].copy_(made)
+        else:
+            self._fed[rows] = _core.clone(made)
+
+    def stop_feeding(self) -> None:
+        """Let the thread end."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     def count(self, outputs: Tensor, y: Tensor, loss: Tensor, rows: int, is_sum: bool) -> None:
         """Add a step to the sums and move on; a loss that is a mean counts as often as its rows."""
@@ -105,8 +160,9 @@ class Batches:
             loss = _core.binary(_core.BINARIES["mul"], loss, _core.sum(kept, 1.0, False))
             is_sum = True
         _core.accumulate(loss, self._loss_sum, 1.0 if is_sum else float(rows))
-        if self.counts_correct:
-            _core.count_correct(outputs, y, self._correct)
+        if self.counts_correct:  # shares of mixed labels count for the greatest
+            labels = y if y.dtype == "int64" else _core.argmax(y)
+            _core.count_correct(outputs, labels, self._correct)
         _core.advance(self._cursor, rows)
 
 
@@ -147,9 +203,22 @@ class Loop:
             max_steps: At most this many steps per call; default: as many as fit in 50 ms.
         """
         batches = self.batches
+        if not batches.is_fed:
+            yield from self._run(max_steps)
+            return
+        batches.start_feeding(self.batch_size)
+        try:
+            yield from self._run(1)
+        finally:
+            batches.stop_feeding()
+
+    def _run(self, max_steps: int | None) -> Iterator[int]:
+        batches = self.batches
         while batches.done < batches.samples:
             left = batches.samples - batches.done
             rows = min(left, self.batch_size)
+            if batches.is_fed:
+                batches.feed(rows)
             signature = self._prepare()
             plan = self._current_plan(rows, signature)
             if plan is not None:

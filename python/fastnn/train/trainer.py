@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import F, _core, nn
+from fastnn.data.augment import Augmentation, Compose
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor, no_grad
 from fastnn.train import checkpoint
@@ -122,6 +123,7 @@ class Trainer:
         shuffle: bool | Sampler = True,
         seed: int | None = None,
         initial_epoch: int | None = 0,
+        augment: Augmentation | None = None,
     ) -> History:
         """Train until ``epochs`` epochs are done.
 
@@ -142,6 +144,9 @@ class Trainer:
             initial_epoch: Epochs done already; None goes on where the last fit, or the checkpoint
                 loaded, stopped, in the middle of an epoch too.
 
+            augment: Transforms of training images, see :mod:`fastnn.data.augment`; validation has
+                those without chance. x is uint8 or float32, shape (n, channels, height, width).
+
         Returns:
             The logs of every epoch.
 
@@ -156,7 +161,7 @@ class Trainer:
         check_arguments(
             batch_size, epochs, validation_data, validation_split, verbose, initial_epoch
         )
-        data, validation = self._check_all((x, y), validation_data, validation_split)
+        data, validation = self._check_all((x, y), validation_data, validation_split, augment)
         before = self._position if initial_epoch is None else Position(initial_epoch)
         position = before.start(len(data.x), batch_size, seed)
         self.optimizer.prepare()
@@ -223,6 +228,7 @@ class Trainer:
         position, batches = self._position, loop.batches
         first = position.done
         batches.start(order, first, position.skipped, (position.loss_sum, position.correct))
+        batches.draw(position.seed, position.epoch)
         rows = loop.batch_size
         self._schedule.begin_epoch(-(-first // rows), -(-position.samples // rows))
         each = wants_batches(callbacks)
@@ -258,17 +264,19 @@ class Trainer:
 
     # ---- the steps -----------------------------------------------------------------------------
 
-    def _check(self, op: str, pair: Pair) -> Data:
-        return check_data(op, self.model, self.loss, pair, self._trained[0].device, self.metrics)
+    def _check(self, op: str, pair: Pair, augment: Augmentation | None = None) -> Data:
+        device = self._trained[0].device
+        return check_data(op, self.model, self.loss, pair, device, self.metrics, augment)
 
     def _check_all(
-        self, pair: Pair, validation_data: Pair | None, validation_split: float
+        self, pair: Pair, validation_data: Pair | None, share: float, augment: Augmentation | None
     ) -> tuple[Data, Data | None]:
         """The data to train on, and those for validation."""
-        data = self._check("fit", pair)
+        data = self._check("fit", pair, augment)
+        plain = None if augment is None else Compose([augment]).evaluation()
         if validation_data is not None:
-            return data, self._check("fit: validation_data", validation_data)
-        return split(data, validation_split) if validation_split else (data, None)
+            return data, self._check("fit: validation_data", validation_data, plain)
+        return split(data, share, plain) if share else (data, None)
 
     def _loss(self, outputs: Any, y: Any) -> Any:
         """The loss, which has to be finite: while recording, the kernels see to that."""
@@ -334,7 +342,7 @@ class Trainer:
             for _ in loop.run():
                 pass
             ignored = getattr(self.loss, "ignore_index", None)
-            scores = measure(self._meters, self.model, batches.x, batches.y, ignored)
+            scores = measure(self._meters, self.model, batches.inputs(), batches.y, ignored)
         return {**batches.logs(), **scores}
 
     def predict(self, x: ArrayLike | Tensor, batch_size: int = 1024) -> np.ndarray[Any, Any]:
