@@ -64,6 +64,8 @@ ERRORS = {
     "known: size, padding, pad_if_needed, fill, padding_mode",
     "augment = [{name = 'RandomCrop', size = 0}]": "data.augment: RandomCrop: expected size of "
     "whole numbers >= 1, got 0",
+    "augment = [{name = 'CenterCrop', size = 6}]": "data.augment: expected transforms that keep "
+    "the shape (1, 8, 8) of images, got (1, 6, 6)",
     "augment = ['RandomInvert']\nwhiten = 'zca'": "data.augment: expected scaling 'standard' or "
     "'none' and no whitening beside it",
 }

@@ -14,6 +14,7 @@ from fastnn.cli.config import Config
 from fastnn.cli.inspect import save_picture
 from fastnn.data import augment
 from fastnn.data.augment.mix import Mix
+from fastnn.data.augment.run import Runner
 from fastnn.data.summary import picture_of
 
 __all__ = ["build", "preview", "scaled"]
@@ -113,7 +114,14 @@ def scaled(
     normalize = augment.Normalize([*(-at_zero[:, 0] * std)], [*std])
     single = [t for t in steps if not isinstance(t, Mix)]
     mixing = [t for t in steps if isinstance(t, Mix)]
-    return augment.Compose([*single, augment.ToDtype("float32"), normalize, *mixing])
+    whole = augment.Compose([*single, augment.ToDtype("float32"), normalize, *mixing])
+    shape = Runner(whole, dataset.shape, pixels(dataset).dtype == np.float32).shape
+    if shape != tuple(dataset.shape):
+        raise ValueError(
+            f"data.augment: expected transforms that keep the shape {tuple(dataset.shape)} of "
+            f"images, got {shape}"
+        )
+    return whole
 
 
 def preview(config_path: str, settings: tuple[str, ...], source: str | None, output: str) -> None:

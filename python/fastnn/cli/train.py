@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -78,7 +79,7 @@ def run(options: Options, print_config: bool = False) -> None:
     dataset = data.load(config.data.source, config.data.label, missing=missing)
     parts = prepare(dataset, config)
     fn.manual_seed(config.train.seed)
-    model = build_model(config, len(parts.extra["features"]), len(dataset.classes))
+    model = build_model(config, math.prod(parts.train[0].shape[1:]), len(dataset.classes))
     if config.train.device == "cuda":
         model.to("cuda")
     optimizer = config.optim.build(model.parameters())

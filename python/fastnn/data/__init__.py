@@ -28,6 +28,7 @@ from fastnn.data.sources import (
     load_npz,
     load_pairs,
     load_table,
+    stream_csv,
 )
 from fastnn.data.split import stratified_split
 from fastnn.data.summary import image_grid, summarize
@@ -60,5 +61,6 @@ __all__ = [
     "load_pairs",
     "load_table",
     "stratified_split",
+    "stream_csv",
     "summarize",
 ]
