@@ -28,9 +28,9 @@ from fastnn.data.sources import (
     load_npz,
     load_pairs,
     load_table,
-    stream_csv,
 )
 from fastnn.data.split import stratified_split
+from fastnn.data.stream import stream_csv
 from fastnn.data.summary import image_grid, summarize
 
 __all__ = [

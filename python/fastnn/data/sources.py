@@ -7,7 +7,7 @@ taken, and a message shows at most 80 characters of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,6 @@ __all__ = [
     "load_npz",
     "load_pairs",
     "load_table",
-    "stream_csv",
 ]
 
 _TABLES = (".parquet", ".arrow", ".feather")
@@ -133,46 +132,6 @@ def load_csv(
     check_file(path)
     delimiter = "\t" if path.lower().endswith(".tsv") else ","
     return _of_table(path, _csv.read(path, label, features, missing, delimiter), label)
-
-
-def stream_csv(
-    path: str,
-    label: str | None = None,
-    features: Classes | None = None,
-    missing: bool = False,
-    *,
-    block_bytes: int = 1 << 22,
-) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]:
-    """Read a CSV that is larger than memory: part after part, in the order of the file.
-
-    Args:
-        path: See :func:`load_csv`.
-        label: See :func:`load_csv`.
-        features: See :func:`load_csv`.
-        missing: See :func:`load_csv`.
-        block_bytes: How much of the file is read at a time.
-
-    Yields:
-        Numbers, float64 of shape (rows, features), and the texts of the label column, or None.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: As :func:`load_csv`, when the part with the bad cell is reached.
-        ModuleNotFoundError: If pyarrow is not installed.
-
-    Example:
-        >>> import os, tempfile
-        >>> from fastnn.data import RunningStatistics, stream_csv
-        >>> path = os.path.join(tempfile.mkdtemp(), "d.csv")
-        >>> with open(path, "w") as file:
-        ...     _ = file.write("a,b,kind\\n" + "1,2,x\\n" * 10_000)
-        >>> sum(len(x) for x, labels in stream_csv(path, "kind", block_bytes=4096))
-        10000
-    """
-    check_file(path)
-    delimiter = "\t" if path.lower().endswith(".tsv") else ","
-    for part in _csv.stream(path, label, features, missing, delimiter, block_bytes):
-        yield part.x, part.labels
 
 
 def load_table(
