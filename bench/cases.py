@@ -38,7 +38,7 @@ _GOALS = {
 }
 # Arithmetic of forward and backward; else 2.
 _TIMES_OF_FORWARD = dict.fromkeys(
-    ("linear", "matmul", "conv1d", "conv2d", "conv_transpose2d", "lstm", "gru", "rnn"), 3
+    ("linear", "matmul", "bmm", "conv1d", "conv2d", "conv_transpose2d", "lstm", "gru", "rnn"), 3
 )
 
 
@@ -195,8 +195,8 @@ def _gemms() -> Iterator[Case]:
 
 
 def _optimizers() -> Iterator[Case]:
-    for op, streams in (("adam", 7), ("sgd", 5)):
-        for total, tensors in ((100_000, 6), (1_000_000, 50)):
+    for op, streams in (("adam", 7), ("sgd", 5), ("rmsprop", 5), ("adagrad", 5)):
+        for total, tensors in ((100_000, 6), (1_000_000, 50), (25_000_000, 50)):
             n = total // tensors
             yield Case(
                 "C15" if op == "adam" else "C16",
@@ -230,7 +230,7 @@ def _ops() -> Iterator[Case]:
             goal = _GOALS.get(op.short, "C7" if op.family == "activation" else "")
             if op.family == "activation" and moved > 1 << 24:
                 goal = "C9"
-            if op.name.startswith("fastnn.Tensor") and op.short != "matmul":
+            if op.name.startswith("fastnn.Tensor"):
                 goal = ""
             yield Case(goal, op.short, "fwd", lists, params, float(flops), 4.0 * moved)
             times = _TIMES_OF_FORWARD.get(op.short, 2)

@@ -163,6 +163,8 @@ def _preamble(lines: list[Record]) -> list[str]:
     commits = sorted({r["commit"] for r in lines if r.get("commit")})
     if commits:
         text.append(f"Working tree: {', '.join(commits)}.")
+    dropped = {s: why for r in lines for s, why in r.get("dropped", {}).items()}
+    text += [f"Dropped: {s}: {why}." for s, why in sorted(dropped.items())]
     for line in lines:
         if "limits" in line:
             rates = line["limits"]

@@ -139,14 +139,18 @@ class Bench:
         path = self.folder / "inputs.npz"
         np.savez(path, **inputs(case))
         entries: list[tuple[Process, str]] = []
-        errors = {}
+        errors, dropped = {}, {}
         for process in [self.fastnn, *self.peers]:
             answer = process.ask(cmd="load", case=case.__dict__, inputs=str(path))
             if "error" in answer:
                 errors[process.peer.name] = answer["error"]
             entries += [(process, v) for v in answer.get("variants", [])]
+            for setting, why in answer.get("dropped", {}).items():
+                dropped[f"{process.peer.name} [{setting}]"] = why
         for name, error in errors.items():
             print(f"{case.title}: {name}: {error}", file=sys.stderr)
+        for setting, why in dropped.items():
+            print(f"{case.title}: {setting} is dropped: {why}", file=sys.stderr)
         if "fastnn" in errors:
             return []
         times = self._rounds(case, entries)
@@ -154,7 +158,7 @@ class Bench:
         if "error" in check and isinstance(check["error"], str):
             print(f"{case.title}: check: {check['error']}", file=sys.stderr)
             check = {}
-        return [self._record(case, times, check)]
+        return [self._record(case, times, check) | {"dropped": dropped}]
 
     def _rounds(self, case: Case, entries: list[tuple[Process, str]]) -> Times:
         """Medians and minima per round, A B C C B A ..., so that a busy minute hits everybody."""

@@ -13,31 +13,36 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 Variant = Callable[[], Any] | tuple[Callable[[], Any], int]
+Products = Mapping[str, Callable[[Any, Any], Any]]
 Variants = Callable[[dict[str, Any], dict[str, Any]], Mapping[str, Variant]]
 _clock = time.perf_counter
+FLOAT32_ERROR = 1e-5  # of a float32 product, relative to |A| |B|; bfloat16 is beyond it
 
 
 def serve(
     variants: Variants,
     describe: Callable[[], dict[str, Any]],
     before: Callable[[str], None] = lambda variant: None,
+    products: Products | None = None,
     **more: Any,
 ) -> None:
     """Answer the driver until it closes the pipe.
 
-    `before` is called with a variant's name ahead of its timing; `more` are further commands.
+    `before` is called with a variant's name ahead of its timing; `products` are the library's ways
+    to multiply, by what they add to a variant's name; `more` are further commands.
     """
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not mix with the answers
     current: Mapping[str, Variant] = {}
     counts: dict[str, int] = {}
     state: dict[str, Any] = {}
+    inaccurate: dict[str, str] | None = None
     for line in sys.stdin:
         message = json.loads(line)
         command = message["cmd"]
@@ -49,10 +54,14 @@ def serve(
                 gc.unfreeze()
                 gc.collect()
                 state = {"case": message["case"], "arrays": dict(np.load(message["inputs"]))}
+                if inaccurate is None:
+                    inaccurate = _inaccurate(products or {}, before)
                 current = variants(state["case"], state["arrays"])
+                dropped = _dropped(state["case"], current, inaccurate)
+                current = {name: v for name, v in current.items() if name not in dropped}
                 gc.collect()
                 gc.freeze()
-                answer = {"variants": list(current)}
+                answer = {"variants": list(current), "dropped": dropped}
             elif command == "time":
                 name = message["variant"]
                 before(name)
@@ -64,6 +73,35 @@ def serve(
             place = f"{os.path.basename(last.filename)}:{last.lineno}"
             answer = {"error": f"{type(error).__name__}: {str(error)[:300]} ({place})"}
         out.write(json.dumps(answer) + "\n")
+
+
+def _inaccurate(products: Products, before: Callable[[str], None]) -> dict[str, str]:
+    """Ways to multiply float32 matrices that do it with fewer digits, and why they are none."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s, np.float32) for s in ((256, 512), (512, 256)))
+    wide = a.astype(np.float64), b.astype(np.float64)
+    exact, size = wide[0] @ wide[1], np.abs(wide[0]) @ np.abs(wide[1])
+    found = {}
+    for setting, product in products.items():
+        before(setting)
+        error = float(np.max(np.abs(np.asarray(product(a, b)) - exact) / size))
+        if not error <= FLOAT32_ERROR:
+            found[setting] = f"its products are off by {error:.1e} |A||B|, which is not float32"
+    return found
+
+
+def _dropped(
+    case: dict[str, Any], names: Iterable[str], inaccurate: dict[str, str]
+) -> dict[str, str]:
+    """Variants of a float32 case whose products are not float32; "" stands for all products."""
+    if case["dtype"] != "float32":
+        return {}
+    return {
+        name: why
+        for name in names
+        for setting, why in inaccurate.items()
+        if (setting in name if setting else case["kind"] == "gemm")
+    }
 
 
 def _time(name: str, variant: Variant, seconds: float, counts: dict[str, int]) -> dict[str, float]:

@@ -33,13 +33,13 @@ PIPELINES = {
 }
 
 
-def make(capture=True):
+def make(capture=True, **flags):
     fn.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(400, 4)
     )
     optimizer = fn.optim.Adam(model.parameters(), lr=1e-2)
-    return fn.Trainer(model, nn.CrossEntropyLoss(), optimizer, capture=capture)
+    return fn.Trainer(model, nn.CrossEntropyLoss(), optimizer, capture=capture, **flags)
 
 
 def fit(trainer, pipeline, **options):
@@ -99,6 +99,31 @@ def test_resumes_to_the_bit(tmp_path, pipeline):
     assert resumed == expected
 
 
+@pytest.mark.parametrize("pipeline", ["native", "function"])
+def test_with_class_weights_and_accumulation(tmp_path, pipeline):
+    """Captured as eager, and resumed in the middle of an epoch to the bit; weights do count."""
+    steps = augment.Compose([roll, *PLAIN] if pipeline == "function" else PLAIN)
+    weights = {0: 3.0, 2: 0.25}
+
+    def run(trainer, **options):
+        arguments = {"batch_size": 8, "epochs": 2, "verbose": 0, "seed": 3, "class_weight": weights}
+        trainer.fit(X, Y, augment=steps, **{**arguments, **options})
+        return [p.detach().numpy().tobytes() for p in trainer.model.parameters()]
+
+    expected = run(make(accumulate_grad_batches=2))
+    assert run(make(False, accumulate_grad_batches=2)) == expected
+    assert run(make(accumulate_grad_batches=2), class_weight=None) != expected
+    trainer = make(accumulate_grad_batches=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(trainer, callbacks=[StopAt(2)])
+    assert 0 < trainer.position.done < 70
+    path = str(tmp_path / "last.safetensors")
+    trainer.save(path)
+    other = make(accumulate_grad_batches=2)
+    other.load(path)
+    assert run(other, initial_epoch=None) == expected
+
+
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_validation_has_no_chance(pipeline):
     trainer = make()
@@ -122,6 +147,12 @@ def test_errors_come_before_anything_changes():
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         trainer.fit(X, Y + 2, augment=PIPELINES["mixup"])
+    message = (
+        "fit: expected no MixUp with weights, since a mixed image is of two samples; use "
+        "fn.train.BalancedSampler"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        trainer.fit(X, Y, augment=PIPELINES["mixup"], class_weight={0: 2.0})
     assert before == [p.detach().numpy().tobytes() for p in trainer.model.parameters()]
 
 

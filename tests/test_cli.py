@@ -1,5 +1,6 @@
 """The commands: what is printed where, exit codes, the run folder; bad input writes nothing."""
 
+import copy
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ def test_train_digits_leaves_a_run_folder():
     assert result.stdout.startswith("test accuracy ")
     assert result.stdout.endswith("run folder out\n")
     assert sorted(os.listdir("out")) == [
-        "best.safetensors", "config.toml", "env.json", "last.safetensors", "loss.png",
+        "best.safetensors", "config.toml", "env.json", "fit.json", "last.safetensors", "loss.png",
         "metrics.jsonl",
     ]  # fmt: skip
     with open("out/config.toml", "rb") as file:
@@ -31,7 +32,7 @@ def test_train_digits_leaves_a_run_folder():
     assert config["data"]["source"] == "digits"
     assert config["train"] == {
         "epochs": 3, "batch_size": 32, "seed": 0, "label_smoothing": 0.0, "device": "cpu",
-        "sampling": "shuffle",
+        "sampling": "shuffle", "accumulate_grad_batches": 1, "l1": 0.0, "l2": 0.0, "monitor": False,
     }  # fmt: skip
     with open("out/metrics.jsonl") as file:
         rows = [json.loads(line) for line in file]
@@ -223,22 +224,22 @@ def test_resume_refuses_other_data(table):
     assert result.stderr.startswith("error: out: expected the data of that run, {'samples': 120, ")
 
 
-@pytest.mark.parametrize("signals", [1])
-def test_ctrl_c_saves_and_exits_130(signals):
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_saves_and_exits_with_its_code(number, code, word):
     command = [sys.executable, "-m", "fastnn.cli", "train", "digits", "-o", "out"]
     settings = ["--set", "train.epochs=100000", "--set", "model.hidden=[8]"]
     process = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if line.strip().startswith("3/100000"):
             break
-    for _ in range(signals):
-        process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait() == 130
-    assert errors.splitlines()[-2:] == [
-        "saved; go on with: fastnn train --resume out", "interrupted",
-    ]  # fmt: skip
+    assert process.wait() == code
+    assert errors.splitlines()[-2:] == ["saved; go on with: fastnn train --resume out", word]
     assert {"best.safetensors", "last.safetensors"} <= set(os.listdir("out"))
     with open("out/metrics.jsonl") as file:
         epochs = sum(json.loads(line)["split"] == "train" for line in file)
@@ -248,6 +249,18 @@ def test_ctrl_c_saves_and_exits_130(signals):
         ).stdout
     )
     assert result["epochs"] == epochs + 2
+
+
+def test_an_ensemble_in_a_run_folder_predicts():
+    run("train", "digits", "-q", "-o", "one", *SMALL)
+    model, extra = fn.train.checkpoint.read_model("one/best.safetensors")
+    os.mkdir("both")
+    fn.train.save_model(
+        "both/best.safetensors", fn.nn.Ensemble([model, copy.deepcopy(model)]), extra
+    )
+    results = [run("predict", folder, "digits", "-o", f"{folder}.csv", "--json").stdout
+               for folder in ("one", "both")]  # fmt: skip
+    assert json.loads(results[0])["accuracy"] == json.loads(results[1])["accuracy"] > 0.2
 
 
 # ---- info, and the entry point --------------------

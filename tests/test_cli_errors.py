@@ -1,5 +1,6 @@
 """Bad input to the commands: one line, exit code 2, nothing written; failing runs exit with 1."""
 
+import errno
 import os
 
 import fastnn as fn
@@ -163,3 +164,22 @@ def test_cuda_without_a_device_says_what_is_missing():
         result = run("train", "digits", "--device", "cuda", code=1)
         assert fn.cuda.why_unavailable() in result.stderr
         assert os.listdir() == []
+
+
+def test_a_full_disk_ends_the_run_with_code_1_and_keeps_the_checkpoints(monkeypatch):
+    run("train", "digits", "-q", "-o", "out", *SMALL)
+    with open("out/last.safetensors", "rb") as file:
+        before = file.read()
+    original = os.write
+
+    def full(descriptor, data):
+        if len(data) > 10_000:  # the checkpoints
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    result = run("train", "-q", "--resume", "out", "--set", "train.epochs=4", code=1)
+    assert result.stderr.startswith("error: out/")
+    assert result.stderr.endswith("got ENOSPC, No space left on device; the file is as it was\n")
+    with open("out/last.safetensors", "rb") as file:
+        assert file.read() == before

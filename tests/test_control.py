@@ -123,7 +123,7 @@ def test_learning_rate_scheduler():
 @pytest.mark.parametrize("capture", [True, False])
 def test_ema_is_the_weighted_mean_of_the_weights(capture):
     trainer = make()
-    trainer._switch.on = capture
+    trainer.switch.on = capture
     seen = []
 
     class Watch(fn.train.Callback):

@@ -182,13 +182,6 @@ def test_groups_are_independent_convolutions():
         assert_bitwise_equal(np.array(half), whole[:, 2 * g : 2 * g + 2])
 
 
-def test_six_filters_on_32_by_32():
-    """X29: 6 filters of 5 x 5 x 3 over a picture of 32 x 32 x 3 give 28 x 28 x 6."""
-    layer = nn.Conv2d(3, 6, 5)
-    assert layer(fn.ones(1, 3, 32, 32)).shape == (1, 6, 28, 28)
-    assert layer.num_parameters() == 6 * (5 * 5 * 3 + 1)
-
-
 def test_a_line_is_an_image_of_height_1():
     rng = np.random.default_rng(7)
     x, w = (rng.standard_normal(s).astype(np.float32) for s in ((3, 4, 30), (5, 4, 3)))

@@ -28,8 +28,6 @@ def large(op):
         "softmax": ((300, 1000),),
         "linear": ((300, 200), (250, 200), (250,)),
     }.get(op.family, ((200_003,),) * (1 + len(op.arrays)))
-    if op.short == "matmul":
-        shapes = ((300, 200), (200, 250))
     params = dict(op.params[0])
     if op.family == "norm":
         by_rows = "normalized_shape" in params

@@ -63,3 +63,24 @@ def test_lenet_learns_digits(capsys):
     mean = re.fullmatch(r"mean +(\d+\.\d\d)% +\d+\.\d", lines[-1])
     assert mean is not None
     assert float(mean[1]) > 85  # of two epochs on half of the data; chance is 10
+
+
+@pytest.mark.parametrize("name", ["resnet_digits", "densenet_digits"])
+def test_networks_of_blocks_learn_digits(name, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    assert load(name).main(["--epochs", "2"]) == 0
+    parameters, accuracy, seconds = capsys.readouterr().out.splitlines()
+    assert parameters.split()[0] == "parameters"
+    assert seconds.split()[0] == "seconds"
+    assert float(re.fullmatch(r"accuracy +(\d+\.\d\d)%", accuracy)[1]) > 80  # chance is 10
+
+
+def test_population_sweeps_rates_and_seeds(capsys):
+    arguments = ["--lr", "1e-6", "0.05", "--seeds", "2", "--epochs", "3"]
+    assert load("population").main(arguments) == 0
+    header, slow, fast, ensemble, count = capsys.readouterr().out.splitlines()
+    assert header.split() == ["rate", "mean", "lowest", "highest"]
+    means = [float(line.split()[1].rstrip("%")) for line in (slow, fast)]
+    assert means[0] < 40 < 85 < means[1]
+    assert float(re.fullmatch(r"ensemble of rate 0.05: (\d+\.\d\d)%", ensemble)[1]) > 85
+    assert count.startswith("4 networks in ")

@@ -49,7 +49,8 @@ def runs(tmp_path_factory):
     here = os.getcwd()
     os.chdir(folder)
     for name, rate in (("a", "1e-3"), ("b", "1e-2")):
-        run("train", "digits", "-q", "-o", name, *SMALL, "--set", f"optim.lr={rate}")
+        settings = ["--set", f"optim.lr={rate}", "--set", "train.monitor=true"]
+        run("train", "digits", "-q", "-o", name, *SMALL, *settings)
     os.chdir(here)
     return folder
 
@@ -59,14 +60,17 @@ def test_a_page_about_a_run_holds_all_it_shows(runs):
     page = Outline(runs / "a" / "report.html")
     assert result.stdout == f"{runs}/a/report.html\n"
     assert page.heads == [
-        "Loss and accuracy", "Learning rate", "Weights", "Predictions for the test part",
-        "Configuration", "Environment",
+        "Diagnosis", "Loss and accuracy", "Learning rate", "Steps", "Weights",
+        "Activations and gradients", "Predictions for the test part", "Configuration",
+        "Environment",
     ]  # fmt: skip
     assert page.charts == [
         "Loss and accuracy by epoch, of training and validation",
         "Learning rate by epoch",
+        "Loss and gradient norm",
         "Norm of each parameter",
         "Histogram of each matrix of weights",
+        "Histograms of outputs and gradients by layer",
         "Confusion matrix",
         "The worst mistakes",
     ]

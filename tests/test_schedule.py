@@ -140,7 +140,7 @@ def test_a_failed_step_is_not_counted():
 
     with pytest.raises(ValueError, match="fit: epoch 1, step 4"):
         trainer.fit(X, Y, batch_size=16, epochs=1, callbacks=[Break()], verbose=0)
-    assert trainer._schedule.scheduler.last_epoch == trainer.optimizer.step_count == 3
+    assert trainer.schedule.scheduler.last_epoch == trainer.optimizer.step_count == 3
     assert trainer.optimizer.table is None
 
 
@@ -182,14 +182,14 @@ def test_hostile_states_are_refused(tmp_path, state):
         return S.ExponentialLR(o, 1.1)
 
     trainer, other = make(scheduler), make(scheduler)
-    trainer._schedule.scheduler.state_dict = lambda: state or {"x": 1}
+    trainer.schedule.scheduler.state_dict = lambda: state or {"x": 1}
     trainer.fit(X, Y, verbose=0)
     trainer.save(path)
     before, generators = bits(other), fn.random.get_state()
     with pytest.raises(CheckpointError, match="expected"):
         other.load(path)
     assert (bits(other), fn.random.get_state()) == (before, generators)
-    assert other._schedule.scheduler.last_epoch == 0
+    assert other.schedule.scheduler.last_epoch == 0
 
 
 def test_bad_arguments():

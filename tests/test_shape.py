@@ -109,3 +109,50 @@ def test_flatten_refuses_axes_that_are_not_there(axes):
     message = f"Flatten: expected axes {axes[0]} to {axes[1]} of the input, got input (2, 3, 4, 5)"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fn.nn.Flatten(*axes)(fn.ones(2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, -1, -3])
+def test_stack_puts_arrays_side_by_side(dim):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((3, 4)).astype(np.float32) for _ in range(5)]
+    tensors = [fn.tensor(a, requires_grad=True) for a in arrays]
+    y = F.stack(tensors, dim)
+    np.testing.assert_array_equal(np.array(y.detach()), np.stack(arrays, dim))
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    y.backward(dy)
+    for i, t in enumerate(tensors):
+        np.testing.assert_array_equal(np.array(t.grad), dy.take(i, dim))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4), (1, 2, 5), (2, 0)])
+def test_unbind_shares_memory(shape):
+    x = fn.tensor(np.arange(float(np.prod(shape))).reshape(shape), requires_grad=True)
+    parts = F.unbind(x)
+    assert len(parts) == shape[0]
+    for part, expected in zip(parts, np.array(x.detach()), strict=True):
+        np.testing.assert_array_equal(np.array(part.detach()), expected)
+    (parts[0] * 2.0).sum().backward()
+    expected = np.zeros(shape, np.float32)
+    expected[0] = 2
+    np.testing.assert_array_equal(np.array(x.grad), expected)
+    whole = fn.ones(2, 3)
+    F.unbind(whole)[1].copy_(fn.zeros(3))
+    np.testing.assert_array_equal(np.array(whole), [[1, 1, 1], [0, 0, 0]])
+
+
+def test_stack_and_unbind_say_what_is_wrong():
+    for call, message in (
+        (lambda: F.stack([]), "stack: expected at least one array, got none"),
+        (
+            lambda: F.stack([fn.ones(2), fn.ones(3)]),
+            "stack: expected equal shapes, got (2,) and (3,)",
+        ),
+        (lambda: F.stack([fn.ones(2)], 2), "stack: expected -2 <= dim <= 1, got 2"),
+        (
+            lambda: F.unbind(fn.ones(0, 2)),
+            "unbind: expected at least one item on the first axis, got (0, 2)",
+        ),
+    ):
+        with pytest.raises(ValueError, match="expected") as caught:
+            call()
+        assert str(caught.value) == message

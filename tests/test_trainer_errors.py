@@ -101,8 +101,8 @@ BAD_DATA = {
     "seed": ((X, Y, {"seed": -1}), "fit: expected 0 <= seed < 2**64, got -1"),
     "first epoch": ((X, Y, {"initial_epoch": -1}), "fit: expected initial_epoch >= 0, got -1"),
     "pair": (
-        (X, Y, {"validation_data": (X, Y, Y)}),
-        "fit: expected validation_data (x, y), got 3 items",
+        (X, Y, {"validation_data": (X, Y, Y, Y)}),
+        "fit: expected validation_data (x, y) or (x, y, sample_weight), got 4 items",
     ),
 }
 
@@ -136,8 +136,8 @@ def test_bad_trainers():
         ValueError, match=r"^Trainer: expected metrics \('accuracy',\) or \(\), got \('f1',\)$"
     ):
         fn.Trainer(model, loss, optimizer, metrics=["f1"])
-    with pytest.raises(ValueError, match=r"^Trainer: expected max_grad_norm > 0, got 0$"):
-        fn.Trainer(model, loss, optimizer, max_grad_norm=0)
+    with pytest.raises(ValueError, match=r"^Trainer: expected gradient_clip_val > 0, got 0$"):
+        fn.Trainer(model, loss, optimizer, gradient_clip_val=0)
 
 
 def test_loss_that_is_no_scalar():
@@ -194,7 +194,7 @@ def test_a_validation_loss_that_is_not_finite_says_so():
         ValueError, match=r"^fit: epoch 1, validation: loss: expected a finite value"
     ):
         trainer.fit(X, Y, validation_data=(overflowing(0), Y), verbose=0)
-    assert trainer._position.done == 100
+    assert trainer.position.done == 100
 
 
 @pytest.mark.parametrize("capture", [True, False])

@@ -1,4 +1,4 @@
-"""Print the tools of the extras [dev] and [docs], one per line: CI installs them without a build."""
+"""Print the tools of the extras [dev] and [docs], one a line: CI installs them without a build."""
 
 import tomllib
 from pathlib import Path

@@ -175,7 +175,13 @@ def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
 
     # As Trainer does it: batches are gathered, losses summed and answers counted inside the step.
     batches = Batches(Data(fn.tensor(arrays["x"]), fn.tensor(arrays["y"]), True), "cpu")
-    loop = Loop(batches, batch, body, optimizer.sync)
+
+    def step(rows: int) -> None:
+        x, y, _ = batches.take(rows)
+        outputs, loss = body(x, y)
+        batches.count(outputs, y, loss, rows)
+
+    loop = Loop(batches, batch, step, optimizer.sync)
 
     def epoch() -> None:
         batches.start()
@@ -193,8 +199,13 @@ def _optimizer(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     parameters = [nn.parameter(p) for p in arrays["p"]]
     for p, g in zip(parameters, arrays["g"], strict=True):
         p.grad = fn.tensor(g)
-    make = optim.Adam if case["op"] == "adam" else optim.SGD
-    optimizer = make(parameters, lr=1e-5, **case["params"])
+    kinds: dict[str, Any] = {
+        "adam": optim.Adam,
+        "sgd": optim.SGD,
+        "rmsprop": optim.RMSprop,
+        "adagrad": optim.Adagrad,
+    }
+    optimizer = kinds[case["op"]](parameters, lr=1e-5, **case["params"])
     return {"eager": optimizer.step}
 
 

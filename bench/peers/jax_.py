@@ -52,12 +52,12 @@ def _normalised(x: Any, axes: tuple[int, ...]) -> Any:
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + 1e-5)
 
 
-def _layer_norm(x: Any, w: Any, b: Any) -> Any:
+def _layer_norm(x: Any, w: Any, b: Any, normalized_shape: Any) -> Any:  # of the last axis
     return _normalised(x, (-1,)) * w + b
 
 
-def _rms_norm(x: Any, w: Any) -> Any:
-    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-5) * w
+def _rms_norm(x: Any, w: Any, normalized_shape: Any, eps: float = 1e-5) -> Any:
+    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + eps) * w
 
 
 def _per_channel(xhat: Any, w: Any, b: Any) -> Any:
@@ -65,12 +65,13 @@ def _per_channel(xhat: Any, w: Any, b: Any) -> Any:
     return xhat * w.reshape(shape) + b.reshape(shape)
 
 
-def _batch_norm(x: Any, w: Any, b: Any) -> Any:
+def _batch_norm(x: Any, w: Any, b: Any, training: bool) -> Any:
+    assert training
     return _per_channel(_normalised(x, (0, *range(2, x.ndim))), w, b)
 
 
-def _group_norm(x: Any, w: Any, b: Any, groups: int = 2) -> Any:
-    xhat = _normalised(x.reshape(x.shape[0], groups, -1), (-1,)).reshape(x.shape)
+def _group_norm(x: Any, w: Any, b: Any, num_groups: int) -> Any:
+    xhat = _normalised(x.reshape(x.shape[0], num_groups, -1), (-1,)).reshape(x.shape)
     return _per_channel(xhat, w, b)
 
 
@@ -143,6 +144,7 @@ _OPS: dict[str, Any] = {
     "gelu": partial(jax.nn.gelu, approximate=False),
     "linear": lambda x, w, b: x @ w.T + b,
     "matmul": jnp.matmul,
+    "bmm": jnp.matmul,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "batch_norm": _batch_norm,
@@ -263,14 +265,20 @@ def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
-    adam = optax.adam(1e-5) if case["op"] == "adam" else optax.sgd(1e-5, **case["params"])
+    makers: dict[str, Any] = {
+        "adam": optax.adam,
+        "sgd": optax.sgd,
+        "rmsprop": partial(optax.rmsprop, decay=0.99),
+        "adagrad": optax.adagrad,
+    }
+    rule = makers[case["op"]](1e-5, **case["params"])
     grads = [jnp.asarray(g) for g in arrays["g"]]
     params = [jnp.asarray(p) for p in arrays["p"]]
-    carry = [(params, adam.init(params))]
+    carry = [(params, rule.init(params))]
 
     def step(carry: Any, grads: Any) -> Any:
         params, state = carry
-        updates, state = adam.update(grads, state)
+        updates, state = rule.update(grads, state)
         return optax.apply_updates(params, updates), state
 
     jitted = jax.jit(step, donate_argnums=0)
@@ -328,4 +336,4 @@ def check(case: dict[str, Any], arrays: dict[str, Any], message: dict[str, Any])
 
 
 if __name__ == "__main__":
-    serve(variants, describe, check=check)
+    serve(variants, describe, products={"": lambda a, b: jax.jit(jnp.matmul)(a, b)}, check=check)

@@ -20,7 +20,11 @@ def describe() -> dict[str, Any]:
 
 
 def _precisions(name: str, run: Any) -> dict[str, Any]:
-    """The same with both ways to multiply: 'medium' takes oneDNN's kernels, still float32."""
+    """The same with both ways to multiply.
+
+    'medium' takes oneDNN's kernels: float32 on some processors, bfloat16 where those have AMX,
+    and then worker.py drops it.
+    """
     return {name + suffix: run for suffix in _PRECISIONS}
 
 
@@ -89,6 +93,7 @@ _OPS: dict[str, Any] = {
     "conv2d": F.conv2d,
     "conv_transpose2d": F.conv_transpose2d,
     "matmul": torch.matmul,
+    "bmm": torch.bmm,
     "layer_norm": lambda x, w, b, normalized_shape: F.layer_norm(x, normalized_shape, w, b),
     "rms_norm": lambda x, w, normalized_shape, eps: F.rms_norm(x, normalized_shape, w, eps),
     "batch_norm": lambda x, w, b, training: F.batch_norm(x, None, None, w, b, training),
@@ -128,7 +133,7 @@ _OPS: dict[str, Any] = {
 }
 
 
-_PRODUCTS = ("linear", "matmul", "lstm", "gru", "rnn")
+_PRODUCTS = ("linear", "matmul", "bmm", "lstm", "gru", "rnn")
 
 
 def _op(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
@@ -242,15 +247,23 @@ def _steps(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+_OPTIMIZERS: dict[str, Any] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
+}
+
+
 def _optimizer(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
     def make(**options: Any) -> Any:
         parameters = [torch.nn.Parameter(p.clone()) for p in t["p"]]
         for p, g in zip(parameters, t["g"], strict=True):
             p.grad = g.clone()
-        kind = torch.optim.Adam if case["op"] == "adam" else torch.optim.SGD
-        return kind(parameters, lr=1e-5, **case["params"], **options).step
+        return _OPTIMIZERS[case["op"]](parameters, lr=1e-5, **case["params"], **options).step
 
-    return {"default": make(), "fused": make(fused=True), "foreach": make(foreach=True)}
+    found = {"default": make(), "foreach": make(foreach=True)}
+    return found if case["op"] == "rmsprop" else {**found, "fused": make(fused=True)}
 
 
 def _fit(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
@@ -281,4 +294,5 @@ def check(case: dict[str, Any], arrays: dict[str, Any], message: dict[str, Any])
 
 
 if __name__ == "__main__":
-    serve(variants, describe, before, check=check)
+    products = dict.fromkeys(_PRECISIONS, lambda a, b: torch.from_numpy(a) @ torch.from_numpy(b))
+    serve(variants, describe, before, products, check=check)

@@ -22,6 +22,7 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
 }
 
 Storage::~Storage() {
+  if (whole.get() != nullptr) return;
   if (release_owner) {
     release_owner();
   } else if (device == Device::kCuda) {
@@ -34,6 +35,20 @@ Storage::~Storage() {
 Array Array::reshaped(const Shape& to) const {
   Array y = *this;
   y.shape = to;
+  return y;
+}
+
+Array Array::item(int64_t index) const {
+  Array y = *this;
+  --y.shape.ndim;
+  std::copy(shape.dims.begin() + 1, shape.dims.end(), y.shape.dims.begin());
+  auto part = std::make_unique<Storage>();
+  part->bytes = y.bytes();
+  part->data = static_cast<char*>(storage->data) + index * static_cast<int64_t>(part->bytes);
+  part->device = storage->device;
+  part->writable = storage->writable;
+  part->whole = whole_of(storage);
+  y.storage = StoragePtr(part.release());
   return y;
 }
 
@@ -96,7 +111,7 @@ const void* read(const Array& x) {
 
 void* write(const Array& x) {
   retain_while_recording(x.storage);
-  ++x.storage->version;
+  ++whole_of(x.storage)->version;
   return x.storage->data;
 }
 

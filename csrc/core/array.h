@@ -1,6 +1,6 @@
-// Array: a contiguous block of one dtype on one device, with a shape. Reshapes share the storage;
-// everything else copies. Storage is reference counted and returns its memory to where it came
-// from.
+// Array: a contiguous block of one dtype on one device, with a shape. Reshapes share the storage,
+// items of the first axis its memory; everything else copies. Storage is reference counted and
+// returns its memory to where it came from.
 #pragma once
 #include <array>
 #include <atomic>
@@ -62,18 +62,7 @@ struct Shape {
 };
 std::ostream& operator<<(std::ostream& out, const Shape& shape);
 
-// Who frees the bytes: a pool, or whoever lent them (`owner`).
-struct Storage {
-  void* data = nullptr;
-  size_t bytes = 0;
-  Device device = Device::kCpu;
-  bool writable = true;
-  std::atomic<int64_t> references{0};
-  int64_t version = 0;  // counts writes in place, for the tape
-  std::shared_ptr<Pool> pool;
-  std::function<void()> release_owner;  // gives a lent buffer back
-  ~Storage();
-};
+struct Storage;
 
 class StoragePtr {
  public:
@@ -85,19 +74,40 @@ class StoragePtr {
     std::swap(storage_, other.storage_);
     return *this;
   }
-  ~StoragePtr() {
-    if (storage_ != nullptr && storage_->references.fetch_sub(1, std::memory_order_acq_rel) == 1)
-      delete storage_;
-  }
+  ~StoragePtr() { release(); }
   Storage* operator->() const { return storage_; }
   Storage* get() const { return storage_; }
 
  private:
-  void retain() {
-    if (storage_ != nullptr) storage_->references.fetch_add(1, std::memory_order_relaxed);
-  }
+  void retain();
+  void release();
   Storage* storage_ = nullptr;
 };
+
+// Who frees the bytes: a pool, whoever lent them (`owner`), or the storage that this is a part of.
+struct Storage {
+  void* data = nullptr;
+  size_t bytes = 0;
+  Device device = Device::kCpu;
+  bool writable = true;
+  std::atomic<int64_t> references{0};
+  int64_t version = 0;  // counts writes in place, for the tape; of the whole, never of a part
+  std::shared_ptr<Pool> pool;
+  std::function<void()> release_owner;  // gives a lent buffer back
+  StoragePtr whole;                     // what this is a part of; it is not a part itself
+  ~Storage();
+};
+
+inline void StoragePtr::retain() {
+  if (storage_ != nullptr) storage_->references.fetch_add(1, std::memory_order_relaxed);
+}
+inline void StoragePtr::release() {
+  if (storage_ != nullptr && storage_->references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+    delete storage_;
+}
+inline const StoragePtr& whole_of(const StoragePtr& storage) {
+  return storage->whole.get() != nullptr ? storage->whole : storage;
+}
 
 struct Array {
   StoragePtr storage;
@@ -109,7 +119,9 @@ struct Array {
   Device device() const { return storage->device; }
   int64_t numel() const { return shape.numel(); }
   size_t bytes() const { return static_cast<size_t>(numel()) * item_size(dtype); }
+  int64_t version() const { return whole_of(storage)->version; }
   Array reshaped(const Shape& to) const;  // shares the storage; numel must agree
+  Array item(int64_t index) const;        // of the first axis: a part of this memory
 };
 
 // Fresh, uninitialised memory: from the plan's pool while recording, else from the process pool.

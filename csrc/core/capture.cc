@@ -114,7 +114,7 @@ const std::shared_ptr<Pool>& current_pool() {
 
 void retain_while_recording(const StoragePtr& storage) {
   if (recording != nullptr) [[unlikely]]
-    recording->retain(storage);
+    recording->retain(whole_of(storage));
 }
 
 void refuse_while_recording(const char* call) {

@@ -119,6 +119,12 @@ Array reshape(const Array& x, std::vector<int64_t> sizes) {
   return x.reshaped(shape);
 }
 
+Array item(const Array& x, int64_t index) {
+  check(x.shape.ndim > 0 && in_range(index, x.shape[0]),
+        "item: expected an index of the first axis of ", x.shape, ", got ", index);
+  return x.item(index);
+}
+
 // Writes x into y, which keeps its memory: whoever refers to y sees the new values.
 void copy_(const Array& y, const Array& x) {
   check(x.shape == y.shape, "copy_: expected a source of shape ", y.shape, ", got ", x.shape);
@@ -150,6 +156,7 @@ void bind_arrays(py::module_& m) {
   m.def("to_device", &to_device, py::arg("x"), py::arg("device"));
   m.def("to_dtype", &to_dtype, py::arg("x"), py::arg("dtype"));
   m.def("reshape", &reshape, py::arg("x"), py::arg("shape"));
+  m.def("item", &item, py::arg("x"), py::arg("index"));
   m.def("copy_", &copy_, py::arg("y"), py::arg("x"));
   m.def("data_pointer", &data_pointer, py::arg("x"));
   m.def("first_not_finite", &first_not_finite, py::arg("x"));

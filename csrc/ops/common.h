@@ -48,8 +48,14 @@ inline Launch row_wise(const char* op, const Array& x, int64_t rows, int64_t col
 }
 inline Launch single(const char* op, Device device) { return {op, device, DType::kFloat32, 1, 0}; }
 
-// A draw (random.cc) where the kernel that reads it runs. The generator itself stays on the host.
+// What a generator draws next, by a launch that counts it up: what kernels read, and what backward
+// reads again.
+Array rng_draw(const Array& generator);
+// A draw where the kernel that reads it runs. The generator itself stays on the host.
 Array draw_on(const Array& draw, Device device);
+// Zeros with probability p and x / (1 - p) else, or x itself without `inverted`, for p rounded to
+// the lanes.
+Keep keep_of(double p, bool inverted);
 
 // One binder per family.
 void bind_activation(py::module_& m);
@@ -63,6 +69,7 @@ void bind_embedding(py::module_& m);
 void bind_linear(py::module_& m);
 void bind_loss(py::module_& m);
 void bind_margin(py::module_& m);
+void bind_matmul(py::module_& m);
 void bind_norm(py::module_& m);
 void bind_optim(py::module_& m);
 void bind_penalty(py::module_& m);
@@ -73,6 +80,7 @@ void bind_recurrent(py::module_& m);
 void bind_reduce(py::module_& m);
 void bind_shape(py::module_& m);
 void bind_softmax(py::module_& m);
+void bind_stacked(py::module_& m);
 void bind_system(py::module_& m);
 
 }  // namespace fastnn

@@ -15,13 +15,6 @@ void check_probability(const char* op, double p) {
 
 uint32_t threshold_of(double p) { return static_cast<uint32_t>(p * kLanes + 0.5); }
 
-// Zeros and x / (1 - p), or x itself without `inverted`, for p rounded to the lanes.
-Keep keep_of(double p, bool inverted) {
-  const uint32_t threshold = threshold_of(p);
-  const double kept = kLanes - threshold;
-  return {threshold, inverted && kept > 0 ? static_cast<float>(kLanes / kept) : 1.f, -0.f, 0.f};
-}
-
 // The first `axes` axes have a draw for each of their elements; what lies below stays together.
 Array dropout(const Array& x, const Array& draw, double p, bool inverted, std::optional<int> axes) {
   check_probability("dropout", p);
@@ -136,6 +129,12 @@ Array sample_normal_bwd(const Array& dy, const Array& variance, const Array& dra
 }
 
 }  // namespace
+
+Keep keep_of(double p, bool inverted) {
+  const uint32_t threshold = threshold_of(p);
+  const double kept = kLanes - threshold;
+  return {threshold, inverted && kept > 0 ? static_cast<float>(kLanes / kept) : 1.f, -0.f, 0.f};
+}
 
 void bind_dropout(py::module_& m) {
   m.def("dropout", &dropout, py::arg("x"), py::arg("draw"), py::arg("p"), py::arg("inverted"),

@@ -27,10 +27,13 @@ void pack(const char* op, Device device, const GemmPlan& plan, const GemmArgs& a
   launch(launch_of(op, device, plan.pack_tasks(), cost), &Kernels::gemm_pack, args);
 }
 
+double cost_of(const GemmArgs& args) {
+  return 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) *
+         static_cast<double>(args.k) * kCostPerFlop;
+}
+
 void multiply(const char* op, Device device, const GemmPlan& plan, const GemmArgs& args) {
-  const double cost = 2.0 * static_cast<double>(args.m) * static_cast<double>(args.n) *
-                      static_cast<double>(args.k) * kCostPerFlop;
-  launch(launch_of(op, device, plan.tasks(), cost),
+  launch(launch_of(op, device, plan.tasks(), cost_of(args)),
          plan.packed ? &Kernels::gemm_packed : &Kernels::gemm_small, args);
 }
 
@@ -43,6 +46,24 @@ void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b) {
   if (scratch.defined()) args.scratch = write_as<float>(scratch);
   if (plan.packed) pack(op, device, plan, args);
   multiply(op, device, plan, args);
+}
+
+void gemm(const char* op, Device device, GemmBatchArgs batch, Matrix a, Matrix b) {
+  GemmArgs& one = batch.one;
+  set_operands(one, a, b);
+  const GemmPlan plan = gemm_plan(one);
+  const int64_t products = batch.items * batch.terms;
+  Array scratch;
+  if (plan.packed && products > 0) {
+    scratch = empty({products * plan.scratch()}, DType::kFloat32, device);
+    one.scratch = write_as<float>(scratch);
+    const double cost = static_cast<double>(products * plan.scratch()) * kCostPerElement;
+    launch(launch_of(op, device, products * plan.pack_tasks(), cost), &Kernels::gemm_batch_pack,
+           batch);
+  }
+  launch(launch_of(op, device, batch.items * plan.tasks(),
+                   static_cast<double>(products) * cost_of(one)),
+         &Kernels::gemm_batch, batch);
 }
 
 Factor::Factor(const char* op, Device device, Matrix b, int64_t k, int64_t n)

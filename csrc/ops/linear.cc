@@ -81,24 +81,6 @@ std::tuple<OptionalArray, OptionalArray, OptionalArray> linear_bwd(
   return {dx, dw, db};
 }
 
-// op(a) op(b), where op transposes or not.
-Array matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b) {
-  constexpr const char* op = "matmul";
-  check_dtype(op, "input", a, DType::kFloat32);
-  check_dtype(op, "other", b, DType::kFloat32);
-  check_device(op, "other", b, a.device());
-  check(a.shape.ndim == 2 && b.shape.ndim == 2, op, ": expected two matrices, got ", a.shape,
-        " and ", b.shape);
-  const int64_t m = a.shape[transpose_a], n = b.shape[!transpose_b], k = a.shape[!transpose_a];
-  check(k == b.shape[transpose_b], op, ": expected other.shape[", int{transpose_b}, "] == ", k,
-        " to fit input ", a.shape, ", got other ", b.shape);
-  Array c = empty({m, n}, DType::kFloat32, a.device());
-  gemm(op, a.device(), {.c = write_as<float>(c), .m = m, .n = n, .k = k},
-       (transpose_a ? transposed : rows_of)(read_as<float>(a), a.shape[1]),
-       (transpose_b ? transposed : rows_of)(read_as<float>(b), b.shape[1]));
-  return c;
-}
-
 }  // namespace
 
 void bind_linear(py::module_& m) {
@@ -107,8 +89,6 @@ void bind_linear(py::module_& m) {
   m.def("linear_bwd", &linear_bwd, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("saved"),
         py::arg("activation"), py::arg("a"), py::arg("need_dx"), py::arg("need_dw"),
         py::arg("need_db"));
-  m.def("matmul", &matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a") = false,
-        py::arg("transpose_b") = false);
 }
 
 }  // namespace fastnn

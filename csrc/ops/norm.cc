@@ -1,5 +1,5 @@
 // layer_norm and rms_norm over the trailing axes; batch_norm, group_norm and instance_norm over
-// channels. Each with the activation after it.
+// channels. Each with the activation and the dropout after it.
 #include "common.h"
 
 namespace fastnn {
@@ -8,6 +8,31 @@ namespace {
 void check_eps(const char* op, float eps) {
   check(eps >= 0.f, op, ": expected eps >= 0, got ", eps);
 }
+
+// What follows the norm: an activation and its parameter, and dropout: the generator of a forward
+// pass or what it drew, if p is not 0.
+struct After {
+  int activation;
+  float a;
+  OptionalArray random;
+  double p;
+  using Tuple = std::tuple<int, float, OptionalArray, double>;
+  explicit After(const Tuple& t)
+      : activation(std::get<0>(t)), a(std::get<1>(t)), random(std::get<2>(t)), p(std::get<3>(t)) {}
+};
+void check_after(const char* op, const After& after) {
+  check(after.p >= 0 && after.p <= 1, op, ": expected 0 <= dropout_p <= 1, got ", after.p);
+}
+// In a forward pass, after all checks.
+OptionalArray draw_of(const After& after) {
+  return after.random ? OptionalArray(rng_draw(*after.random)) : OptionalArray();
+}
+NormEpilogue epilogue_of(const After& after, const OptionalArray& draw) {
+  return {after.activation, after.a, read_optional_as<RngDraw>(draw), keep_of(after.p, true)};
+}
+
+// y, two statistics for backward, and what dropout drew.
+using Normalized = std::tuple<Array, Array, Array, OptionalArray>;
 
 // ---- rows -----------------------------------------------------------------------------------
 // The last `axes` axes are normalised together.
@@ -33,12 +58,13 @@ void check_parameter(const char* op, const char* name, const OptionalArray& p, c
   check_device(op, name, *p, x.device());
 }
 
-// Returns (y, mean, rstd); mean holds float64 values in an int64 array. rms_norm: not centred.
-std::tuple<Array, Array, Array> row_norm_fwd(const Array& x,
-                                             const std::vector<int64_t>& normalized_shape,
-                                             const OptionalArray& w, const OptionalArray& b,
-                                             float eps, bool centred, int activation, float a) {
+// Returns (y, mean, rstd, draw); mean holds float64 values in an int64 array. rms_norm: not
+// centred.
+Normalized row_norm_fwd(const Array& x, const std::vector<int64_t>& normalized_shape,
+                        const OptionalArray& w, const OptionalArray& b, float eps, bool centred,
+                        const After::Tuple& what_follows) {
   const char* op = row_op(centred);
+  const After after(what_follows);
   const int axes = static_cast<int>(normalized_shape.size());
   bool fits = axes >= 1 && axes <= x.shape.ndim;
   for (int i = 0; fits && i < axes; ++i)
@@ -57,6 +83,8 @@ std::tuple<Array, Array, Array> row_norm_fwd(const Array& x,
   const auto [rows, cols] = rows_and_cols(x, axes);
   check(cols > 0 || rows == 0, op, ": expected at least one element to normalise, got input ",
         x.shape);
+  check_after(op, after);
+  const OptionalArray draw = draw_of(after);
   Array y = empty_like(x);
   Array mean = empty({rows}, DType::kInt64, x.device()),
         rstd = empty({rows}, DType::kFloat32, x.device());
@@ -69,20 +97,20 @@ std::tuple<Array, Array, Array> row_norm_fwd(const Array& x,
                               rows,
                               cols,
                               eps,
-                              activation,
-                              a};
+                              epilogue_of(after, draw)};
   launch(row_wise(op, x, rows, cols, kCostPerExp),
          centred ? &Kernels::layer_norm_fwd : &Kernels::rms_norm_fwd, args);
-  return {y, mean, rstd};
+  return {y, mean, rstd, draw};
 }
 
 using Gradients = std::tuple<OptionalArray, OptionalArray, OptionalArray>;
 
 Gradients row_norm_bwd(const Array& dy, const Array& x, const OptionalArray& w,
                        const OptionalArray& b, const Array& mean, const Array& rstd, int axes,
-                       bool centred, int activation, float a, bool need_dx, bool need_dw,
+                       bool centred, const After::Tuple& what_followed, bool need_dx, bool need_dw,
                        bool need_db) {
   const char* op = row_op(centred);
+  const After after(what_followed);
   check_same(op, "the output", x, "its gradient", dy);
   const auto [rows, cols] = rows_and_cols(x, axes);
   OptionalArray dx, dw, db;
@@ -104,8 +132,7 @@ Gradients row_norm_bwd(const Array& dy, const Array& x, const OptionalArray& w,
                               rows,
                               cols,
                               read_optional(b),
-                              activation,
-                              a};
+                              epilogue_of(after, after.random)};
   launch(main, centred ? &Kernels::layer_norm_bwd : &Kernels::rms_norm_bwd, args);
   if (partials.defined())
     launch({op, x.device(), x.dtype, ceil_div(cols, kColumnChunk),
@@ -122,8 +149,7 @@ struct ChannelNorm {
   const OptionalArray &w, &b;
   int64_t groups;
   float eps;
-  int activation;
-  float a;
+  After after;
 
   int64_t batch() const { return x.shape[0]; }
   int64_t channels() const { return x.shape[1]; }
@@ -144,6 +170,7 @@ void check_channels(const ChannelNorm& n, int axes) {
   const char* shape = axes == 2 ? "(n, channels, ...)" : "(n, channels, size, ...)";
   check(n.x.shape.ndim >= axes, n.op, ": expected input of shape ", shape, ", got ", n.x.shape);
   check_eps(n.op, n.eps);
+  check_after(n.op, n.after);
   check_parameter(n.op, "weight", n.w, {n.channels()}, n.x);
   check_parameter(n.op, "bias", n.b, {n.channels()}, n.x);
 }
@@ -177,11 +204,10 @@ void check_running(const ChannelNorm& n, const RunningStats& running, bool updat
           ": expected num_batches_tracked for momentum None, got None");
 }
 
-using Normalized = std::tuple<Array, Array, Array>;  // y, and mean and variance as float64
-
 // `given` says to use the running statistics; else they are updated, where there are any.
 Normalized channel_norm_fwd(const ChannelNorm& n, const RunningStats& running, bool given) {
   const Planes planes = n.planes();
+  const OptionalArray draw = draw_of(n.after);
   Array y = empty_like(n.x);
   Array mean = empty({planes.statistics}, DType::kInt64, n.x.device()), var = empty_like(mean);
   const ChannelNormFwdArgs args{read(n.x),
@@ -197,8 +223,7 @@ Normalized channel_norm_fwd(const ChannelNorm& n, const RunningStats& running, b
                                 n.size(),
                                 n.groups,
                                 n.eps,
-                                n.activation,
-                                n.a};
+                                epilogue_of(n.after, draw)};
   launch(n.launch_of(kCostPerExp),
          n.by_columns() ? &Kernels::column_norm_fwd : &Kernels::plane_norm_fwd, args);
   if (!given && running.mean && n.x.numel() > 0) {
@@ -213,14 +238,14 @@ Normalized channel_norm_fwd(const ChannelNorm& n, const RunningStats& running, b
                                   running.momentum.value_or(-1)};
     launch(single(n.op, n.x.device()), &Kernels::running_stats, update);
   }
-  return {y, mean, var};
+  return {y, mean, var, draw};
 }
 
 Normalized batch_norm_fwd(const Array& x, const OptionalArray& running_mean,
                           const OptionalArray& running_var, const OptionalArray& count,
                           const OptionalArray& w, const OptionalArray& b, bool training,
-                          std::optional<double> momentum, float eps, int activation, float a) {
-  const ChannelNorm n{"batch_norm", x, w, b, 0, eps, activation, a};
+                          std::optional<double> momentum, float eps, const After::Tuple& after) {
+  const ChannelNorm n{"batch_norm", x, w, b, 0, eps, After(after)};
   const RunningStats running{running_mean, running_var, count, momentum};
   check_channels(n, 2);
   check_running(n, running, training);
@@ -232,8 +257,8 @@ Normalized batch_norm_fwd(const Array& x, const OptionalArray& running_mean,
 }
 
 Normalized group_norm_fwd(const Array& x, int64_t groups, const OptionalArray& w,
-                          const OptionalArray& b, float eps, int activation, float a) {
-  const ChannelNorm n{"group_norm", x, w, b, groups, eps, activation, a};
+                          const OptionalArray& b, float eps, const After::Tuple& after) {
+  const ChannelNorm n{"group_norm", x, w, b, groups, eps, After(after)};
   check(groups >= 1, n.op, ": expected num_groups >= 1, got ", groups);
   check_channels(n, 2);
   check(n.channels() % groups == 0, n.op, ": expected num_groups that divides the ", n.channels(),
@@ -244,8 +269,8 @@ Normalized group_norm_fwd(const Array& x, int64_t groups, const OptionalArray& w
 Normalized instance_norm_fwd(const Array& x, const OptionalArray& running_mean,
                              const OptionalArray& running_var, const OptionalArray& count,
                              const OptionalArray& w, const OptionalArray& b, bool use_input_stats,
-                             std::optional<double> momentum, float eps, int activation, float a) {
-  ChannelNorm n{"instance_norm", x, w, b, 0, eps, activation, a};
+                             std::optional<double> momentum, float eps, const After::Tuple& after) {
+  ChannelNorm n{"instance_norm", x, w, b, 0, eps, After(after)};
   const RunningStats running{running_mean, running_var, count, momentum};
   check_channels(n, 3);
   check_running(n, running, use_input_stats);
@@ -261,9 +286,9 @@ Normalized instance_norm_fwd(const Array& x, const OptionalArray& running_mean,
 Gradients channel_norm_bwd(const std::string& op, const Array& dy, const Array& x,
                            const OptionalArray& w, const OptionalArray& b, const Array& mean,
                            const Array& var, int64_t groups, float eps, bool constant,
-                           int activation, float a, bool need_dx, bool need_dw, bool need_db) {
+                           const After::Tuple& after, bool need_dx, bool need_dw, bool need_db) {
   check_same(op.c_str(), "the output", x, "its gradient", dy);
-  const ChannelNorm n{op.c_str(), x, w, b, groups, eps, activation, a};
+  const ChannelNorm n{op.c_str(), x, w, b, groups, eps, After(after)};
   OptionalArray dx, dw, db;
   Array partials;
   const int64_t rows = groups > 0 ? n.batch() : 1;
@@ -287,8 +312,7 @@ Gradients channel_norm_bwd(const std::string& op, const Array& dy, const Array& 
                                 groups,
                                 eps,
                                 constant,
-                                activation,
-                                a};
+                                epilogue_of(n.after, n.after.random)};
   launch(n.launch_of(2 * kCostPerExp),
          n.by_columns() ? &Kernels::column_norm_bwd : &Kernels::plane_norm_bwd, args);
   if (partials.defined())
@@ -302,25 +326,22 @@ Gradients channel_norm_bwd(const std::string& op, const Array& dy, const Array& 
 
 void bind_norm(py::module_& m) {
   m.def("row_norm_fwd", &row_norm_fwd, py::arg("x"), py::arg("normalized_shape"), py::arg("w"),
-        py::arg("b"), py::arg("eps"), py::arg("centred"), py::arg("activation"), py::arg("a"));
+        py::arg("b"), py::arg("eps"), py::arg("centred"), py::arg("after"));
   m.def("row_norm_bwd", &row_norm_bwd, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("b"),
-        py::arg("mean"), py::arg("rstd"), py::arg("axes"), py::arg("centred"),
-        py::arg("activation"), py::arg("a"), py::arg("need_dx"), py::arg("need_dw"),
-        py::arg("need_db"));
+        py::arg("mean"), py::arg("rstd"), py::arg("axes"), py::arg("centred"), py::arg("after"),
+        py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
   m.def("batch_norm_fwd", &batch_norm_fwd, py::arg("x"), py::arg("running_mean"),
         py::arg("running_var"), py::arg("num_batches_tracked"), py::arg("w"), py::arg("b"),
-        py::arg("training"), py::arg("momentum"), py::arg("eps"), py::arg("activation"),
-        py::arg("a"));
+        py::arg("training"), py::arg("momentum"), py::arg("eps"), py::arg("after"));
   m.def("group_norm_fwd", &group_norm_fwd, py::arg("x"), py::arg("groups"), py::arg("w"),
-        py::arg("b"), py::arg("eps"), py::arg("activation"), py::arg("a"));
+        py::arg("b"), py::arg("eps"), py::arg("after"));
   m.def("instance_norm_fwd", &instance_norm_fwd, py::arg("x"), py::arg("running_mean"),
         py::arg("running_var"), py::arg("num_batches_tracked"), py::arg("w"), py::arg("b"),
-        py::arg("use_input_stats"), py::arg("momentum"), py::arg("eps"), py::arg("activation"),
-        py::arg("a"));
+        py::arg("use_input_stats"), py::arg("momentum"), py::arg("eps"), py::arg("after"));
   m.def("channel_norm_bwd", &channel_norm_bwd, py::arg("op"), py::arg("dy"), py::arg("x"),
         py::arg("w"), py::arg("b"), py::arg("mean"), py::arg("var"), py::arg("groups"),
-        py::arg("eps"), py::arg("constant"), py::arg("activation"), py::arg("a"),
-        py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+        py::arg("eps"), py::arg("constant"), py::arg("after"), py::arg("need_dx"),
+        py::arg("need_dw"), py::arg("need_db"));
 }
 
 }  // namespace fastnn

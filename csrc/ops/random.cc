@@ -24,14 +24,6 @@ void set_generator(const Array& state, uint64_t seed, int stream, uint64_t offse
   copy_bytes(make_generator(seed, stream, offset), state);
 }
 
-// Returns the draw: what the kernels read, and what backward reads again.
-Array rng_draw(const Array& generator) {
-  Array draw = empty({2}, DType::kInt64, generator.device());
-  launch(single("dropout", generator.device()), &Kernels::rng_draw,
-         RngDrawArgs{write_as<RngDraw>(generator), write_as<RngDraw>(draw)});
-  return draw;
-}
-
 void uniform_(const Array& y, const Array& draw, float lo, float hi) {
   check_writable("uniform_", "tensor", y);
   const Array local = draw_on(draw, y.device());
@@ -49,6 +41,13 @@ Array shuffle_keys(int64_t n, uint64_t seed, uint64_t epoch) {
 }
 
 }  // namespace
+
+Array rng_draw(const Array& generator) {
+  Array draw = empty({2}, DType::kInt64, generator.device());
+  launch(single("dropout", generator.device()), &Kernels::rng_draw,
+         RngDrawArgs{write_as<RngDraw>(generator), write_as<RngDraw>(draw)});
+  return draw;
+}
 
 Array draw_on(const Array& draw, Device device) {
   if (draw.device() == device) return draw;

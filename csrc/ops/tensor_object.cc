@@ -66,7 +66,7 @@ PyObject* get_layout(PyObject* self, void*) {
 }
 PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(cast(self)->array.shape.ndim); }
 PyObject* get_version(PyObject* self, void*) {
-  return PyLong_FromLongLong(cast(self)->array.storage->version);
+  return PyLong_FromLongLong(cast(self)->array.version());
 }
 
 PyGetSetDef attributes[] = {
@@ -208,7 +208,7 @@ py::tuple saved_versions(const py::object& vjp) {
   for (Py_ssize_t i = 0; i < cells && count < 64; ++i) {
     PyObject* content = PyCell_GET(PyTuple_GET_ITEM(closure, i));
     if (content != nullptr && is_tensor(content))
-      versions[count++] = cast(content)->array.storage->version;
+      versions[count++] = cast(content)->array.version();
   }
   py::tuple result(count);
   for (size_t i = 0; i < count; ++i) result[i] = py::int_(versions[i]);

@@ -8,12 +8,22 @@ from fastnn import functional as F
 from fastnn._core import CaptureError, CudaError
 from fastnn._version import __version__
 from fastnn.capture import capture
+from fastnn.functional.linear import bmm, matmul
 from fastnn.random import manual_seed
 from fastnn.system import get_num_threads, set_num_threads
-from fastnn.tensor import Tensor, from_numpy, is_grad_enabled, no_grad, ones, tensor, zeros
+from fastnn.tensor import (
+    Tensor,
+    enable_grad,
+    from_numpy,
+    is_grad_enabled,
+    no_grad,
+    ones,
+    tensor,
+    zeros,
+)
 
 if TYPE_CHECKING:
-    from fastnn import data, testing, train
+    from fastnn import data, experiments, inspect, recipes, testing, train
     from fastnn.testing.gradcheck import gradcheck
     from fastnn.train.trainer import History, Trainer
 
@@ -25,20 +35,26 @@ __all__ = [
     "Tensor",
     "Trainer",
     "__version__",
+    "bmm",
     "capture",
     "cuda",
     "data",
+    "enable_grad",
+    "experiments",
     "from_numpy",
     "functional",
     "get_num_threads",
     "gradcheck",
+    "inspect",
     "is_grad_enabled",
     "manual_seed",
+    "matmul",
     "nn",
     "no_grad",
     "ones",
     "optim",
     "random",
+    "recipes",
     "set_num_threads",
     "tensor",
     "testing",
@@ -52,7 +68,7 @@ _LAZY = {
     "History": "fastnn.train.trainer",
     "gradcheck": "fastnn.testing.gradcheck",
 }
-_LAZY_MODULES = ("data", "testing", "train")
+_LAZY_MODULES = ("data", "experiments", "inspect", "recipes", "testing", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -53,12 +53,36 @@ def _scalar_binary(x: Any, *, name: str, scalar: float) -> tuple[Any, Vjp]:
     return y, lambda dy, needs: (dy * scalar if name == "mul" else dy / scalar,)
 
 
-def matmul(x: Any, z: Any) -> tuple[Any, Vjp]:
+def matmul(x: Any, z: Any) -> Tensor:
+    """x z over the last two axes; a vector is a row before the product, a column after it."""
+    if not isinstance(z, _core.TensorBase):
+        z = _core.share(z)
+    if x.ndim > 1 and z.ndim > 1:
+        return apply(_matmul, x, z)
+    if x.ndim == 0 or z.ndim == 0:
+        raise ValueError(
+            f"matmul: expected arrays with at least one axis, got {x.shape} and {z.shape}"
+        )
+    axis = -min(z.ndim, 2)
+    if x.shape[-1] != z.shape[axis]:
+        raise ValueError(
+            f"matmul: expected other.shape[{axis}] == {x.shape[-1]} to fit input {x.shape}, got "
+            f"other {z.shape}"
+        )
+    rows = x.reshape(1, -1) if x.ndim == 1 else x
+    cols = z.reshape(-1, 1) if z.ndim == 1 else z
+    y = apply(_matmul, rows, cols)
+    kept = y.shape if x.ndim > 1 else (*y.shape[:-2], y.shape[-1])
+    return y.reshape(kept[:-1] if z.ndim == 1 else kept)
+
+
+def _matmul(x: Any, z: Any) -> tuple[Any, Vjp]:
     y = _core.matmul(x, z)
 
     def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        dx = _core.matmul(dy, z, transpose_b=True) if needs[0] else None
-        dz = _core.matmul(x, dy, transpose_a=True) if needs[1] else None
+        # An axis that was repeated for the product is summed over.
+        dx = _core.matmul(dy, z, transpose_b=True, to=x.shape[:-2]) if needs[0] else None
+        dz = _core.matmul(x, dy, transpose_a=True, to=z.shape[:-2]) if needs[1] else None
         return dx, dz
 
     return y, vjp

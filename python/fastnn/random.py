@@ -6,6 +6,8 @@ shuffling, dropout and augmentation.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,28 @@ def uniform(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.float6
         True
     """
     return (_keys(n, seed, epoch) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@contextlib.contextmanager
+def dropout_from(state: Tensor) -> Iterator[None]:
+    """Inside, dropout draws from this generator instead of the common one.
+
+    Args:
+        state: (seed, offset) in memory, which each draw counts up.
+
+    Example:
+        >>> import fastnn as fn
+        >>> from fastnn import random
+        >>> with random.dropout_from(random.generator("dropout")):
+        ...     fn.nn.Dropout()(fn.ones(2, 3)).shape
+        (2, 3)
+    """
+    common = generator("dropout")
+    _generators["dropout"] = state
+    try:
+        yield
+    finally:
+        _generators["dropout"] = common
 
 
 def _keys(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.uint64]]:

@@ -17,7 +17,16 @@ from fastnn import _core
 if TYPE_CHECKING:
     from fastnn.tensor import Tensor
 
-__all__ = ["Node", "Rule", "Vjp", "apply", "is_grad_enabled", "no_grad", "run_backward"]
+__all__ = [
+    "Node",
+    "Rule",
+    "Vjp",
+    "apply",
+    "enable_grad",
+    "is_grad_enabled",
+    "no_grad",
+    "run_backward",
+]
 
 Vjp = Callable[[Any, tuple[bool, ...]], tuple[Any, ...]]
 Rule = Callable[..., tuple[Any, Vjp]]
@@ -78,6 +87,24 @@ def no_grad() -> Iterator[None]:
         False
     """
     before, _mode.enabled = _mode.enabled, False
+    try:
+        yield
+    finally:
+        _mode.enabled = before
+
+
+@contextlib.contextmanager
+def enable_grad() -> Iterator[None]:
+    """Inside, ops record, also within :func:`no_grad`.
+
+    Example:
+        >>> import fastnn as fn
+        >>> x = fn.tensor([1.0], requires_grad=True)
+        >>> with fn.no_grad(), fn.enable_grad():
+        ...     (x * 2).requires_grad
+        True
+    """
+    before, _mode.enabled = _mode.enabled, True
     try:
         yield
     finally:

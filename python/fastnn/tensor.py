@@ -9,23 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _convert, _core, _rules
-from fastnn.tape import Rule, Vjp, apply, is_grad_enabled, no_grad, run_backward
+from fastnn.tape import Rule, Vjp, apply, enable_grad, is_grad_enabled, no_grad, run_backward
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = [
-    "Rule",
-    "Tensor",
-    "Vjp",
-    "apply",
-    "from_numpy",
-    "is_grad_enabled",
-    "no_grad",
-    "ones",
-    "tensor",
-    "zeros",
-]
+    "Rule", "Tensor", "Vjp", "apply", "enable_grad", "from_numpy", "is_grad_enabled", "no_grad",
+    "ones", "tensor", "zeros",
+]  # fmt: skip
 
 
 class Tensor(_core.TensorBase):
@@ -182,6 +174,11 @@ class Tensor(_core.TensorBase):
         """
         return apply(_rules.clone, self)
 
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        copied = self.detach().clone()
+        copied.requires_grad = self.requires_grad
+        return copied
+
     def copy_(self, source: ArrayLike | Tensor) -> Tensor:
         """Write the values of ``source`` into this Tensor's memory.
 
@@ -258,7 +255,10 @@ class Tensor(_core.TensorBase):
         return _rules.arithmetic("mul", self, -1.0)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return apply(_rules.matmul, self, other)
+        return _rules.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _rules.matmul(_core.share(other), self)
 
     def __len__(self) -> int:
         if not self.shape:

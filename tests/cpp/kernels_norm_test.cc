@@ -4,8 +4,17 @@
 namespace fastnn {
 namespace {
 
+// Nothing, an activation, dropout, and both.
+std::vector<NormEpilogue> epilogues() {
+  static const RngDraw draw{1, 2};
+  constexpr Keep keep{20000, 1.5f, -0.f, 0.f};
+  return {
+      {}, {1, 0.7f, nullptr, {}}, {9, 0.7f, nullptr, {}}, {0, 0, &draw, keep}, {9, 0, &draw, keep}};
+}
+
 template <class T>
-Bytes row_norm(const Kernels& k, int64_t rows, int64_t cols, bool centred, int activation) {
+Bytes row_norm(const Kernels& k, int64_t rows, int64_t cols, bool centred,
+               const NormEpilogue& after) {
   Buffer<T> x(rows * cols), w(cols), b(cols), y(rows * cols, true), dy(rows * cols),
       dx(rows * cols, true);
   Buffer<T> dw(cols, true), db(cols, true);
@@ -13,12 +22,12 @@ Bytes row_norm(const Kernels& k, int64_t rows, int64_t cols, bool centred, int a
   Buffer<float> rstd(rows, true);
   const int64_t tasks = ceil_div(rows, rows_per_task(cols));
   Buffer<double> partials(tasks * 2 * cols, true);
-  (centred ? k.layer_norm_fwd : k.rms_norm_fwd)({x.get(), w.get(), b.get(), y.get(), mean.get(),
-                                                 rstd.get(), rows, cols, 1e-5f, activation, 0.7f},
-                                                {0, tasks, nullptr});
-  const LayerNormBwdArgs bwd{dy.get(), x.get(),        w.get(),    mean.get(), rstd.get(),
-                             dx.get(), partials.get(), dw.get(),   db.get(),   rows,
-                             cols,     b.get(),        activation, 0.7f};
+  (centred ? k.layer_norm_fwd : k.rms_norm_fwd)(
+      {x.get(), w.get(), b.get(), y.get(), mean.get(), rstd.get(), rows, cols, 1e-5f, after},
+      {0, tasks, nullptr});
+  const LayerNormBwdArgs bwd{dy.get(), x.get(),        w.get(),  mean.get(), rstd.get(),
+                             dx.get(), partials.get(), dw.get(), db.get(),   rows,
+                             cols,     b.get(),        after};
   (centred ? k.layer_norm_bwd : k.rms_norm_bwd)(bwd, {0, tasks, nullptr});
   k.layer_norm_bwd_params(bwd, {0, ceil_div(cols, kColumnChunk), nullptr});
   Bytes out;
@@ -29,7 +38,7 @@ Bytes row_norm(const Kernels& k, int64_t rows, int64_t cols, bool centred, int a
 // groups as in Planes; size 1 over the batch is by columns.
 template <class T>
 Bytes channel_norm(const Kernels& k, int64_t batch, int64_t channels, int64_t size, int64_t groups,
-                   int activation) {
+                   const NormEpilogue& after) {
   const int64_t n = batch * channels * size;
   const Planes planes(batch, channels, size, groups);
   const bool columns = groups == 0 && size == 1;
@@ -42,11 +51,11 @@ Bytes channel_norm(const Kernels& k, int64_t batch, int64_t channels, int64_t si
   const Slice all{0, columns ? ceil_div(channels, kNormColumns) : planes.tasks(), nullptr};
   (columns ? k.column_norm_fwd : k.plane_norm_fwd)(
       {x.get(), w.get(), b.get(), y.get(), mean.get(), var.get(), nullptr, nullptr, batch, channels,
-       size, groups, 1e-5f, activation, 0.7f},
+       size, groups, 1e-5f, after},
       all);
   const ChannelNormBwdArgs bwd{dy.get(), x.get(),        w.get(),  b.get(),  mean.get(), var.get(),
                                dx.get(), partials.get(), dw.get(), db.get(), batch,      channels,
-                               size,     groups,         1e-5f,    false,    activation, 0.7f};
+                               size,     groups,         1e-5f,    false,    after};
   (columns ? k.column_norm_bwd : k.plane_norm_bwd)(bwd, all);
   k.channel_norm_bwd_params(bwd, {0, ceil_div(channels, kColumnChunk), nullptr});
   Bytes out;
@@ -65,14 +74,14 @@ Bytes channel_norm(const Kernels& k, int64_t batch, int64_t channels, int64_t si
 template <class T>
 void compare_channel_norms(int64_t n, DType dtype) {
   const std::string at = " n=" + std::to_string(n);
-  for (const int activation : {0, 1, 9}) {
+  for (const NormEpilogue& after : epilogues()) {
     compare(
-        "columns" + at,
-        [=](const Kernels& k) { return channel_norm<T>(k, 5, n, 1, 0, activation); }, dtype);
+        "columns" + at, [=](const Kernels& k) { return channel_norm<T>(k, 5, n, 1, 0, after); },
+        dtype);
     for (const int64_t groups : {0, 1, 2, 4})
       compare(
           "planes" + at,
-          [=](const Kernels& k) { return channel_norm<T>(k, 3, 4, n, groups, activation); }, dtype);
+          [=](const Kernels& k) { return channel_norm<T>(k, 3, 4, n, groups, after); }, dtype);
   }
 }
 
@@ -81,14 +90,14 @@ void compare_dtype(DType dtype) {
   for (const int64_t n : sizes()) {
     if (n == 0) continue;
     for (const bool centred : {true, false})
-      for (const int activation : {0, 1, 9})
+      for (const NormEpilogue& after : epilogues())
         compare(
             "row_norm n=" + std::to_string(n),
-            [=](const Kernels& k) { return row_norm<T>(k, 3, n, centred, activation); }, dtype);
+            [=](const Kernels& k) { return row_norm<T>(k, 3, n, centred, after); }, dtype);
     if (n < 2000) compare_channel_norms<T>(n, dtype);
   }
   compare(
-      "layer_norm tall", [](const Kernels& k) { return row_norm<T>(k, 4000, 9, true, 0); }, dtype);
+      "layer_norm tall", [](const Kernels& k) { return row_norm<T>(k, 4000, 9, true, {}); }, dtype);
 }
 
 }  // namespace

@@ -216,6 +216,28 @@ Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed, b
   return out;
 }
 
+// Two by three products, the second axis summed over or not; B is the same on the first.
+Bytes gemm_batch(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool summed) {
+  Buffer<float> a(6 * m * depth), b(3 * depth * n), c((summed ? 2 : 6) * m * n, true);
+  GemmBatchArgs args{};
+  args.one = {.a = a.get(), .b = b.get(), .c = c.get(), .m = m, .n = n, .k = depth};
+  args.one.a_row = depth, args.one.a_col = 1, args.one.b_row = n, args.one.b_col = 1;
+  args.one.ldc = n;
+  args.axes[0] = {2, 3 * m * depth, 0, (summed ? 1 : 3) * m * n, 0};
+  args.axes[1] = {3, m * depth, depth * n, summed ? 0 : m * n, 0};
+  args.num_axes = 2, args.items = summed ? 2 : 6, args.terms = summed ? 3 : 1;
+  const GemmPlan plan = gemm_plan(args.one);
+  auto* scratch = static_cast<float*>(
+      std::aligned_alloc(64, static_cast<size_t>(6 * plan.scratch() * 4 + 64) / 64 * 64));
+  args.one.scratch = scratch;
+  if (plan.packed) k.gemm_batch_pack(args, {0, 6 * plan.pack_tasks(), nullptr});
+  k.gemm_batch(args, {0, args.items * plan.tasks(), nullptr});
+  std::free(scratch);
+  Bytes out;
+  append(out, c);
+  return out;
+}
+
 Bytes linear_bwd(const Kernels& k, int64_t rows, int64_t cols) {
   Buffer<float> dy(rows * cols), saved(rows * cols), dz(rows * cols, true), db(cols, true);
   k.linear_bwd({dy.get(), saved.get(), dz.get(), db.get(), rows, cols, 1, 0},
@@ -327,6 +349,12 @@ void compare_gemm() {
           compare(
               "gemm", [=](const Kernels& t) { return gemm(t, m, n, k, form & 1, form & 2); },
               DType::kFloat32);
+  for (const int64_t n : {1, 33, 200})
+    for (const bool summed : {false, true})
+      compare(
+          "gemm_batch",
+          [=](const Kernels& t) { return gemm_batch(t, n, n, n == 200 ? 420 : 70, summed); },
+          DType::kFloat32);
   for (const int64_t cols : {1, 10, 63, 64, 65, 200})
     compare(
         "linear_bwd", [cols](const Kernels& k) { return linear_bwd(k, 33, cols); },

@@ -42,7 +42,7 @@ Statistics plane_statistics(const T* x, const Planes& p, int64_t s) {
 template <class T>
 void plane_norm_fwd(const ChannelNormFwdArgs& args, Slice slice) {
   const Planes p = planes_of(args);
-  const Epilogue epilogue(args.activation, args.activation_param);
+  const Epilogue epilogue(args.after);
   const Range range = elements(slice, p.per_task(), p.statistics);
   for (int64_t s = range.begin; s < range.end; ++s) {
     const Statistics stats = args.running_mean != nullptr
@@ -55,7 +55,7 @@ void plane_norm_fwd(const ChannelNormFwdArgs& args, Slice slice) {
     for (int64_t plane = 0; plane < p.count; ++plane) {
       const auto f = normalizer<T>(args.w, args.b, p.channel(s, plane), stats.mean, rstd);
       const int64_t at = p.offset(s, plane);
-      normalize_row(static_cast<const T*>(args.x) + at, static_cast<T*>(args.y) + at, p.size, f,
+      normalize_row(static_cast<const T*>(args.x) + at, static_cast<T*>(args.y) + at, p.size, at, f,
                     epilogue);
     }
   }
@@ -66,10 +66,10 @@ struct PlaneSums {
   double d, dx;
 };
 template <class T>
-PlaneSums plane_sums(const T* dy, const T* x, int64_t size, const Normalizer& f,
+PlaneSums plane_sums(const T* dy, const T* x, int64_t size, int64_t at, const Normalizer& f,
                      const Epilogue& epilogue) {
   GradientSums sums;
-  for_gradient_chunks(dy, x, size, f, epilogue,
+  for_gradient_chunks(dy, x, size, at, f, epilogue,
                       [&](int64_t, int64_t n, const T* v, const float* d)
                           __attribute__((always_inline)) {
                             add_row_gradient<T>(d, v, nullptr, n, f.mean, f.rstd, sums);
@@ -89,7 +89,7 @@ inline void store_sums(const ChannelNormBwdArgs& args, int64_t sample, int64_t c
 template <class T>
 void plane_norm_bwd(const ChannelNormBwdArgs& args, Slice slice) {
   const Planes p = planes_of(args);
-  const Epilogue epilogue(args.activation, args.activation_param);
+  const Epilogue epilogue(args.after);
   const Range range = elements(slice, p.per_task(), p.statistics);
   const auto* x = static_cast<const T*>(args.x);
   const auto* dy = static_cast<const T*>(args.dy);
@@ -102,7 +102,7 @@ void plane_norm_bwd(const ChannelNormBwdArgs& args, Slice slice) {
     for (int64_t plane = 0; plane < p.count; ++plane) {
       const Normalizer f = of_plane(plane);
       const int64_t at = p.offset(s, plane);
-      const PlaneSums sums = plane_sums(dy + at, x + at, p.size, f, epilogue);
+      const PlaneSums sums = plane_sums(dy + at, x + at, p.size, at, f, epilogue);
       const double w = static_cast<double>(f.w);
       means = {means.d + w * sums.d, means.dx + w * sums.dx};
       channel = {channel.d + sums.d, channel.dx + sums.dx};
@@ -117,7 +117,7 @@ void plane_norm_bwd(const ChannelNormBwdArgs& args, Slice slice) {
       const Normalizer f = of_plane(plane);
       const int64_t at = p.offset(s, plane);
       T* dx = static_cast<T*>(args.dx) + at;
-      for_gradient_chunks(dy + at, x + at, p.size, f, epilogue,
+      for_gradient_chunks(dy + at, x + at, p.size, at, f, epilogue,
                           [&](int64_t i, int64_t n, const T* v, const float* d)
                               __attribute__((always_inline)) {
                                 T* out = dx + i;
@@ -171,6 +171,7 @@ struct Columns {
   }
   const T* at(const void* x) const { return static_cast<const T*>(x) + first; }
   T* at(void* x) const { return static_cast<T*>(x) + first; }
+  int64_t index(int64_t row) const { return row * stride + first; }
 };
 
 template <class T>
@@ -192,7 +193,7 @@ void column_statistics(const T* x, const Columns<T>& columns, Statistics (&stats
 
 template <class T>
 void column_norm_fwd(const ChannelNormFwdArgs& args, Slice s) {
-  const Epilogue epilogue(args.activation, args.activation_param);
+  const Epilogue epilogue(args.after);
   for (int64_t task = s.begin; task < s.end; ++task) {
     const Columns<T> columns(args, task);
     const T* x = columns.at(args.x);
@@ -214,7 +215,7 @@ void column_norm_fwd(const ChannelNormFwdArgs& args, Slice s) {
         const T* v = x + (first + r) * columns.stride;
 #pragma GCC ivdep
         for (int c = 0; c < columns.width; ++c) z[r][c] = f(c, to_float(v[c]));
-        if (epilogue.active) epilogue.f.fwd(z[r], columns.width, epilogue.a);
+        if (epilogue.active) epilogue.fwd(z[r], columns.width, columns.index(first + r));
       }
       for (int r = 0; r < rows; ++r)
         for (int c = 0; c < columns.width; ++c)
@@ -228,10 +229,11 @@ struct GradientTile {
   Tile d = {}, xhat = {};
   float z[kNormColumns];
   template <class T>
-  FASTNN_FN void load(const T* dy, const T* x, const Columns<T>& columns, int rows,
+  FASTNN_FN void load(const T* dy, const T* x, const Columns<T>& columns, int64_t first, int rows,
                       const ColumnNormalizers& f, const Epilogue& epilogue) {
     for (int r = 0; r < rows; ++r) {
-      const T *v = x + r * columns.stride, *g = dy + r * columns.stride;
+      const int64_t at = (first + r) * columns.stride;
+      const T *v = x + at, *g = dy + at;
 #pragma GCC ivdep
       for (int c = 0; c < columns.width; ++c) {
         xhat[r][c] = f.xhat(c, to_float(v[c]));
@@ -239,10 +241,11 @@ struct GradientTile {
       }
     }
     if (!epilogue.active) return;
-    for (int r = 0; r < rows; ++r) {
-      for (int c = 0; c < columns.width; ++c) z[c] = affine(xhat[r][c], f.w[c], f.b[c]);
-      epilogue.f.bwd(d[r], z, columns.width, epilogue.a);
-    }
+    for (int r = 0; r < rows; ++r)
+      epilogue.bwd(d[r], columns.width, columns.index(first + r), [&] {
+        for (int c = 0; c < columns.width; ++c) z[c] = affine(xhat[r][c], f.w[c], f.b[c]);
+        return z;
+      });
   }
   FASTNN_FN void add_to(GradientSums (&sums)[kStrips], int rows, int width) const {
     for (int strip = 0; strip * kBlockLanes < width; ++strip) {
@@ -261,7 +264,7 @@ struct GradientTile {
 
 template <class T>
 void column_norm_bwd(const ChannelNormBwdArgs& args, Slice s) {
-  const Epilogue epilogue(args.activation, args.activation_param);
+  const Epilogue epilogue(args.after);
   const double scale = args.constant ? 0.0 : 1.0 / static_cast<double>(args.batch);
   for (int64_t task = s.begin; task < s.end; ++task) {
     const Columns<T> columns(args, task);
@@ -275,8 +278,7 @@ void column_norm_bwd(const ChannelNormBwdArgs& args, Slice s) {
     GradientTile tile;
     GradientSums sums[kStrips];
     for_row_blocks(args.batch, [&](int64_t first, int rows) __attribute__((always_inline)) {
-      const int64_t at = first * columns.stride;
-      tile.load(dy + at, x + at, columns, rows, f, epilogue);
+      tile.load(dy, x, columns, first, rows, f, epilogue);
       tile.add_to(sums, rows, columns.width);
     });
     float mean_g[kNormColumns] = {}, mean_gx[kNormColumns] = {};
@@ -290,10 +292,9 @@ void column_norm_bwd(const ChannelNormBwdArgs& args, Slice s) {
     if (args.dx == nullptr) continue;
     T* dx = columns.at(args.dx);
     for_row_blocks(args.batch, [&](int64_t first, int rows) __attribute__((always_inline)) {
-      const int64_t at = first * columns.stride;
-      tile.load(dy + at, x + at, columns, rows, f, epilogue);
+      tile.load(dy, x, columns, first, rows, f, epilogue);
       for (int r = 0; r < rows; ++r) {
-        T* out = dx + at + r * columns.stride;
+        T* out = dx + (first + r) * columns.stride;
 #pragma GCC ivdep
         for (int c = 0; c < columns.width; ++c)
           out[c] = from_float<T>(normalize_dx(tile.d[r][c] * f.w[c], tile.xhat[r][c], mean_g[c],

@@ -3,12 +3,13 @@
 // vectors; x is read from the band of its channel, at one offset per k.
 #pragma once
 #include "conv_band.h"
+#include "lane_tree.h"
 
 namespace fastnn {
 namespace {
 
 // A tile has kDotRows x kDotCols sums of kConvLanes lanes.
-constexpr int kPieces = kConvLanes / kLanes;
+static_assert(kConvLanes == kBlockLanes);
 #if defined(__AVX512F__)
 inline constexpr int kDotRows = 5, kDotCols = 5;
 #elif defined(__AVX__)
@@ -18,29 +19,6 @@ inline constexpr int kDotRows = 2, kDotCols = 3;
 #else
 inline constexpr int kDotRows = 1, kDotCols = 3;
 #endif
-
-// Lanes in blocks of kBlock: the sums of the two halves of each block, of all blocks of a, then b.
-template <int kBlock, int... L>
-FASTNN_INLINE Vec add_halves(Vec a, Vec b, Indices<L...>) {
-  constexpr int kHalf = kBlock / 2;
-  return __builtin_shufflevector(a, b, (L / kHalf * kBlock + L % kHalf)...) +
-         __builtin_shufflevector(a, b, (L / kHalf * kBlock + L % kHalf + kHalf)...);
-}
-// v[0][l] = the sum of the lanes of v[l], in a fixed tree: l + 8, l + 4, l + 2, l + 1.
-template <int kBlock>
-FASTNN_INLINE void sum_lanes(Vec (&v)[kLanes]) {
-  if constexpr (kBlock > 1) {
-    FASTNN_UNROLL for (int i = 0; i < kBlock / 2; ++i) v[i] =
-        add_halves<kBlock>(v[2 * i], v[2 * i + 1], MakeIndices<kLanes>::Type{});
-    sum_lanes<kBlock / 2>(v);
-  }
-}
-// The same of the pieces that kConvLanes lanes are made of.
-FASTNN_INLINE Vec sum_pieces(const Vec (&v)[kPieces]) {
-  if constexpr (kPieces == 1) return v[0];
-  if constexpr (kPieces == 2) return v[0] + v[1];
-  if constexpr (kPieces == 4) return (v[0] + v[2]) + (v[1] + v[3]);
-}
 
 // The rows of positions that a tile sums over: of some images, `vectors` times kConvLanes each, of
 // which the last has lanes that do not count where `tail` is not null (it is their mask).
@@ -95,8 +73,9 @@ __attribute__((noinline)) void dot_tile(const DotRows& t, const int64_t* at, dou
   FASTNN_UNROLL for (int first = 0; first < kSums; first += kLanes) {
     Vec v[kLanes];
     FASTNN_UNROLL for (int l = 0; l < kLanes; ++l) v[l] =
-        first + l < R * C ? sum_pieces(acc[(first + l) / C % R][(first + l) % C]) : Vec{};
-    sum_lanes<kLanes>(v);
+        first + l < R * C ? combine_pieces(acc[(first + l) / C % R][(first + l) % C], Plus{})
+                          : Vec{};
+    combine_lanes(v, Plus{});
     store(sum + first, v[0]);
   }
   FASTNN_UNROLL for (int r = 0; r < R; ++r) {

@@ -2,7 +2,7 @@
 // column sums of dz, in one pass over memory. The products are GEMMs (gemm.h).
 #include "../families/linear.h"
 
-#include "gemm.h"
+#include "gemm_batch.h"
 #include "loops.h"
 #include "table.h"
 
@@ -45,8 +45,18 @@ LinearBwdRows linear_bwd_rows_of(int activation, bool full, ActivationList<A...>
   return kRows[full][activation];
 }
 
-// Tasks are chunks of kColumnChunk columns. Without `saved` (no activation) dz is dy, not written.
-void linear_bwd(const LinearBwdArgs& args, Slice s) {
+// The arguments of one layer.
+LinearBwdArgs layer_of(LinearBwdArgs args, int64_t item) {
+  const int64_t at = item * args.rows * args.cols;
+  args.dy += at;
+  if (args.saved != nullptr) args.saved += at;
+  if (args.dz != nullptr) args.dz += at;
+  if (args.db != nullptr) args.db += item * args.cols;
+  return args;
+}
+
+// Tasks: chunks of kColumnChunk columns of a layer.
+void linear_bwd_layer(const LinearBwdArgs& args, Slice s) {
   for (int64_t task = s.begin; task < s.end; ++task) {
     const int64_t first = task * kColumnChunk, left = args.cols - first;
     const bool full = left >= kColumnChunk;
@@ -60,11 +70,19 @@ void linear_bwd(const LinearBwdArgs& args, Slice s) {
   }
 }
 
+// Tasks: those of each layer. Without `saved` (no activation) dz is dy, not written.
+void linear_bwd(const LinearBwdArgs& args, Slice s) {
+  for_items(s, ceil_div(args.cols, kColumnChunk),
+            [&](int64_t item, Slice part) { linear_bwd_layer(layer_of(args, item), part); });
+}
+
 constexpr LinearKernels kernels() {
   return {
       .gemm_pack = gemm_pack,
       .gemm_packed = gemm_packed,
       .gemm_small = gemm_small,
+      .gemm_batch_pack = gemm_batch_pack,
+      .gemm_batch = gemm_batch,
       .linear_bwd = linear_bwd,
   };
 }

@@ -41,28 +41,59 @@ FASTNN_FN void for_blocks(int64_t n, F block) {
   if (i < n) block(i, static_cast<int>(n - i));
 }
 
+// A loop over the lanes of a block, for the compiler to vectorise. Unrolled first, as it would be,
+// it is sixteen scalars, of which part of a block (a masked load or store) is never put together
+// again.
+#define FASTNN_FOR_LANES(l) _Pragma("GCC unroll 1") for (int l = 0; l < kBlockLanes; ++l)
+
 // Loads a block of a row as floats; missing lanes are `fill`.
 template <class T>
 FASTNN_FN void load_block(const T* x, int lanes, float fill, float (&v)[kBlockLanes]) {
   if (lanes == kBlockLanes) {
-    for (int l = 0; l < kBlockLanes; ++l) v[l] = to_float(x[l]);
+    FASTNN_FOR_LANES(l) v[l] = to_float(x[l]);
   } else {
-    for (int l = 0; l < kBlockLanes; ++l) v[l] = l < lanes ? to_float(x[l]) : fill;
+    FASTNN_FOR_LANES(l) v[l] = l < lanes ? to_float(x[l]) : fill;
   }
 }
 template <class T>
 FASTNN_FN void store_block(T* y, int lanes, const float (&v)[kBlockLanes]) {
   if (lanes == kBlockLanes) {
-    for (int l = 0; l < kBlockLanes; ++l) y[l] = from_float<T>(v[l]);
+    FASTNN_FOR_LANES(l) y[l] = from_float<T>(v[l]);
   } else {
-    for (int l = 0; l < lanes; ++l) y[l] = from_float<T>(v[l]);
+    FASTNN_FOR_LANES(l) if (l < lanes) y[l] = from_float<T>(v[l]);
   }
 }
 
-FASTNN_FN double combine(double (&acc)[kBlockLanes]) {
-  for (int width = kBlockLanes / 2; width > 0; width /= 2)
-    for (int l = 0; l < width; ++l) acc[l] += acc[l + width];
-  return acc[0];
+// Sixteen sums side by side, as one vector: two sums of the same terms as plain arrays are more
+// than the compiler keeps apart.
+typedef double Lanes __attribute__((vector_size(8 * kBlockLanes)));
+typedef float Floats __attribute__((vector_size(4 * kBlockLanes)));
+
+FASTNN_FN void side_by_side(const float (&v)[kBlockLanes], Floats& f) {
+  __builtin_memcpy(&f, v, sizeof f);
+}
+FASTNN_FN void widen(const float (&v)[kBlockLanes], Lanes& wide) {
+  Floats f;
+  side_by_side(v, f);
+  wide = __builtin_convertvector(f, Lanes);
+}
+// The sum of all lanes in a fixed tree: l + 8, l + 4, l + 2, l + 1.
+FASTNN_FN double combine(const Lanes& v) {
+  typedef double Eight __attribute__((vector_size(64)));
+  typedef double Four __attribute__((vector_size(32)));
+  typedef double Two __attribute__((vector_size(16)));
+  const Eight eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                      __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Four four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) +
+                    __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const Two two =
+      __builtin_shufflevector(four, four, 0, 1) + __builtin_shufflevector(four, four, 2, 3);
+  return two[0] + two[1];
+}
+FASTNN_FN double combine(const double (&acc)[kBlockLanes]) {
+  Lanes lanes;
+  __builtin_memcpy(&lanes, acc, sizeof lanes);
+  return combine(lanes);
 }
 
 // What tasks have summed, in their order.

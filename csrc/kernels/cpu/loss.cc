@@ -105,9 +105,9 @@ void cross_entropy_fwd(const CrossEntropyFwdArgs& args, Slice s) {
     TaskSums sums;
     for_row_groups(static_cast<const T*>(args.x),
                    softmax_rows({task, task + 1, nullptr}, args.rows, args.cols), args.cols,
-                   [&](int64_t first, int rows, const RowGroup& group) {
+                   nullptr, [&](int64_t first, int rows, const RowGroup& group) {
                      float log_sum[kGroupRows];
-                     log_sums(group, rows, log_sum);
+                     group.log_sums(rows, log_sum);
                      for (int i = 0; i < rows; ++i) {
                        add_row<T>(args, first + i, group.max[i], log_sum[i], sums);
                        args.max[first + i] = group.max[i];
@@ -129,10 +129,8 @@ void nll_loss_fwd(const CrossEntropyFwdArgs& args, Slice s) {
   }
 }
 
-// The sum of a row's target. A label out of range was reported, and its class has no weight.
+// The sum of a row's target.
 FASTNN_FN float target_sum(const ClassTarget& target, int64_t r, int64_t cols) {
-  if (is_one_class(target) && in_range(target.labels[r], cols))
-    return class_weight(target, target.labels[r]);
   double acc[kBlockLanes] = {};
   for_blocks(cols, [&](int64_t at, int lanes) __attribute__((always_inline)) {
     float t[kBlockLanes];
@@ -142,10 +140,50 @@ FASTNN_FN float target_sum(const ClassTarget& target, int64_t r, int64_t cols) {
   return static_cast<float>(combine(acc));
 }
 
+// What dx of a row is made of; the logits' maximum and logarithm of the sum are 0 for nll_loss.
+struct RowGradient {
+  float m, log_sum, t_sum, dloss;
+  template <bool kIsLogits>
+  FASTNN_FN float dx(float x, float t) const {
+    return kIsLogits ? cross_entropy_dx(x, m, log_sum, t, t_sum, dloss) : -t * dloss;
+  }
+};
+
+// All classes as if none were meant, and then the one that is. A label out of range was reported,
+// and its class has no weight.
+template <class T, bool kIsLogits>
+FASTNN_FN void one_class_dx(const T* x, T* dx, int64_t cols, const ClassTarget& target,
+                            int64_t label, RowGradient row) {
+  const bool counts = in_range(label, cols);
+  const float t = counts ? class_weight(target, label) : 0.f;
+  row.t_sum = t;
+  if constexpr (kIsLogits) {
+    map_row(x, dx, cols,
+            [=](float v) __attribute__((always_inline)) { return row.template dx<true>(v, 0.f); });
+  } else {
+    fill_row(dx, cols);
+  }
+  if (counts) dx[label] = from_float<T>(row.template dx<kIsLogits>(to_float(x[label]), t));
+}
+
+template <class T, bool kIsLogits>
+FASTNN_FN void all_classes_dx(const T* x, T* dx, int64_t cols, const ClassTarget& target, int64_t r,
+                              RowGradient row) {
+  row.t_sum = kIsLogits ? target_sum(target, r, cols) : 0.f;
+  for_blocks(cols, [&](int64_t at, int lanes) __attribute__((always_inline)) {
+    float v[kBlockLanes], t[kBlockLanes];
+    load_block(x + at, lanes, 0.f, v);
+    target_block(target, r, cols, at, lanes, t);
+    for (int l = 0; l < kBlockLanes; ++l) v[l] = row.template dx<kIsLogits>(v[l], t[l]);
+    store_block(dx + at, lanes, v);
+  });
+}
+
 template <class T, bool kIsLogits>
 void cross_entropy_bwd(const CrossEntropyBwdArgs& args, Slice s) {
   const Range rows = softmax_rows(s, args.rows, args.cols);
   const ClassTarget& target = args.target;
+  const bool one_class = is_one_class(target);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const auto* x = static_cast<const T*>(args.x) + r * args.cols;
     auto* dx = static_cast<T*>(args.dx) + r * args.cols;
@@ -153,17 +191,13 @@ void cross_entropy_bwd(const CrossEntropyBwdArgs& args, Slice s) {
       fill_row(dx, args.cols);
       continue;
     }
-    const float dloss = loss_gradient(args.gradient, r);
-    const float m = kIsLogits ? args.max[r] : 0.f, log_sum = kIsLogits ? args.log_sum[r] : 0.f;
-    const float t_sum = kIsLogits ? target_sum(target, r, args.cols) : 0.f;
-    for_blocks(args.cols, [&](int64_t at, int lanes) __attribute__((always_inline)) {
-      float v[kBlockLanes], t[kBlockLanes];
-      load_block(x + at, lanes, 0.f, v);
-      target_block(target, r, args.cols, at, lanes, t);
-      for (int l = 0; l < kBlockLanes; ++l)
-        v[l] = kIsLogits ? cross_entropy_dx(v[l], m, log_sum, t[l], t_sum, dloss) : -t[l] * dloss;
-      store_block(dx + at, lanes, v);
-    });
+    RowGradient row{0.f, 0.f, 0.f, loss_gradient(args.gradient, r)};
+    if (kIsLogits) row.m = args.max[r], row.log_sum = args.log_sum[r];
+    if (one_class) {
+      one_class_dx<T, kIsLogits>(x, dx, args.cols, target, target.labels[r], row);
+    } else {
+      all_classes_dx<T, kIsLogits>(x, dx, args.cols, target, r, row);
+    }
   }
 }
 

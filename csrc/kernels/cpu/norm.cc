@@ -48,14 +48,14 @@ struct RowNormalizer {
 template <class T, class Norm>
 void row_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
   const Range rows = row_range(s, args.rows, args.cols);
-  const Epilogue epilogue(args.activation, args.activation_param);
+  const Epilogue epilogue(args.after);
   const auto *w = static_cast<const T*>(args.w), *b = static_cast<const T*>(args.b);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const auto* x = static_cast<const T*>(args.x) + r * args.cols;
     auto* y = static_cast<T*>(args.y) + r * args.cols;
     const Statistics stats = Norm::of(x, args.cols);
     const RowNormalizer<T> f{split(stats.mean), reciprocal_std(stats.var, args.eps), w, b};
-    normalize_row(x, y, args.cols, f, epilogue);
+    normalize_row(x, y, args.cols, r * args.cols, f, epilogue);
     args.mean[r] = stats.mean;
     args.rstd[r] = f.rstd;
   }
@@ -68,7 +68,7 @@ constexpr int kRowsTogether = 4;
 template <class T, class Norm>
 struct RowsBackward {
   const LayerNormBwdArgs& args;
-  const Epilogue epilogue{args.activation, args.activation_param};
+  const Epilogue epilogue{args.after};
   const T *w = static_cast<const T*>(args.w), *b = static_cast<const T*>(args.b);
 
   const T* dy(int64_t row) const { return static_cast<const T*>(args.dy) + row * args.cols; }
@@ -84,7 +84,8 @@ struct RowsBackward {
       for (int r = 0; r < count; ++r) {
         const RowNormalizer<T> f = normalizer(row + r);
         float buffer[kNormChunk];
-        const float* d = gradient_chunk(dy(row + r), x(row + r), first, n, f, epilogue, buffer);
+        const float* d = gradient_chunk(dy(row + r), x(row + r), first, n, (row + r) * args.cols, f,
+                                        epilogue, buffer);
         const T* v = x(row + r) + first;
         if (args.dx != nullptr)
           add_row_gradient(d, v, w ? w + first : w, n, f.mean, f.rstd, sums[r]);
@@ -105,7 +106,7 @@ struct RowsBackward {
     const RowNormalizer<T> f = normalizer(row);
     T* dx = static_cast<T*>(args.dx) + row * args.cols;
     for_gradient_chunks(
-        dy(row), x(row), args.cols, f, epilogue,
+        dy(row), x(row), args.cols, row * args.cols, f, epilogue,
         [&](int64_t first, int64_t n, const T* v, const float* d) __attribute__((always_inline)) {
 #pragma GCC ivdep
           for (int64_t i = 0; i < n; ++i) {

@@ -1,28 +1,14 @@
-// What all norms are made of: the one statistic, the two sums of backward, and the activation after
-// the norm, applied to a chunk while it is hot.
+// What all norms are made of: the one statistic, the two sums of backward, and the activation and
+// dropout after the norm, applied to a chunk while it is hot.
 #pragma once
+#include "../families/norm.h"
 #include "../formulas/activation.h"
 #include "../formulas/norm.h"
 #include "loops.h"
+#include "philox_batch.h"
 
 namespace fastnn {
 namespace {
-
-// Sixteen sums side by side, as one vector: two sums of the same terms as plain arrays are more
-// than the compiler keeps apart.
-typedef double Lanes __attribute__((vector_size(8 * kBlockLanes)));
-
-FASTNN_FN void widen(const float (&v)[kBlockLanes], Lanes& wide) {
-  typedef float Floats __attribute__((vector_size(4 * kBlockLanes)));
-  Floats f;
-  __builtin_memcpy(&f, v, sizeof f);
-  wide = __builtin_convertvector(f, Lanes);
-}
-FASTNN_FN double combine(const Lanes& lanes) {
-  double acc[kBlockLanes];
-  __builtin_memcpy(acc, &lanes, sizeof acc);
-  return combine(acc);
-}
 
 // ---- statistics -----------------------------------------------------------------------------
 // The lanes of a row, to be combined, or sixteen columns.
@@ -115,7 +101,7 @@ FASTNN_FN void add_row_gradient(const float* d, const T* x, const T* w, int64_t 
   });
 }
 
-// ---- the activation -------------------------------------------------------------------------
+// ---- the activation and dropout -------------------------------------------------------------
 constexpr int kNormChunk = 512;  // elements that stay in the first cache between two loops
 
 struct FusedActivation {
@@ -138,13 +124,35 @@ FusedActivation fused_activation_of(int activation, ActivationList<A...>) {
   return kAll[activation];
 }
 
-// The activation of one launch: nothing is called for the identity.
+// What follows the norm in one launch: nothing is called for the identity. Chunks are of n elements
+// from element `at` of the array on, which says what dropout draws.
 struct Epilogue {
-  bool active;
+  bool activates, active;
   FusedActivation f;
-  float a;
-  Epilogue(int32_t activation, float param)
-      : active(activation != 0), f(fused_activation_of(activation, Activations{})), a(param) {}
+  NormEpilogue after;
+  explicit Epilogue(const NormEpilogue& args)
+      : activates(args.activation != 0),
+        active(activates || args.draw != nullptr),
+        f(fused_activation_of(args.activation, Activations{})),
+        after(args) {}
+
+  void drop(float* z, int64_t n, int64_t at) const {
+    if (after.draw == nullptr) return;
+    for_lanes_at(at, n, *after.draw,
+                 [z, keep = after.keep](int64_t i, uint32_t lane)
+                     __attribute__((always_inline)) { z[i] = keep_or_drop(z[i], lane, keep); });
+  }
+  // z = dropout(f(z))
+  void fwd(float* z, int64_t n, int64_t at) const {
+    if (activates) f.fwd(z, n, after.activation_param);
+    drop(z, n, at);
+  }
+  // d = dropout'(d) f'(z()); z is not asked for where there is no f.
+  template <class Z>
+  FASTNN_FN void bwd(float* d, int64_t n, int64_t at, Z z) const {
+    drop(d, n, at);
+    if (activates) f.bwd(d, z(), n, after.activation_param);
+  }
 };
 
 // Calls chunk(i, n) for 0 <= i < size in steps of kNormChunk.
@@ -154,9 +162,11 @@ FASTNN_FN void for_chunks(int64_t size, F chunk) {
     chunk(i, size - i < kNormChunk ? size - i : int64_t{kNormChunk});
 }
 
-// y = act(f(i, x[i])), f being the norm. Where y holds floats, act works in place.
+// y = epilogue(f(i, x[i])) for a row that starts at element `at`, f being the norm. Where y holds
+// floats, the epilogue works in place.
 template <class T, class F>
-FASTNN_FN void normalize_row(const T* x, T* y, int64_t size, F f, const Epilogue& epilogue) {
+FASTNN_FN void normalize_row(const T* x, T* y, int64_t size, int64_t at, F f,
+                             const Epilogue& epilogue) {
   for_chunks(size, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
     float buffer[kNormChunk];
     const T* in = x + first;
@@ -164,35 +174,36 @@ FASTNN_FN void normalize_row(const T* x, T* y, int64_t size, F f, const Epilogue
     if constexpr (sizeof(T) == sizeof(float)) z = y + first;
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) z[i] = f(first + i, to_float(in[i]));
-    if (epilogue.active) epilogue.f.fwd(z, n, epilogue.a);
+    if (epilogue.active) epilogue.fwd(z, n, at + first);
     if constexpr (sizeof(T) != sizeof(float))
       for (int64_t i = 0; i < n; ++i) y[first + i] = from_float<T>(z[i]);
   });
 }
 
-// d = dy act'(z) for the chunk of a row at `first`: dy itself where there is no activation; else z
-// is computed again, since it costs less than to store it.
+// The gradient before the epilogue, for the chunk at `first` of a row that starts at element `at`:
+// dy itself where nothing follows; else z is computed again, since it costs less than to store it.
 template <class T, class F>
-FASTNN_FN const float* gradient_chunk(const T* dy, const T* x, int64_t first, int64_t n, F f,
-                                      const Epilogue& epilogue, float (&buffer)[kNormChunk]) {
+FASTNN_FN const float* gradient_chunk(const T* dy, const T* x, int64_t first, int64_t n, int64_t at,
+                                      F f, const Epilogue& epilogue, float (&buffer)[kNormChunk]) {
   if constexpr (sizeof(T) == sizeof(float))
     if (!epilogue.active) return dy + first;
   for (int64_t i = 0; i < n; ++i) buffer[i] = to_float(dy[first + i]);
-  if (epilogue.active) {
-    float z[kNormChunk];
-    for (int64_t i = 0; i < n; ++i) z[i] = f(first + i, to_float(x[first + i]));
-    epilogue.f.bwd(buffer, z, n, epilogue.a);
-  }
+  float z[kNormChunk];
+  if (epilogue.active)
+    epilogue.bwd(buffer, n, at + first, [&]() __attribute__((always_inline)) {
+      for (int64_t i = 0; i < n; ++i) z[i] = f(first + i, to_float(x[first + i]));
+      return z;
+    });
   return buffer;
 }
 
 // Calls use(first, n, x, d) for the chunks of a row.
 template <class T, class F, class Use>
-FASTNN_FN void for_gradient_chunks(const T* dy, const T* x, int64_t size, F f,
+FASTNN_FN void for_gradient_chunks(const T* dy, const T* x, int64_t size, int64_t at, F f,
                                    const Epilogue& epilogue, Use use) {
   for_chunks(size, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
     float buffer[kNormChunk];
-    use(first, n, x + first, gradient_chunk(dy, x, first, n, f, epilogue, buffer));
+    use(first, n, x + first, gradient_chunk(dy, x, first, n, at, f, epilogue, buffer));
   });
 }
 

@@ -50,7 +50,8 @@ template <class T>
 void optim_check(const OptimArgs& args, Slice s) {
   const Gradient gradient(args.options, 0, clip_factor(args));
   const bool decays = gradient.l2 != 0.f;
-  for (int64_t task = s.begin; task < s.end; ++task) {
+  // From the end: the update, which reads the same gradients, finds the first of them in the cache.
+  for (int64_t task = s.end; task-- > s.begin;) {
     const TensorChunk& chunk = args.chunks[task];
     const auto *p = static_cast<const T*>(chunk.p), *g = static_cast<const T*>(chunk.g);
     const float* slot = chunk.slots[0];

@@ -60,9 +60,10 @@ struct PhiloxMultiplyWords {
 struct PhiloxBatch {
   static constexpr int kBlocks = 16, kSide = sizeof(PhiloxWords) / sizeof(uint64_t);
   alignas(64) uint32_t words[kBlocks * 4];
-  FASTNN_FN PhiloxBatch(uint64_t first_block, RngDraw draw) {
+  // The first `count` blocks, and no less.
+  FASTNN_FN PhiloxBatch(uint64_t first_block, RngDraw draw, int64_t count = kBlocks) {
     const PhiloxWords offset = PhiloxWords{} + draw.offset;
-    for (int i = 0; i < kBlocks; i += kSide) {
+    for (int i = 0; i < kBlocks && i < count; i += kSide) {
       const PhiloxWords block = kCount + (first_block + static_cast<uint64_t>(i));
       PhiloxWords c[4] = {block, block >> 32, offset, offset >> 32};
       philox_rounds(c, draw.seed, PhiloxMultiplyWords{});
@@ -108,6 +109,21 @@ FASTNN_FN void for_lanes(Range r, RngDraw draw, F f) {
     uint16_t lanes[kBatch];
     __builtin_memcpy(lanes, batch.words, sizeof lanes);
     for_values<kBatch>(i, lanes, r.end - i, f);
+  }
+}
+
+// The lanes of the n elements from any element `at` on: f(i, lane) for i = 0, ..., n - 1.
+template <class F>
+FASTNN_FN void for_lanes_at(int64_t at, int64_t n, RngDraw draw, F f) {
+  constexpr int kBatch = PhiloxBatch::kBlocks * kLanesPerBlock;
+  for (int64_t i = 0; i < n;) {
+    const int64_t skew = (at + i) % kLanesPerBlock, count = least(n - i, kBatch - skew);
+    const PhiloxBatch batch(static_cast<uint64_t>((at + i) / kLanesPerBlock), draw,
+                            ceil_div(skew + count, kLanesPerBlock));
+    uint16_t lanes[kBatch];
+    __builtin_memcpy(lanes, batch.words, sizeof lanes);
+    for_values<kBatch>(i, lanes + skew, count, f);
+    i += count;
   }
 }
 

@@ -1,7 +1,8 @@
 // What softmax and the losses share: sums of exponentials over rows, with the maximum subtracted. A
-// block of the row at a time, so that ten classes cost one vector and not ten calls of exp.
+// row is summed in sixteen lanes, and the lanes of up to sixteen rows are combined together, so
+// that ten classes cost a few vector operations. The exponentials are kept for softmax.
 #pragma once
-#include "loops.h"
+#include "lane_tree.h"
 
 namespace fastnn {
 namespace {
@@ -10,69 +11,147 @@ FASTNN_FN Range softmax_rows(Slice s, int64_t rows, int64_t cols) {
   return elements(s, rows_per_task(cols), rows);
 }
 
-// e^d for a sum that has a term 1: terms below e^-80 would vanish in it. They would also be
-// subnormal, for which some processors need a hundred cycles. NaN passes.
-FASTNN_FN float exp_in_sum(float d) { return d < -80.f ? 0.f : exp(at_least(d, -80.f)); }
-
-// Up to 16 rows together. With m = max x and s = sum exp(x - m): logsumexp = m + log s. A row of
-// nothing but -inf has no distribution: x - m is NaN, and so is its sum.
 constexpr int kGroupRows = kBlockLanes;
+constexpr int kUnrolledBlocks = 4;
 
+// Rows together, with m = max x and total = sum exp_scaled(x - m): logsumexp = m + log_sum. A row
+// of nothing but -inf has no distribution: x - m is NaN, and so is its sum.
 struct RowGroup {
-  float max[kGroupRows];
-  double total[kGroupRows];
+  float max[kGroupRows], total[kGroupRows];
+  float lanes[kGroupRows][kBlockLanes];  // of narrow rows, exp_scaled(x - m)
+
+  // log sum exp(x - m), all lanes at once.
+  FASTNN_FN void log_sums(int rows, float (&log_sum)[kGroupRows]) const {
+    for (int r = 0; r < kGroupRows; ++r) log_sum[r] = log(r < rows ? total[r] * kExpScale : 1.f);
+  }
 };
 
-template <class T>
-FASTNN_FN void one_row(const T* x, int64_t cols, float* max_x, double* total) {
-  const float m = max(x, cols);
-  *max_x = m;
-  *total = sum(x, cols, -kInf,
-               [m](float v) __attribute__((always_inline)) { return exp_in_sum(v - m); });
+// The larger of two, or `a` where b is NaN. A NaN in a row is found by the row's sum.
+struct Larger {
+  template <class V>
+  FASTNN_FN V operator()(V a, V b) const {
+    return a < b ? b : a;
+  }
+};
+
+// Calls unrolled(i) for i = 0, 64, ... and then block(i, lanes) for what is left.
+template <class U, class B>
+FASTNN_FN void for_unrolled_blocks(int64_t n, U unrolled, B block) {
+  constexpr int64_t kStep = kUnrolledBlocks * kBlockLanes;
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) unrolled(i);
+  for (; i < n; i += kBlockLanes) block(i, static_cast<int>(least(n - i, kBlockLanes)));
 }
 
-// Narrow rows side by side, one row per lane: ten classes are ten vector operations for 16 rows,
-// not 16 times a vector of which six lanes idle. The sum's tree is that of one_row, so the bits are
-// too.
+// lanes[l] = max x[i] for i % 16 = l, NaNs aside.
 template <class T>
-void narrow_rows(const T* x, int rows, int64_t cols, RowGroup& group) {
-  float v[kBlockLanes][kGroupRows];
-  double terms[kBlockLanes][kGroupRows];
-  for (int c = 0; c < kBlockLanes; ++c)
-    for (int r = 0; r < kGroupRows; ++r)
-      v[c][r] = c < cols && r < rows ? to_float(x[r * cols + c]) : -kInf;
-  for (int r = 0; r < kGroupRows; ++r) group.max[r] = -kInf;
-  for (int c = 0; c < cols; ++c)
-    for (int r = 0; r < kGroupRows; ++r) group.max[r] = max(v[c][r], group.max[r]);
-  for (int c = 0; c < kBlockLanes; ++c)
-    for (int r = 0; r < kGroupRows; ++r)
-      terms[c][r] = c < cols ? static_cast<double>(exp_in_sum(v[c][r] - group.max[r])) : 0.0;
-  for (int width = kBlockLanes / 2; width > 0; width /= 2)
-    for (int c = 0; c < width; ++c)
-      for (int r = 0; r < kGroupRows; ++r) terms[c][r] += terms[c + width][r];
-  for (int r = 0; r < kGroupRows; ++r) group.total[r] = terms[0][r];
+FASTNN_FN void largest_lanes(const T* x, int64_t n, float (&lanes)[kBlockLanes]) {
+  if (n <= kBlockLanes) return load_block(x, static_cast<int>(n), -kInf, lanes);
+  Floats acc[kUnrolledBlocks];
+  for (Floats& block : acc) block = Floats{} - kInf;
+  const auto add = [&](int b, const T* block, int count) __attribute__((always_inline)) {
+    float v[kBlockLanes];
+    load_block(block, count, -kInf, v);
+    Floats f;
+    side_by_side(v, f);
+    acc[b] = acc[b] < f ? f : acc[b];
+  };
+  for_unrolled_blocks(
+      n,
+      [&](int64_t i) __attribute__((always_inline)) {
+        FASTNN_UNROLL for (int b = 0; b < kUnrolledBlocks; ++b)
+            add(b, x + i + b * kBlockLanes, kBlockLanes);
+      },
+      [&](int64_t i, int count) __attribute__((always_inline)) { add(0, x + i, count); });
+  FASTNN_UNROLL for (int b = kUnrolledBlocks / 2; b > 0; b /= 2) {
+    FASTNN_UNROLL for (int i = 0; i < b; ++i) acc[i] = acc[i] < acc[i + b] ? acc[i + b] : acc[i];
+  }
+  __builtin_memcpy(lanes, &acc[0], sizeof acc[0]);
 }
 
-// Calls use(first row, rows, group) for groups of rows.
-template <class T, class F>
-FASTNN_FN void for_row_groups(const T* x, Range rows, int64_t cols, F use) {
-  for (int64_t r = rows.begin; r < rows.end; r += kGroupRows) {
-    const int count = static_cast<int>(least(rows.end - r, kGroupRows));
-    RowGroup group;
-    if (cols <= kBlockLanes) {
-      narrow_rows(x + r * cols, count, cols, group);
+template <class T>
+FASTNN_FN void terms_of_block(const T* x, int count, float m, float (&e)[kBlockLanes]) {
+  load_block(x, count, -kInf, e);
+  FASTNN_FOR_LANES(l) e[l] = exp_scaled(e[l] - m);
+}
+
+// lanes[l] = sum exp_scaled(x[i] - m) for i % 16 = l, the terms kept in `kept` unless it is null.
+// Four terms are added in float, which costs at most 2 u, and their sums in float64.
+template <class T>
+FASTNN_FN void sum_lanes(const T* x, int64_t n, float m, float* kept, float (&lanes)[kBlockLanes]) {
+  if (n <= kBlockLanes) return terms_of_block(x, static_cast<int>(n), m, lanes);
+  Lanes acc = {};
+  for_unrolled_blocks(
+      n,
+      [&](int64_t i) __attribute__((always_inline)) {
+        Floats terms[kUnrolledBlocks];
+        FASTNN_UNROLL for (int b = 0; b < kUnrolledBlocks; ++b) {
+          const int64_t at = i + b * kBlockLanes;
+          float e[kBlockLanes];
+          terms_of_block(x + at, kBlockLanes, m, e);
+          if (kept != nullptr) store_block(kept + at, kBlockLanes, e);
+          side_by_side(e, terms[b]);
+        }
+        acc += __builtin_convertvector((terms[0] + terms[1]) + (terms[2] + terms[3]), Lanes);
+      },
+      [&](int64_t i, int count) __attribute__((always_inline)) {
+        float e[kBlockLanes];
+        terms_of_block(x + i, count, m, e);
+        if (kept != nullptr) store_block(kept + i, count, e);
+        Lanes wide;
+        widen(e, wide);
+        acc += wide;
+      });
+  const Floats sums = __builtin_convertvector(acc, Floats);
+  __builtin_memcpy(lanes, &sums, sizeof sums);
+}
+
+template <class T>
+FASTNN_FN void sum_rows_of_group(const T* x, int rows, int64_t cols, float* kept, RowGroup& group) {
+  auto& lanes = group.lanes;
+  for (int r = 0; r < kGroupRows; ++r) {
+    if (r < rows) {
+      largest_lanes(x + r * cols, cols, lanes[r]);
     } else {
-      for (int i = 0; i < count; ++i)
-        one_row(x + (r + i) * cols, cols, &group.max[i], &group.total[i]);
+      for (float& v : lanes[r]) v = 0.f;
     }
+  }
+  combine_rows(lanes, group.max, Larger{});
+  for (int r = 0; r < rows; ++r) {
+    float* keep = kept == nullptr ? kept : kept + r * cols;
+    sum_lanes(x + r * cols, cols, group.max[r], keep, lanes[r]);
+  }
+  combine_rows(lanes, group.total, Plus{});
+}
+
+// A sum that is NaN: the row's maximum again, which now knows of the row's NaNs.
+template <class T>
+[[gnu::noinline]] void max_with_nan(const T* x, int rows, int64_t cols, RowGroup& group) {
+  for (int r = 0; r < rows; ++r)
+    if (group.total[r] != group.total[r]) group.max[r] = max(x + r * cols, cols);
+}
+
+// As many rows as stay in the first cache.
+FASTNN_FN int rows_together(int64_t cols) {
+  constexpr int64_t kElements = 4096;
+  return static_cast<int>(least(most(kElements / most(cols, 1), 1), kGroupRows));
+}
+
+// Calls use(first row, rows, group) for groups of rows. The terms of rows of more than sixteen go
+// to `kept`, which has the size of x, unless it is null.
+template <class T, class F>
+FASTNN_FN void for_row_groups(const T* x, Range rows, int64_t cols, float* kept, F use) {
+  const int together = rows_together(cols);
+  for (int64_t r = rows.begin; r < rows.end; r += together) {
+    const int count = static_cast<int>(least(rows.end - r, together));
+    RowGroup group;
+    sum_rows_of_group(x + r * cols, count, cols, kept == nullptr ? kept : kept + r * cols, group);
+    bool has_nan = false;
+    for (int i = 0; i < kGroupRows; ++i) has_nan |= group.total[i] != group.total[i];
+    if (has_nan) [[unlikely]]
+      max_with_nan(x + r * cols, count, cols, group);
     use(r, count, group);
   }
-}
-
-// The logarithms of the sums of a group, all lanes at once.
-FASTNN_FN void log_sums(const RowGroup& group, int rows, float (&log_sum)[kGroupRows]) {
-  for (int r = 0; r < kGroupRows; ++r)
-    log_sum[r] = log(r < rows ? static_cast<float>(group.total[r]) : 1.f);
 }
 
 // y[i] = f(x[i]) for one row, in whole blocks.
@@ -81,7 +160,7 @@ FASTNN_FN void map_row(const T* x, T* y, int64_t n, F f) {
   for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
     float v[kBlockLanes];
     load_block(x + i, lanes, 0.f, v);
-    for (int l = 0; l < kBlockLanes; ++l) v[l] = f(v[l]);
+    FASTNN_FOR_LANES(l) v[l] = f(v[l]);
     store_block(y + i, lanes, v);
   });
 }

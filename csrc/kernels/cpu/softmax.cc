@@ -7,29 +7,56 @@
 namespace fastnn {
 namespace {
 
-template <class T, bool kLog>
+// y = softmax(x) factor(row). Terms of wide rows wait in y, where that holds floats; else they are
+// computed twice.
+template <class T, class F>
+FASTNN_FN void softmax_times(const T* x, T* y, Range rows, int64_t n, F factor) {
+  constexpr bool kKeeps = sizeof(T) == sizeof(float);
+  float* kept = nullptr;
+  if constexpr (kKeeps) kept = y;
+  for_row_groups(x, rows, n, kept, [&](int64_t first, int count, const RowGroup& group) {
+    float scale[kGroupRows];
+    for (int r = 0; r < kGroupRows; ++r) scale[r] = 1.f / group.total[r];
+    for (int r = 0; r < count; ++r) {
+      const int64_t at = (first + r) * n;
+      const float m = group.max[r], s = scale[r], f = factor(first + r);
+      const auto finish = [=](float term) __attribute__((always_inline)) { return term * s * f; };
+      if (n <= kBlockLanes) {
+        float v[kBlockLanes];
+        FASTNN_FOR_LANES(l) v[l] = finish(group.lanes[r][l]);
+        store_block(y + at, static_cast<int>(n), v);
+      } else if constexpr (kKeeps) {
+        map_row(y + at, y + at, n, finish);
+      } else {
+        map_row(x + at, y + at, n,
+                [=](float v) __attribute__((always_inline)) { return finish(exp_scaled(v - m)); });
+      }
+    }
+  });
+}
+
+template <class T>
 void softmax_fwd(const SoftmaxFwdArgs& args, Slice s) {
+  softmax_times(static_cast<const T*>(args.x), static_cast<T*>(args.y),
+                softmax_rows(s, args.rows, args.cols), args.cols, [](int64_t) { return 1.f; });
+}
+
+template <class T>
+void log_softmax_fwd(const SoftmaxFwdArgs& args, Slice s) {
   const auto* x = static_cast<const T*>(args.x);
   auto* y = static_cast<T*>(args.y);
   const int64_t n = args.cols;
-  for_row_groups(
-      x, softmax_rows(s, args.rows, n), n, [&](int64_t first, int rows, const RowGroup& group) {
-        float log_sum[kGroupRows];
-        if (kLog) log_sums(group, rows, log_sum);
-        for (int i = 0; i < rows; ++i) {
-          const int64_t at = (first + i) * n;
-          const float m = group.max[i];
-          if constexpr (kLog) {
-            const float ls = log_sum[i];
-            map_row(x + at, y + at, n,
-                    [=](float v) __attribute__((always_inline)) { return (v - m) - ls; });
-          } else {
-            const float scale = static_cast<float>(1.0 / group.total[i]);
-            map_row(x + at, y + at, n,
-                    [=](float v) __attribute__((always_inline)) { return exp(v - m) * scale; });
-          }
-        }
-      });
+  for_row_groups(x, softmax_rows(s, args.rows, n), n, nullptr,
+                 [&](int64_t first, int rows, const RowGroup& group) {
+                   float log_sum[kGroupRows];
+                   group.log_sums(rows, log_sum);
+                   for (int r = 0; r < rows; ++r) {
+                     const int64_t at = (first + r) * n;
+                     const float m = group.max[r], ls = log_sum[r];
+                     map_row(x + at, y + at, n,
+                             [=](float v) __attribute__((always_inline)) { return (v - m) - ls; });
+                   }
+                 });
 }
 
 // softmax: dx = y (dy - sum dy y).  log_softmax: dx = dy - exp(y) sum dy.
@@ -45,16 +72,16 @@ void softmax_bwd(const SoftmaxBwdArgs& args, Slice s) {
       float g[kBlockLanes], v[kBlockLanes];
       load_block(dy + i, lanes, 0.f, g);
       load_block(y + i, lanes, 0.f, v);
-      for (int l = 0; l < kBlockLanes; ++l)
-        acc[l] += static_cast<double>(g[l]) * (kLog ? 1.0 : static_cast<double>(v[l]));
+      FASTNN_FOR_LANES(l)
+      acc[l] += static_cast<double>(g[l]) * (kLog ? 1.0 : static_cast<double>(v[l]));
     });
     const float total = static_cast<float>(combine(acc));
     for_blocks(args.cols, [&](int64_t i, int lanes) __attribute__((always_inline)) {
       float g[kBlockLanes], v[kBlockLanes];
       load_block(dy + i, lanes, 0.f, g);
       load_block(y + i, lanes, 0.f, v);
-      for (int l = 0; l < kBlockLanes; ++l)
-        v[l] = kLog ? g[l] - exp(v[l]) * total : v[l] * (g[l] - total);
+      FASTNN_FOR_LANES(l)
+      v[l] = kLog ? g[l] - exp_scaled(v[l]) * kExpScale * total : v[l] * (g[l] - total);
       store_block(dx + i, lanes, v);
     });
   }
@@ -64,42 +91,30 @@ template <class T>
 void logsumexp_fwd(const LogSumExpFwdArgs& args, Slice s) {
   auto* y = static_cast<T*>(args.y);
   for_row_groups(static_cast<const T*>(args.x), softmax_rows(s, args.rows, args.cols), args.cols,
-                 [&](int64_t first, int rows, const RowGroup& group) {
+                 nullptr, [&](int64_t first, int rows, const RowGroup& group) {
                    float log_sum[kGroupRows];
-                   log_sums(group, rows, log_sum);
-                   for (int i = 0; i < rows; ++i) {
-                     const float m = group.max[i];
-                     y[first + i] = from_float<T>(abs(m) == kInf ? m : m + log_sum[i]);
+                   group.log_sums(rows, log_sum);
+                   for (int r = 0; r < rows; ++r) {
+                     const float m = group.max[r];
+                     y[first + r] = from_float<T>(abs(m) == kInf ? m : m + log_sum[r]);
                    }
                  });
 }
 
-// From the maximum and the sum again: logsumexp rounded to one float would lose the sum when the
-// inputs are large.
+// From x again: logsumexp rounded to one float would lose the sum when the inputs are large.
 template <class T>
 void logsumexp_bwd(const LogSumExpBwdArgs& args, Slice s) {
-  const auto* x = static_cast<const T*>(args.x);
-  auto* dx = static_cast<T*>(args.dx);
-  const int64_t n = args.cols;
-  for_row_groups(
-      x, softmax_rows(s, args.rows, n), n, [&](int64_t first, int rows, const RowGroup& group) {
-        float log_sum[kGroupRows];
-        log_sums(group, rows, log_sum);
-        for (int i = 0; i < rows; ++i) {
-          const int64_t at = (first + i) * n;
-          const float m = group.max[i], ls = log_sum[i];
-          const float dy = to_float(static_cast<const T*>(args.dy)[first + i]);
-          map_row(x + at, dx + at, n,
-                  [=](float v) __attribute__((always_inline)) { return exp((v - m) - ls) * dy; });
-        }
-      });
+  const auto* dy = static_cast<const T*>(args.dy);
+  softmax_times(static_cast<const T*>(args.x), static_cast<T*>(args.dx),
+                softmax_rows(s, args.rows, args.cols), args.cols,
+                [dy](int64_t row) { return to_float(dy[row]); });
 }
 
 template <class T>
 constexpr SoftmaxKernels kernels() {
   return {
-      .softmax_fwd = softmax_fwd<T, false>,
-      .log_softmax_fwd = softmax_fwd<T, true>,
+      .softmax_fwd = softmax_fwd<T>,
+      .log_softmax_fwd = log_softmax_fwd<T>,
       .softmax_bwd = softmax_bwd<T, false>,
       .log_softmax_bwd = softmax_bwd<T, true>,
       .logsumexp_fwd = logsumexp_fwd<T>,

@@ -1,21 +1,25 @@
-// Matrix products (gemm_plan.h has their arguments and tasks) and the backward of a layer.
+// Matrix products (gemm_plan.h and gemm_batch.h have their arguments and tasks) and the backward of
+// a layer, or of several at once.
 #pragma once
-#include "../gemm_plan.h"
+#include "../gemm_batch.h"
 #include "../kernel.h"
 
 namespace fastnn {
 
-// dz = dy * act'(saved) and db = column sums of dz, in one pass. dz may be null (identity).
+// dz = dy * act'(saved) and db = column sums of dz, in one pass. dz may be null (identity). `items`
+// layers of one shape follow one another in all arrays.
 struct LinearBwdArgs {
   const float *dy, *saved;
   float *dz, *db;
   int64_t rows, cols;
   int32_t activation;
   float activation_param;
+  int64_t items = 1;
 };
 
 struct LinearKernels {
   Kernel<GemmArgs> gemm_pack, gemm_packed, gemm_small;
+  Kernel<GemmBatchArgs> gemm_batch_pack, gemm_batch;
   Kernel<LinearBwdArgs> linear_bwd;
 };
 

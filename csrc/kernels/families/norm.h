@@ -1,11 +1,20 @@
 // Normalisation. Tasks: chunks of rows, of statistics (Planes) or of columns.
 #pragma once
+#include "../formulas/dropout.h"
 #include "../kernel.h"
+#include "random.h"
 
 namespace fastnn {
 
-// The activation after the norm is an index in Activations; 0 is the identity and costs nothing.
-// Only the CPU's kernels know one: elsewhere it is an op of its own.
+// What follows the norm: an activation, by its index in Activations, and dropout. 0, the identity,
+// and no draw cost nothing. Only the CPU's kernels know them: elsewhere they are ops of their own.
+struct NormEpilogue {
+  int32_t activation;
+  float activation_param;
+  const RngDraw* draw;  // null without dropout
+  Keep keep;
+};
+
 struct LayerNormFwdArgs {
   const void *x, *w, *b;
   void* y;
@@ -14,8 +23,7 @@ struct LayerNormFwdArgs {
   float* rstd;
   int64_t rows, cols;
   float eps;
-  int32_t activation = 0;
-  float activation_param = 0;
+  NormEpilogue after = {};
 };
 struct LayerNormBwdArgs {
   const void *dy, *x, *w;
@@ -26,8 +34,7 @@ struct LayerNormBwdArgs {
   void *dw, *db;     // written by the second phase, either may be null
   int64_t rows, cols;
   const void* b = nullptr;  // for the activation's input, computed again
-  int32_t activation = 0;
-  float activation_param = 0;
+  NormEpilogue after = {};
 };
 
 // Columns of x [batch, channels] per task: rows of that many are read as streams, while those of a
@@ -66,8 +73,7 @@ struct ChannelNormFwdArgs {
   const float *running_mean, *running_var;  // used instead of those of x, or null
   int64_t batch, channels, size, groups;
   float eps;
-  int32_t activation;
-  float activation_param;
+  NormEpilogue after;
 };
 struct ChannelNormBwdArgs {
   const void *dy, *x, *w, *b;
@@ -78,8 +84,7 @@ struct ChannelNormBwdArgs {
   int64_t batch, channels, size, groups;
   float eps;
   bool constant;  // the statistics do not depend on x
-  int32_t activation;
-  float activation_param;
+  NormEpilogue after;
 };
 
 // running = (1 - momentum) running + momentum statistic, the mean over `samples` of them; the

@@ -15,7 +15,7 @@ FASTNN_FN double cross_entropy_term(float x, float m, float s, float t) {
   return double(t) * (t == 0.f ? 0.0 : double(m - x) + double(s));
 }
 FASTNN_FN float cross_entropy_dx(float x, float m, float s, float t, float t_sum, float dloss) {
-  return (exp((x - m) - s) * t_sum - t) * dloss;
+  return (exp_scaled((x - m) - s) * kExpScale * t_sum - t) * dloss;
 }
 
 // weight ((1 - smoothing) q + share): a target's probability q after label smoothing (Szegedy et

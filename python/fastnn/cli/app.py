@@ -1,11 +1,12 @@
 """The commands and their options. stdout is the result, stderr the progress.
 
-Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
 from typing import Annotated
@@ -40,12 +41,16 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
+    except SystemExit as error:  # after SIGTERM
+        print("terminated", file=sys.stderr)
+        raise typer.Exit(int(error.code or 0)) from None
     except (RunFailed, CudaError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        is_storage = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        raise typer.Exit(1 if is_storage else 2) from None
 
 
 @app.command()
@@ -79,6 +84,37 @@ def train(
             data, config, tuple(settings or ()), output, resume, label, seed, device, json, quiet
         )
         run(options, print_config)
+
+
+@app.command()
+def check(
+    data: Annotated[str | None, typer.Argument(help=DATA)] = None,
+    config: Annotated[str | None, typer.Option("-c", "--config", help="a TOML file")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, e.g. optim.lr=1e-3")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="the label column of a table")] = None,
+    seed: Annotated[int | None, typer.Option(help="what all random choices depend on")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Look for the usual mistakes before a long training; a line for each check."""
+    with exit_codes():
+        from fastnn.cli.check import run as run_check
+        from fastnn.cli.train import Options
+
+        run_check(Options(data, config, tuple(settings or ()), label=label, seed=seed, json=json))
+
+
+@app.command()
+def diagnose(
+    run: Annotated[str, typer.Argument(help="a run folder")],
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Name what the curves of a run show, and what to do about it."""
+    with exit_codes():
+        from fastnn.cli.diagnose import run as run_diagnose
+
+        run_diagnose(run, json)
 
 
 @app.command()
@@ -157,6 +193,38 @@ def preview(
         from fastnn.cli.augment import preview as run_preview
 
         run_preview(config, tuple(settings or ()), source, output)
+
+
+lab_app = typer.Typer(no_args_is_help=True, help="The experiments of the lectures.")
+app.add_typer(lab_app, name="lab")
+
+
+@lab_app.command("list")
+def lab_list(
+    json: Annotated[bool, typer.Option("--json", help="print a JSON array")] = False,
+) -> None:
+    """List the experiments."""
+    with exit_codes():
+        from fastnn.cli.lab import show
+
+        show(json)
+
+
+@lab_app.command("run")
+def lab_run(
+    names: Annotated[list[str], typer.Argument(help="experiments, or 'all'")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="a folder for pictures and numbers")
+    ] = "lab",
+    seed: Annotated[int, typer.Option(help="what all random choices depend on")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="a smaller size of each")] = False,
+    json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Run experiments: numbers beside what they should be, and a picture of each."""
+    with exit_codes():
+        from fastnn.cli.lab import run as run_lab
+
+        run_lab(names, output, seed, quick, json)
 
 
 @app.command()

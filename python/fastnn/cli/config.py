@@ -23,6 +23,7 @@ Activation = Literal[
 ]
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -139,11 +140,15 @@ class TrainConfig(_Section):
     batch_size: Size = 32
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     max_grad_norm: Positive | None = None
+    accumulate_grad_batches: Size = 1  # of each step
+    l1: NonNegative = 0.0  # penalties on the weights, reported each by itself
+    l2: NonNegative = 0.0
     label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
     sampling: Literal["shuffle", "replacement", "balanced"] = "shuffle"
     patience: Size | None = None  # epochs without a better validation loss, then it stops
     ema_decay: Fraction | None = None  # of an average of the weights, which is what is kept
+    monitor: bool = False  # loss and gradient norm of every step, in steps.jsonl
 
 
 class Config(_Section):

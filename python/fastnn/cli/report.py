@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+import fastnn as fn
 from fastnn import data, nn
 from fastnn.cli import config as configuration
 from fastnn.cli.config import Config
+from fastnn.cli.diagnose import curves
 from fastnn.cli.runfolder import fingerprint, read_metrics, transform, unpack
 from fastnn.cli.train import split
 from fastnn.train.checkpoint import read_model
@@ -25,6 +27,7 @@ from fastnn.train.report import (
     images_figure,
     norms_figure,
     quantity_figure,
+    steps_figure,
     write_page,
 )
 
@@ -33,6 +36,7 @@ __all__ = ["compare", "report"]
 _MISTAKES = 24  # that are shown
 _SMOOTHING = 0.6
 _HISTOGRAMS = 16  # panels
+_LOOKED_AT = 512  # samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +103,7 @@ def report(folder: str, output: str | None) -> str:
         run.name, f"{run.config.data.source or 'arrays'}, started {started or 'at some time'}"
     )
     _headline(page, run)
+    _diagnosis(page, run)
     _curves(page, run)
     best = os.path.join(folder, "best.safetensors")
     if os.path.exists(best):
@@ -109,6 +114,7 @@ def report(folder: str, output: str | None) -> str:
         except (OSError, ValueError, KeyError, ModuleNotFoundError) as error:
             page.note("Predictions", f"Not shown: {error}", "warn")
         else:
+            _activations(page, model, x, dataset.y)
             _predictions(page, run, model, dataset, x)
     else:
         page.note("Model", "There is no best.safetensors: no epoch had a finite loss.", "fail")
@@ -135,6 +141,14 @@ def _headline(page: Page, run: Run) -> None:
         page.tile("samples per second", f"{np.median(speeds):,.0f}")
 
 
+def _diagnosis(page: Page, run: Run) -> None:
+    found = fn.train.diagnose(curves(run.folder))
+    for problem in found.problems:
+        page.note("Diagnosis", str(problem), "warn")
+    if not found.problems:
+        page.note("Diagnosis", str(found), "pass")
+
+
 def _curves(page: Page, run: Run) -> None:
     page.figure(
         "Loss and accuracy",
@@ -147,6 +161,21 @@ def _curves(page: Page, run: Run) -> None:
         quantity_figure({run.name: run.rows}, ["lr"], label="learning rate"),
         "Learning rate by epoch",
     )
+
+    steps = read_metrics(os.path.join(run.folder, "steps.jsonl"))
+    if steps:
+        page.figure("Steps", steps_figure(steps, ["loss", "grad_norm"]), "Loss and gradient norm")
+
+
+def _activations(page: Page, model: nn.Module, x: np.ndarray[Any, Any], y: Any) -> None:
+    """What layers put out and which gradients come back, on some samples with the kept weights."""
+    some = slice(0, _LOOKED_AT)
+    stats = fn.inspect.activation_stats(model, x[some], loss=nn.CrossEntropyLoss(), y=y[some])
+    page.figure(
+        "Activations and gradients", stats.plot(), "Histograms of outputs and gradients by layer"
+    )
+    text = f"{len(x[some])} samples, in evaluation, with the weights that were kept."
+    page.note("Activations and gradients", text)
 
 
 def _weights(page: Page, model: nn.Module) -> None:

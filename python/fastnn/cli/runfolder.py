@@ -18,12 +18,14 @@ import numpy as np
 
 from fastnn.data import Pipeline
 from fastnn.system import info
-from fastnn.train.callbacks import Best, JSONLogger, Logs, averaged
+from fastnn.train.callbacks import Best, Logs, averaged
 from fastnn.train.checkpoint import write_model
 from fastnn.train.files import CheckpointError, write_atomically
+from fastnn.train.history import History
+from fastnn.train.loggers import JSONLogger
 from fastnn.train.trainer import Trainer
 
-__all__ = ["RunFolder", "make_folder", "pack", "read_metrics", "transform", "unpack"]
+__all__ = ["RunFolder", "make_folder", "pack", "read_facts", "read_metrics", "transform", "unpack"]
 
 _FLUSH_SECONDS = 2.0
 _ROWS = 4096  # that are float64 at a time
@@ -78,6 +80,16 @@ def read_metrics(path: str) -> list[dict[str, Any]]:
             except ValueError:
                 break
     return rows
+
+
+def read_facts(folder: str) -> dict[str, Any]:
+    """What fit.json in a run folder says; nothing if there is none."""
+    try:
+        with open(os.path.join(folder, "fit.json"), encoding="utf-8") as file:
+            facts = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 class RunFolder(JSONLogger):
@@ -141,7 +153,15 @@ class RunFolder(JSONLogger):
             self._best_state = None
         best = {"best": self.best.value, "best_epoch": self.best_epoch}
         trainer.save(self.file("last.safetensors"), {**self.extra, **best})
+        self._write_facts(trainer.history)
         self._flushed = time.monotonic()
+
+    def _write_facts(self, history: History) -> None:
+        """Write what a diagnosis needs besides the metrics."""
+        facts = {"params": history.params, "first_loss": history.first_loss, "error": history.error}
+        if history.first_loss is None:  # the training went on
+            facts["first_loss"] = read_facts(self.folder).get("first_loss")
+        self.write_json("fit.json", facts)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file."""

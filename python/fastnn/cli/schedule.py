@@ -29,7 +29,8 @@ def build_scheduler(
         ('step', [1.0, 0.75, 0.5, 0.25, 0.0])
     """
     s = config.schedule
-    steps = -(-samples // config.train.batch_size)  # in an epoch
+    rows = config.train.batch_size * config.train.accumulate_grad_batches
+    steps = -(-samples // rows)  # in an epoch
     warmup = round(s.warmup * steps)
     rest = max(1, config.train.epochs * steps - warmup)
     if warmup and s.name in ("one_cycle", "plateau"):

@@ -71,6 +71,21 @@ def run(options: Options, print_config: bool = False) -> None:
     if print_config:
         print(configuration.to_toml(config), end="")
         return
+    dataset, parts, trainer = assemble(config)
+    path = options.resume or make_folder(options.output, dataset.name)
+    folder = RunFolder(path, parts.extra, "val_loss" if parts.val else "loss")
+    if options.resume:
+        _check_data(options.resume, parts.extra)
+        folder.resume(trainer)
+    folder.begin(configuration.to_toml(config))
+    started = time.perf_counter()
+    _fit(trainer, folder, parts, config, options.quiet)
+    result = _finish(trainer, folder, parts, config, time.perf_counter() - started)
+    print(json.dumps(result) if options.json else _describe(result))
+
+
+def assemble(config: Config) -> tuple[data.Dataset, Parts, fn.Trainer]:
+    """The data, split and preprocessed, and a Trainer of a fresh model."""
     if not config.data.source:
         raise ValueError(
             "train: expected DATA: digits, a file or a folder; see fastnn train --help"
@@ -86,22 +101,28 @@ def run(options: Options, print_config: bool = False) -> None:
     scheduler, interval = build_scheduler(config, optimizer, len(parts.train[0]))
     trainer = fn.Trainer(
         model,
-        nn.CrossEntropyLoss(label_smoothing=config.train.label_smoothing),
+        build_loss(config),
         optimizer,
-        max_grad_norm=config.train.max_grad_norm,
+        gradient_clip_val=config.train.max_grad_norm,
+        accumulate_grad_batches=config.train.accumulate_grad_batches,
         scheduler=scheduler,
         scheduler_interval=interval,
     )
-    path = options.resume or make_folder(options.output, dataset.name)
-    folder = RunFolder(path, parts.extra, "val_loss" if parts.val else "loss")
-    if options.resume:
-        _check_data(options.resume, parts.extra)
-        folder.resume(trainer)
-    folder.begin(configuration.to_toml(config))
-    started = time.perf_counter()
-    _fit(trainer, folder, parts, config, options.quiet)
-    result = _finish(trainer, folder, parts, config, time.perf_counter() - started)
-    print(json.dumps(result) if options.json else _describe(result))
+    return dataset, parts, trainer
+
+
+def build_loss(config: Config) -> Any:
+    """The loss that the configuration describes, with its penalties."""
+    loss = nn.CrossEntropyLoss(label_smoothing=config.train.label_smoothing)
+    penalties = {
+        name: fn.train.WeightPenalty(function, lam)
+        for name, function, lam in (
+            ("l1", fn.F.l1_penalty, config.train.l1),
+            ("l2", fn.F.l2_penalty, config.train.l2),
+        )
+        if lam > 0
+    }
+    return fn.train.Objective(loss, **penalties) if penalties else loss
 
 
 def resolve(options: Options) -> Config:
@@ -229,7 +250,7 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
             epochs=config.train.epochs,
             validation_data=parts.val,
             callbacks=[
-                *_companions(config, folder.best.monitor),
+                *_companions(config, folder),
                 folder,
             ],  # the one that saves last
             verbose=0 if quiet else 1,
@@ -238,7 +259,7 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
             initial_epoch=None,
             augment=parts.augment,
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, fn.train.Terminated):
         folder.flush(trainer)
         print(f"saved; go on with: fastnn train --resume {folder.folder}", file=sys.stderr)
         raise
@@ -255,13 +276,17 @@ def _sampler(sampling: str, y: Any) -> bool | fn.train.Sampler:
     return fn.train.BalancedSampler(y) if balanced else fn.train.WeightedSampler()
 
 
-def _companions(config: Config, monitor: str) -> list[fn.train.Callback]:
-    """The averages and the end of patience, if they are wanted."""
+def _companions(config: Config, folder: RunFolder) -> list[fn.train.Callback]:
+    """The averages, the end of patience and the numbers of steps, if they are wanted."""
     callbacks: list[fn.train.Callback] = []
+    if config.train.monitor:
+        callbacks.append(fn.train.Monitor(folder.file("steps.jsonl")))
     if config.train.ema_decay is not None:
         callbacks.append(fn.train.EMA(config.train.ema_decay))
     if config.train.patience is not None:
-        callbacks.append(fn.train.EarlyStopping(monitor, patience=config.train.patience))
+        callbacks.append(
+            fn.train.EarlyStopping(folder.best.monitor, patience=config.train.patience)
+        )
     return callbacks
 
 

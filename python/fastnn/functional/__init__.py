@@ -20,6 +20,7 @@ from fastnn.functional.activation import (
     swish,
     tanh,
 )
+from fastnn.functional.channel_norm import batch_norm, group_norm, instance_norm
 from fastnn.functional.conv import conv1d, conv2d, conv_transpose2d
 from fastnn.functional.dropout import (
     alpha_dropout,
@@ -32,7 +33,7 @@ from fastnn.functional.dropout import (
     stochastic_depth,
 )
 from fastnn.functional.embedding import accuracy, argmax, embedding, one_hot
-from fastnn.functional.linear import linear
+from fastnn.functional.linear import bmm, linear, matmul
 from fastnn.functional.loss import cross_entropy, nll_loss
 from fastnn.functional.margin import (
     multi_margin_loss,
@@ -40,7 +41,7 @@ from fastnn.functional.margin import (
     multilabel_margin_loss,
     multilabel_soft_margin_loss,
 )
-from fastnn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from fastnn.functional.norm import layer_norm, rms_norm
 from fastnn.functional.parametric import hardtanh, maxout, prelu
 from fastnn.functional.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from fastnn.functional.pointwise_loss import (
@@ -64,8 +65,9 @@ from fastnn.functional.pool import (
     max_pool2d,
 )
 from fastnn.functional.recurrent import gru, lstm, rnn
-from fastnn.functional.shape import cat, pad, split
+from fastnn.functional.shape import cat, pad, split, stack, unbind
 from fastnn.functional.softmax import log_softmax, logsumexp, softmax
+from fastnn.functional.stacked import stacked_linear
 
 __all__ = [
     "accuracy",
@@ -79,6 +81,7 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "bmm",
     "cat",
     "conv1d",
     "conv2d",
@@ -112,6 +115,7 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "lstm",
+    "matmul",
     "max_pool1d",
     "max_pool2d",
     "maxout",
@@ -137,7 +141,10 @@ __all__ = [
     "softmax",
     "softplus",
     "split",
+    "stack",
+    "stacked_linear",
     "stochastic_depth",
     "swish",
     "tanh",
+    "unbind",
 ]

@@ -1,12 +1,12 @@
-"""linear, with the activation fused into it."""
+"""linear, with the activation fused into it, and products of matrices."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core
+from fastnn import _core, _rules
 from fastnn.functional.activation import Activation, resolve_activation
-from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
+from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -66,3 +66,61 @@ def linear(
         recording=is_grad_enabled(),
     )
     return result
+
+
+def matmul(input: ArrayLike | Tensor, other: ArrayLike | Tensor) -> Tensor:
+    """The product over the last two axes; leading axes broadcast. Also ``input @ other``.
+
+    y_ij = sum_k input_ik other_kj for every index of the leading axes. An axis of size 1 or a
+    missing one is repeated for the other array, and its gradient is the sum over it. A vector is a
+    row as input, a column as other, and its axis is not in the result. Every product of a batch has
+    the bits that it has alone.
+
+    Args:
+        input: Array of shape (..., m, k) or (k,).
+        other: Array of shape (..., k, n) or (k,).
+
+    Returns:
+        Tensor of shape (..., m, n), without m or n for a vector.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If a dtype is not float32.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.matmul(fn.ones(5, 1, 2, 3), fn.ones(4, 3, 6)).shape
+        (5, 4, 2, 6)
+        >>> fn.matmul([1.0, 2.0], [3.0, 4.0]).item()
+        11.0
+    """
+    return _rules.matmul(as_tensor(input), other)
+
+
+def bmm(input: ArrayLike | Tensor, mat2: ArrayLike | Tensor) -> Tensor:
+    """The products of two batches of matrices: :func:`matmul` without broadcasting.
+
+    y_b = input_b mat2_b for every b.
+
+    Args:
+        input: Array of shape (b, m, k).
+        mat2: Array of shape (b, k, n).
+
+    Returns:
+        Tensor of shape (b, m, n).
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If a dtype is not float32.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.bmm(fn.ones(4, 2, 3), fn.ones(4, 3, 5)).shape
+        (4, 2, 5)
+    """
+    x, z = as_tensor(input), as_tensor(mat2)
+    if not (x.ndim == z.ndim == 3 and x.shape[0] == z.shape[0] and x.shape[2] == z.shape[1]):
+        raise ValueError(
+            f"bmm: expected shapes (b, m, k) and (b, k, n), got input {x.shape} and mat2 {z.shape}"
+        )
+    return _rules.matmul(x, z)

@@ -96,6 +96,91 @@ def split(
     return parts  # type: ignore[no-any-return]
 
 
+def _stack(*arrays: Any, dim: int) -> tuple[Any, Vjp]:
+    shape = list(arrays[0].shape)
+    wide = [*shape[:dim], 1, *shape[dim:]]
+    y = _core.cat([_core.reshape(x, wide) for x in arrays], dim)
+
+    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        if dim == 0:
+            return tuple(_core.item(dy, i) for i in range(len(needs)))
+        parts = _core.split(dy, [1] * len(needs), dim)
+        return tuple(_core.reshape(part, shape) for part in parts)
+
+    return y, vjp
+
+
+def _unbind(x: Any) -> tuple[Any, Vjp]:
+    parts = tuple(_core.item(x, i) for i in range(x.shape[0]))
+    whole, shape, dtype, device = list(x.shape), list(x.shape[1:]), x.dtype, x.device
+
+    def vjp(dys: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        given = dys if len(parts) > 1 else (dys,)
+        rows = [
+            _core.reshape(_core.full(shape, 0.0, dtype, device) if dy is None else dy, [1, *shape])
+            for dy in given
+        ]
+        return (_core.reshape(_core.cat(rows, 0), whole),)
+
+    return parts, vjp
+
+
+def stack(tensors: Sequence[ArrayLike | Tensor], dim: int = 0) -> Tensor:
+    """Arrays of one shape side by side, on a new axis.
+
+    Args:
+        tensors: Arrays of one shape and dtype.
+        dim: Where the new axis stands.
+
+    Returns:
+        Tensor with one axis more.
+
+    Raises:
+        ValueError: If shapes differ, or there is no array.
+        TypeError: If dtypes differ.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.functional.stack([[1.0, 2.0], [3.0, 4.0]], dim=1).numpy()
+        array([[1., 3.],
+               [2., 4.]], dtype=float32)
+    """
+    arrays = [as_tensor(x) for x in tensors]
+    if not arrays:
+        raise ValueError("stack: expected at least one array, got none")
+    first = arrays[0]
+    for x in arrays:
+        if x.shape != first.shape:
+            raise ValueError(f"stack: expected equal shapes, got {first.shape} and {x.shape}")
+    if not -first.ndim - 1 <= dim <= first.ndim:
+        raise ValueError(f"stack: expected {-first.ndim - 1} <= dim <= {first.ndim}, got {dim}")
+    return apply(_stack, *arrays, dim=dim % (first.ndim + 1))
+
+
+def unbind(input: ArrayLike | Tensor) -> tuple[Tensor, ...]:
+    """The items of the first axis. They share the input's memory.
+
+    Args:
+        input: Array of shape (n, ...), n > 0.
+
+    Returns:
+        n Tensors of shape (...).
+
+    Raises:
+        ValueError: If there is no item.
+
+    Example:
+        >>> import fastnn as fn
+        >>> [part.shape for part in fn.functional.unbind(fn.ones(2, 3))]
+        [(3,), (3,)]
+    """
+    x = as_tensor(input)
+    if x.ndim == 0 or x.shape[0] == 0:
+        raise ValueError(f"unbind: expected at least one item on the first axis, got {x.shape}")
+    parts: Any = apply(_unbind, x)
+    return parts if isinstance(parts, tuple) else (parts,)
+
+
 def _pad(x: Any, *, dim: int, before: int, after: int, mode: int, value: float) -> tuple[Any, Vjp]:
     y = _core.pad(x, dim, before, after, mode, value)
     return y, lambda dy, needs: (_core.pad_bwd(dy, dim, before, after, mode),)

@@ -21,6 +21,7 @@ from fastnn.nn.activation import (
     Swish,
     Tanh,
 )
+from fastnn.nn.block import BasicBlock, Bottleneck, DenseBlock, Residual, Transition
 from fastnn.nn.container import Sequential
 from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from fastnn.nn.dropout import (
@@ -35,6 +36,7 @@ from fastnn.nn.dropout import (
     mc_predict,
 )
 from fastnn.nn.embedding import Embedding
+from fastnn.nn.ensemble import Ensemble
 from fastnn.nn.linear import Linear
 from fastnn.nn.loss import (
     BCELoss,
@@ -75,6 +77,7 @@ from fastnn.nn.pool import (
 from fastnn.nn.recurrent import GRU, LSTM, RNN
 from fastnn.nn.recurrent_cell import GRUCell, LSTMCell, RNNCell
 from fastnn.nn.shape import Flatten
+from fastnn.nn.stacked import Stacked
 
 __all__ = [
     "ELU",
@@ -90,17 +93,21 @@ __all__ = [
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BasicBlock",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Bottleneck",
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
+    "DenseBlock",
     "DropConnect",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Embedding",
+    "Ensemble",
     "Flatten",
     "FractionalMaxPool2d",
     "GRUCell",
@@ -136,6 +143,7 @@ __all__ = [
     "RNNCell",
     "ReLU",
     "ReLU6",
+    "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -143,9 +151,11 @@ __all__ = [
     "SoftMarginLoss",
     "Softmax",
     "Softplus",
+    "Stacked",
     "StochasticDepth",
     "Swish",
     "Tanh",
+    "Transition",
     "init",
     "mc_predict",
     "parameter",

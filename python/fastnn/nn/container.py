@@ -1,26 +1,32 @@
-"""Sequential, which fuses a linear layer, a convolution or a norm with the activation after it."""
+"""Sequential, which fuses a linear layer, a convolution or a norm with the activation after it, and
+a norm with the dropout after that."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+from fastnn import _core
+from fastnn.capture import note_module
 from fastnn.nn.activation import _Activation
 from fastnn.nn.conv import _Conv
+from fastnn.nn.dropout import Dropout
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
 from fastnn.nn.norm import GroupNorm, LayerNorm, RMSNorm, _ChannelNorm
 
 __all__ = ["Sequential"]
 
-_TAKES_ACTIVATION = (Linear, _Conv, LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
+_TAKES_DROPOUT = (LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
+_TAKES_ACTIVATION = (Linear, _Conv, *_TAKES_DROPOUT)
 
 
 class Sequential(Module):
     """Layers applied one after the other.
 
-    A Linear, a convolution or a norm and the activation after it run as one kernel, unless one of
-    them has a hook.
+    A Linear, a convolution or a norm and the activation after it run as one kernel, and so does
+    dropout after a norm (and its activation), unless one of them has a hook. The results have the
+    bits of layers applied one by one.
 
     Example:
         >>> import fastnn as fn
@@ -44,13 +50,9 @@ class Sequential(Module):
         i = 0
         while i < len(layers):
             layer = layers[i]
-            following = layers[i + 1] if i + 1 < len(layers) else None
-            if _fuses(layer, following):
-                input = layer(input, activation=following.fused)  # type: ignore[union-attr]
-                i += 2
-            else:
-                input = layer(input)
-                i += 1
+            fused = _fused(layer, layers[i + 1 : i + 3])
+            input = layer(input, **fused)
+            i += 1 + len(fused)
         return input
 
     def __len__(self) -> int:
@@ -64,10 +66,23 @@ class Sequential(Module):
         return iter([layer for _, layer in self.children()])
 
 
-def _fuses(layer: Module, following: Module | None) -> bool:
-    return (
-        isinstance(layer, _TAKES_ACTIVATION)
-        and isinstance(following, _Activation)
-        and not layer._forward_hooks
-        and not following._forward_hooks
-    )
+def _fused(layer: Module, following: list[Module]) -> dict[str, Any]:
+    """The arguments of a layer that make the next ones part of it, one each."""
+    fused: dict[str, Any] = {}
+    if not isinstance(layer, _TAKES_ACTIVATION) or layer._forward_hooks:
+        return fused
+    for after in following:
+        if after._forward_hooks:
+            break
+        if isinstance(after, _Activation) and after.fused is not None and not fused:
+            fused["activation"] = after.fused
+        elif type(after) is Dropout and isinstance(layer, _TAKES_DROPOUT):
+            if after.mode != "inverted":
+                break
+            if _core.is_recording():
+                note_module(after)
+            fused["dropout_p"] = after.p if after.training else 0.0
+            break
+        else:
+            break
+    return fused

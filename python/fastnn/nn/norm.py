@@ -1,4 +1,4 @@
-"""Normalisation layers. A Sequential fuses the activation after them."""
+"""Normalisation layers. A Sequential fuses the activation and the dropout after them."""
 
 from __future__ import annotations
 
@@ -59,10 +59,16 @@ class LayerNorm(Module):
         self.weight = _parameter(ones(*shape)) if elementwise_affine else None
         self.bias = _parameter(zeros(*shape)) if elementwise_affine and bias else None
 
-    def forward(self, input: Any, activation: Activation = None) -> Any:
+    def forward(self, input: Any, activation: Activation = None, dropout_p: float = 0.0) -> Any:
         """Normalise each row."""
         return F.layer_norm(
-            input, self.normalized_shape, self.weight, self.bias, self.eps, activation=activation
+            input,
+            self.normalized_shape,
+            self.weight,
+            self.bias,
+            self.eps,
+            activation=activation,
+            dropout_p=dropout_p,
         )
 
     def extra_repr(self) -> str:
@@ -99,10 +105,15 @@ class RMSNorm(Module):
         self.normalized_shape, self.eps = shape, eps
         self.weight = _parameter(ones(*shape)) if elementwise_affine else None
 
-    def forward(self, input: Any, activation: Activation = None) -> Any:
+    def forward(self, input: Any, activation: Activation = None, dropout_p: float = 0.0) -> Any:
         """Normalise each row."""
         return F.rms_norm(
-            input, self.normalized_shape, self.weight, self.eps, activation=activation
+            input,
+            self.normalized_shape,
+            self.weight,
+            self.eps,
+            activation=activation,
+            dropout_p=dropout_p,
         )
 
     def extra_repr(self) -> str:
@@ -145,10 +156,16 @@ class GroupNorm(Module):
         self.weight = _parameter(ones(num_channels)) if affine else None
         self.bias = _parameter(zeros(num_channels)) if affine else None
 
-    def forward(self, input: Any, activation: Activation = None) -> Any:
+    def forward(self, input: Any, activation: Activation = None, dropout_p: float = 0.0) -> Any:
         """Normalise the groups of each sample."""
         return F.group_norm(
-            input, self.num_groups, self.weight, self.bias, self.eps, activation=activation
+            input,
+            self.num_groups,
+            self.weight,
+            self.bias,
+            self.eps,
+            activation=activation,
+            dropout_p=dropout_p,
         )
 
     def extra_repr(self) -> str:
@@ -185,7 +202,9 @@ class _ChannelNorm(Module):
             self.register_buffer("running_var", ones(num_features))
             self.register_buffer("num_batches_tracked", tensor(0))
 
-    def _call(self, function: Any, input: Any, use_input: bool, activation: Activation) -> Any:
+    def _call(
+        self, function: Any, input: Any, use_input: bool, activation: Activation, dropout_p: float
+    ) -> Any:
         x = input if hasattr(input, "shape") else tensor(input)
         if len(x.shape) not in self.shapes:
             expected = " or ".join(self.shapes.values())
@@ -203,6 +222,7 @@ class _ChannelNorm(Module):
             self.eps,
             num_batches_tracked=self.num_batches_tracked,
             activation=activation,
+            dropout_p=dropout_p,
         )
 
     def extra_repr(self) -> str:
@@ -224,10 +244,10 @@ class _BatchNorm(_ChannelNorm):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
 
-    def forward(self, input: Any, activation: Activation = None) -> Any:
+    def forward(self, input: Any, activation: Activation = None, dropout_p: float = 0.0) -> Any:
         """Normalise by the batch's statistics in training, by the running ones else."""
         return self._call(
-            F.batch_norm, input, self.training or self.running_mean is None, activation
+            F.batch_norm, input, self.training or self.running_mean is None, activation, dropout_p
         )
 
 
@@ -283,10 +303,14 @@ class _InstanceNorm(_ChannelNorm):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
 
-    def forward(self, input: Any, activation: Activation = None) -> Any:
+    def forward(self, input: Any, activation: Activation = None, dropout_p: float = 0.0) -> Any:
         """Normalise each sample's channels; by the running statistics if tracked, in evaluation."""
         return self._call(
-            F.instance_norm, input, self.training or self.running_mean is None, activation
+            F.instance_norm,
+            input,
+            self.training or self.running_mean is None,
+            activation,
+            dropout_p,
         )
 
 

@@ -1,20 +1,17 @@
-"""Callbacks, with Keras' hooks. One that has on_train_batch_end costs a native call per batch."""
+"""Callbacks, with Keras' hooks. One that has on_train_batch_* costs a native call per batch."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastnn.train.checkpoint import save_model
-
 if TYPE_CHECKING:
+    from fastnn.train.run import FailedStep
     from fastnn.train.trainer import Trainer
 
-__all__ = ["Best", "CSVLogger", "Callback", "JSONLogger", "ModelCheckpoint"]
+__all__ = ["Best", "Callback", "Logs"]
 
 Logs = dict[str, float]
 
@@ -38,6 +35,10 @@ class Callback:
         """Called by fit, first of all."""
         self.trainer = trainer
 
+    def wants(self, hook: str) -> bool:
+        """Whether a hook has to be called; default: if the class has one of its own."""
+        return getattr(type(self), hook) is not getattr(Callback, hook)
+
     def reset(self) -> None:
         """Forget what an earlier training left: called by a fit that does not go on."""
 
@@ -60,8 +61,24 @@ class Callback:
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """After an epoch and its validation, with what History gets."""
 
+    def on_train_batch_begin(self, batch: int) -> None:
+        """Before a step, whose number in the epoch is ``batch``."""
+
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """After a batch, with the means over the epoch so far."""
+        """After a step, with the means over the epoch so far."""
+
+    def on_test_begin(self) -> None:
+        """Before the validation of an epoch."""
+
+    def on_test_end(self, logs: Logs) -> None:
+        """After it, with what it measured; the names have no ``val_`` here."""
+
+    def on_train_error(self, failed: FailedStep) -> bool:
+        """After a step whose loss or gradient is not finite.
+
+        Whether to end the training in order, rather than raise.
+        """
+        return False
 
 
 def attach(
@@ -89,16 +106,16 @@ def averaged(trainer: Trainer) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if trainer.ema is None else trainer.ema.applied()
 
 
-def wants_batches(callbacks: Sequence[Callback]) -> bool:
-    """Whether a callback overrides on_train_batch_end.
+def overrides(callbacks: Sequence[Callback], hook: str) -> bool:
+    """Whether a callback has a hook of its own.
 
     Example:
         >>> import fastnn as fn
-        >>> from fastnn.train.callbacks import wants_batches
-        >>> wants_batches([fn.train.Callback()])
+        >>> from fastnn.train.callbacks import overrides
+        >>> overrides([fn.train.Callback()], "on_train_batch_end")
         False
     """
-    return any(type(c).on_train_batch_end is not Callback.on_train_batch_end for c in callbacks)
+    return any(c.wants(hook) for c in callbacks)
 
 
 _LARGER_IS_BETTER = ("acc", "auc", "f1", "precision", "recall", "r2")
@@ -163,116 +180,3 @@ def monitored(callback: Callback, logs: Logs, monitor: str) -> float:
             f"got {monitor!r}"
         )
     return logs[monitor]
-
-
-class ModelCheckpoint(Callback):
-    """Write the model after every epoch, or when it is the best so far.
-
-    With an :class:`fastnn.train.EMA` it writes the averages, which is what validation measured.
-
-    Args:
-        path: The file; ``{epoch}`` in it is replaced, counted from 1.
-        monitor: The quantity that counts.
-        save_best_only: Whether to write only when the quantity has improved.
-        mode: ``"min"``, ``"max"`` or ``"auto"``: larger is better for accuracies and other scores.
-
-    Raises:
-        ValueError: For another mode; at the end of an epoch that has no such quantity.
-
-    Example:
-        >>> import fastnn as fn
-        >>> best = fn.train.ModelCheckpoint("best.safetensors", monitor="val_loss")
-    """
-
-    def __init__(
-        self,
-        path: str,
-        monitor: str = "val_loss",
-        save_best_only: bool = True,
-        mode: str = "auto",
-    ) -> None:
-        self.path, self.save_best_only = path, save_best_only
-        self.best = Best(monitor, mode=mode)
-
-    def reset(self) -> None:
-        """No value is the best so far."""
-        self.best.value = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return self.best.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from it."""
-        self.best.load_state_dict(state)
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Write, if it is time."""
-        if self.save_best_only and not self.best.improves(monitored(self, logs, self.best.monitor)):
-            return
-        with averaged(self.trainer):
-            save_model(self.path.replace("{epoch}", str(epoch + 1)), self.trainer.model)
-
-
-class CSVLogger(Callback):
-    """Write the logs of each epoch as a line of a CSV.
-
-    Args:
-        path: The file.
-        append: Whether to go on with a file that is there.
-
-    Example:
-        >>> import fastnn as fn
-        >>> logger = fn.train.CSVLogger("log.csv")
-    """
-
-    def __init__(self, path: str, append: bool = False) -> None:
-        self.path, self.append = path, append
-        self._names: list[str] = []
-
-    def on_train_begin(self) -> None:
-        """Begin the file."""
-        self._names = []
-        if self.append and os.path.exists(self.path):
-            with open(self.path, encoding="utf-8") as file:
-                self._names = file.readline().strip().split(",")[1:]
-        else:
-            open(self.path, "w", encoding="utf-8").close()
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Write a line."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            if not self._names:
-                self._names = list(logs)
-                file.write(",".join(["epoch", *self._names]) + "\n")
-            cells = [repr(logs[name]) if name in logs else "" for name in self._names]
-            file.write(",".join([str(epoch), *cells]) + "\n")
-
-
-class JSONLogger(Callback):
-    """Write two JSON lines per epoch, one for the training part and one for the validation part.
-
-    Each has epoch, step, split, loss, accuracy; that of the training part also lr, seconds and
-    samples_per_s.
-
-    Args:
-        path: The file; lines are appended.
-
-    Example:
-        >>> import fastnn as fn
-        >>> logger = fn.train.JSONLogger("metrics.jsonl")
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """Write the lines."""
-        base: dict[str, Any] = {"epoch": epoch, "step": self.trainer.optimizer.step_count}
-        train = {k: v for k, v in logs.items() if not k.startswith("val_")}
-        lines = [{**base, "split": "train", **train}]
-        validation = {k[4:]: v for k, v in logs.items() if k.startswith("val_")}
-        if validation:
-            lines.append({**base, "split": "val", **validation})
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines))

@@ -21,9 +21,9 @@ from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor
 from fastnn.train import spec
 from fastnn.train.files import EXTRA, CheckpointError, read_tensors, write_tensors
+from fastnn.train.position import Position
 
 __all__ = [
-    "Position",
     "companions",
     "load_model",
     "load_training",
@@ -37,57 +37,6 @@ _PREFIX = "optimizer:"
 _COMPANION = "companion:"
 _OTHERS = (_PREFIX, _COMPANION, EXTRA)  # no tensors of the model
 States = dict[str, dict[str, Any]]
-
-
-@dataclasses.dataclass
-class Position:
-    """Where training is.
-
-    Attributes:
-        epoch: Whole epochs done.
-        done: Samples done in the next one.
-        skipped: How many of those are not in the sums.
-        loss_sum: Sum of the losses.
-        correct: Number of correct answers.
-        seed: What the order of the samples depends on.
-        samples: Size of the data.
-        batch_size: Samples per step.
-    """
-
-    epoch: int = 0
-    done: int = 0
-    skipped: int = 0
-    loss_sum: float = 0.0
-    correct: int = 0
-    seed: int = 0
-    samples: int = 0
-    batch_size: int = 0
-
-    def start(self, samples: int, batch_size: int, seed: int | None) -> Position:
-        """Where a fit of that data begins that goes on from here.
-
-        Raises:
-            ValueError: If the seed is out of range, or the data or steps are others than before.
-        """
-        known = self.samples > 0  # this is a position in a training, not only a number of epochs
-        if seed is None:
-            seed_now = self.seed if known else random.get_state()["shuffle"][0]
-        else:
-            seed_now = int(seed)
-        if not 0 <= seed_now < 1 << 64:
-            raise ValueError(f"fit: expected 0 <= seed < 2**64, got {seed}")
-        if known and (self.samples, self.batch_size) != (samples, batch_size):
-            raise ValueError(
-                f"fit: expected {self.samples} samples in batches of {self.batch_size} to go "
-                f"on, got {samples} in batches of {batch_size}"
-            )
-        return dataclasses.replace(self, seed=seed_now, samples=samples, batch_size=batch_size)
-
-    def next_epoch(self) -> None:
-        """Begin the next epoch."""
-        self.epoch += 1
-        self.done = self.skipped = self.correct = 0
-        self.loss_sum = 0.0
 
 
 def save_model(path: str, model: nn.Module, extra: Mapping[str, Any] | None = None) -> None:
@@ -228,7 +177,7 @@ def load_training(
     slots = {k: v for k, v in tensors.items() if k.startswith(_PREFIX)}
     try:
         _check_model(model, state)
-        position = _position(training["position"])
+        position = Position.of(training["position"])
         generators = _generators(training["generators"])
         states = _states(training.get("companions", {}), tensors)
         scheduler_state = _take_scheduler(states, scheduler)
@@ -310,18 +259,6 @@ def _take_scheduler(states: States, scheduler: Any) -> dict[str, Any]:
         ]
         raise ValueError(f"scheduler: expected {names[0]}, got {names[1]}")
     return states.pop(want[0]) if want else {}
-
-
-def _position(state: dict[str, Any]) -> Position:
-    position = Position(**{f.name: state[f.name] for f in dataclasses.fields(Position)})
-    for field in dataclasses.fields(Position):
-        value = getattr(position, field.name)
-        if field.name == "loss_sum":
-            if type(value) is not float:
-                raise ValueError(f"position: expected a float loss_sum, got {str(value)[:80]!r}")
-        elif type(value) is not int or not 0 <= value < 1 << 64:
-            raise ValueError(f"position: expected {field.name} >= 0, got {str(value)[:80]!r}")
-    return position
 
 
 def _generators(state: dict[str, Any]) -> dict[str, list[int]]:

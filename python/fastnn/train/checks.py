@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from fastnn import F, _core, nn, random
 from fastnn.data.augment import Augmentation
 from fastnn.data.augment.run import Runner, as_images
 from fastnn.tensor import Tensor, no_grad
+from fastnn.train.objective import Objective, per_sample
 
-__all__ = ["Data", "check_arguments", "check_data", "evaluation_mode", "split"]
+__all__ = ["Data", "check_arguments", "check_data", "describe", "evaluation_mode", "split", "weigh"]
 
 
 class evaluation_mode:
@@ -35,27 +36,47 @@ class evaluation_mode:
 class Data:
     """Checked samples: x float32, y int64 or float32, and whether y holds classes to count.
 
-    ``labels`` is how many labels of each sample count; None where all do.
+    ``labels`` is how many labels of each sample count; None where all do. ``weights`` is how much
+    the loss of each sample counts; None where all count the same. ``runner`` is what augments x,
+    which is images then, of uint8 too; None where x is what the model takes.
     """
 
     x: Tensor
     y: Tensor
     has_classes: bool
     labels: np.ndarray[Any, np.dtype[np.float32]] | None = None
-    runner: Any = None  # what augments x, which is images then: uint8 too
+    weights: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    runner: Runner | None = None
 
     def take(self, where: Any) -> Data:
         """Some of the samples."""
         x, y = (_core.share(np.asarray(v)[where]) for v in (self.x, self.y))
         labels = None if self.labels is None else self.labels[where]
-        return dataclasses.replace(self, x=x, y=y, labels=labels)
+        weights = None if self.weights is None else self.weights[where]
+        return dataclasses.replace(self, x=x, y=y, labels=labels, weights=weights)
+
+    def inputs(self) -> Tensor:
+        """All of x as the model takes it."""
+        if self.runner is None:
+            return self.x
+        inputs: Tensor = _core.share(self.runner.batch(np.asarray(self.x), np.arange(len(self.x))))
+        return inputs
+
+    def first(self, device: str) -> tuple[Any, Any]:
+        """The first sample and its label, as a step takes them."""
+        x, y = np.asarray(self.x)[:1], np.asarray(self.y)[:1]
+        if self.runner is not None:
+            mixes = self.runner.mixes  # labels are checked later
+            inside = mixes is None or 0 <= y.flat[0] < mixes.num_classes
+            x, y = self.runner.whole(x, y if inside else y * 0, np.zeros(1, np.int64))
+        return _core.to_device(_core.clone(x), device), _core.to_device(_core.clone(y), device)
 
 
 def check_data(
     op: str,
     model: nn.Module,
-    loss: Callable[[Any, Any], Any],
-    pair: tuple[Any, Any],
+    objective: Objective,
+    pair: Sequence[Any],
     device: str,
     metrics: tuple[str, ...] | None,
     augment: Augmentation | None = None,
@@ -67,12 +88,8 @@ def check_data(
             of range (the loss's ``ignore_index`` is allowed); the message says where.
         TypeError: For what is not numbers.
     """
-    runner = None
-    if augment is None:
-        x = _floats(pair[0])
-    else:
-        x = as_images(f"{op}: x", pair[0], False)
-        runner = Runner(augment, x.shape[1:], x.dtype == "float32")
+    x = _floats(pair[0]) if augment is None else as_images(f"{op}: x", pair[0], False).to("cpu")
+    runner = None if augment is None else Runner(augment, x.shape[1:], x.dtype == "float32")
     y = _numbers(pair[1])
     if len(x.shape) < 1 or len(y.shape) < 1:
         raise ValueError(
@@ -88,21 +105,109 @@ def check_data(
         _check_finite(op, "x", x)
     if y.dtype == "float32":
         _check_finite(op, "y", y)
+    loss = objective.loss
     ignored = _ignored_label(loss)
     generators = random.get_state()
-    with evaluation_mode(model), no_grad():
-        first_x, first_y = _first(x, y, runner)
-        outputs = model(_core.to_device(first_x, device))
+    with evaluation_mode(model), no_grad(), objective.watching(model):
+        first_x, first_y = Data(x, y, False, runner=runner).first(device)
+        outputs = model(first_x)
         has_classes = _has_classes(op, y, outputs.shape, loss, metrics)
         if has_classes:
             _check_labels(op, y, outputs.shape[-1], ignored)
-        value = loss(outputs, _core.to_device(first_y, device))
+        values = {"a loss": loss(outputs, first_y)}
+        for name, penalty in objective.penalties.items():
+            values[f"a penalty {name!r}"] = penalty(model)
     random.set_state(generators)
-    if not isinstance(value, Tensor) or value.shape != ():
-        got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"{op}: expected a loss that is a scalar Tensor, got {got}")
+    for what, value in values.items():
+        if not isinstance(value, Tensor) or value.shape != ():
+            got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{op}: expected {what} that is a scalar Tensor, got {got}")
     counts = has_classes and (metrics is None or "accuracy" in metrics)
-    return Data(x, y, counts, _labels_that_count(op, y, ignored), runner)
+    return Data(x, y, counts, _labels_that_count(op, y, ignored), None, runner)
+
+
+def weigh(
+    op: str,
+    objective: Objective,
+    data: Data,
+    sample_weight: Any,
+    class_weight: Mapping[int, float] | None = None,
+) -> Data:
+    """The data, with the weights of the samples times those of their classes.
+
+    Raises:
+        ValueError: If weights are out of range or do not fit, or the loss cannot be weighted.
+    """
+    if sample_weight is None and class_weight is None:
+        return data
+    per_sample(op, objective.loss)
+    if data.runner is not None and data.runner.mixes is not None:
+        raise ValueError(
+            f"{op}: expected no {type(data.runner.mixes).__name__} with weights, since a mixed "
+            "image is of two samples; use fn.train.BalancedSampler"
+        )
+    if data.labels is not None:
+        raise ValueError(
+            f"{op}: expected labels that all count with weights, got some to be ignored; give "
+            "those samples a weight of 0"
+        )
+    weights = np.ones(len(data.x), np.float32) if data.weights is None else data.weights
+    if sample_weight is not None:
+        given = np.asarray(sample_weight, np.float32)
+        if given.shape != weights.shape:
+            raise ValueError(
+                f"{op}: expected sample_weight of shape {weights.shape}, got {given.shape}"
+            )
+        bad = ~(np.isfinite(given) & (given >= 0))
+        if bad.any():
+            at = int(bad.argmax())
+            raise ValueError(
+                f"{op}: expected finite sample_weight >= 0, got {given[at]} at sample_weight[{at}]"
+            )
+        weights = weights * given
+    if class_weight is not None:
+        weights = weights * _of_classes(op, data.y, class_weight)
+    return dataclasses.replace(data, weights=weights)
+
+
+def _of_classes(op: str, y: Tensor, class_weight: Mapping[int, float]) -> Any:
+    labels = np.asarray(y)
+    if labels.dtype != np.int64 or labels.ndim != 1:
+        raise ValueError(
+            f"{op}: expected class indices of shape (n,) for class_weight, got y {y.shape} of "
+            f"{y.dtype}"
+        )
+    weights = np.ones(labels.shape, np.float32)
+    for label, weight in class_weight.items():
+        if not 0 <= weight < float("inf"):
+            raise ValueError(
+                f"{op}: expected finite weights >= 0 in class_weight, got {weight} of class {label}"
+            )
+        weights[labels == label] = weight
+    if not any(label in class_weight for label in np.unique(labels).tolist()):
+        raise ValueError(
+            f"{op}: expected classes of y in class_weight, got {', '.join(map(str, class_weight))}"
+        )
+    return weights
+
+
+def describe(
+    data: Data, validation: Data | None, model: nn.Module, batch_size: int, epochs: int
+) -> dict[str, int]:
+    """What a training is of, in numbers; see :class:`fastnn.train.History`."""
+    classes = 0
+    if data.has_classes:
+        generators = random.get_state()
+        with evaluation_mode(model), no_grad():
+            classes = int(model(data.first(next(model.parameters()).device)[0]).shape[-1])
+        random.set_state(generators)
+    return {
+        "samples": len(data.x),
+        "val_samples": 0 if validation is None else len(validation.x),
+        "classes": classes,
+        "batch_size": batch_size,
+        "epochs": epochs,
+    }
 
 
 def _ignored_label(loss: Any) -> int | None:
@@ -156,16 +261,6 @@ def _numbers(y: Any) -> Tensor:
     return result
 
 
-def _first(x: Tensor, y: Tensor, runner: Any) -> tuple[Any, Any]:
-    """The first sample, as a step takes it."""
-    images, labels = np.asarray(x)[:1], np.asarray(y)[:1]
-    if runner is not None:
-        inside = runner.mixes is None or 0 <= labels.flat[0] < runner.mixes.num_classes
-        images, mixed = runner.whole(images, labels if inside else labels * 0, np.zeros(1, int))
-        labels = mixed
-    return _core.clone(images), _core.clone(labels)
-
-
 def _check_finite(op: str, name: str, data: Tensor) -> None:
     at = int(_core.first_not_finite(data))
     if at < 0:
@@ -199,8 +294,11 @@ def check_arguments(
     for name, value in (("batch_size", batch_size), ("epochs", epochs)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"fit: expected a whole number {name} >= 1, got {value}")
-    if validation_data is not None and len(validation_data) != 2:
-        raise ValueError(f"fit: expected validation_data (x, y), got {len(validation_data)} items")
+    if validation_data is not None and len(validation_data) not in (2, 3):
+        raise ValueError(
+            "fit: expected validation_data (x, y) or (x, y, sample_weight), got "
+            f"{len(validation_data)} items"
+        )
     if not 0 <= validation_split < 1:
         raise ValueError(f"fit: expected 0 <= validation_split < 1, got {validation_split}")
     if verbose not in (0, 1, 2):
@@ -210,7 +308,7 @@ def check_arguments(
 
 
 def split(data: Data, share: float, evaluation: Augmentation | None = None) -> tuple[Data, Data]:
-    """The first part, and the last part of about this share, which is not augmented."""
+    """The first part, and the last part of about this share, which ``evaluation`` augments."""
     n = len(data.x)
     at = int(n * (1 - share))
     if not 0 < at < n:

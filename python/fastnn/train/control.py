@@ -1,8 +1,4 @@
-"""Callbacks that steer a training, with Keras' names and arguments.
-
-There is no TerminateOnNaN: a loss or a gradient that is not finite ends a fit with an error, and
-the model is as the last good step left it.
-"""
+"""Callbacks that steer a training, with Keras' names and arguments."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from fastnn.optim import lr_scheduler
 from fastnn.tensor import Tensor
 from fastnn.train.callbacks import Best, Callback, Logs, averaged, monitored
 
-__all__ = ["EarlyStopping", "LearningRateScheduler", "ReduceLROnPlateau"]
+__all__ = ["EarlyStopping", "LearningRateScheduler", "ReduceLROnPlateau", "StopAtZeroErrors"]
 
 
 class EarlyStopping(Callback):
@@ -120,6 +116,63 @@ class EarlyStopping(Callback):
             raise ValueError("EarlyStopping: expected weights of this model, got others")
         self.best.load_state_dict(state)
         vars(self).update(counts, _weights=weights)
+
+
+class StopAtZeroErrors(Callback):
+    """Stop when no answer of a whole epoch was wrong, as the perceptron's rule does by itself.
+
+    Args:
+        monitor: The accuracy that has to be 1.
+        patience: Epochs in a row that it has to be.
+
+    Attributes:
+        stopped_epoch: The epoch after which it stopped, None if it did not.
+
+    Raises:
+        ValueError: If patience is less than 1; at the end of an epoch without the quantity.
+
+    Example:
+        >>> import numpy as np, fastnn as fn
+        >>> model = fn.nn.Linear(2, 2)
+        >>> optimizer = fn.optim.SGD(model.parameters(), lr=1.0)
+        >>> trainer = fn.Trainer(model, fn.nn.CrossEntropyLoss(), optimizer)
+        >>> stop = fn.train.StopAtZeroErrors()
+        >>> history = trainer.fit(np.eye(2), [0, 1], epochs=100, callbacks=[stop], verbose=0)
+        >>> len(history.epoch) < 10
+        True
+
+    Source:
+        Rosenblatt 1958, "The perceptron".
+    """
+
+    def __init__(self, monitor: str = "accuracy", patience: int = 1) -> None:
+        if patience < 1:
+            raise ValueError(f"StopAtZeroErrors: expected patience >= 1, got {patience}")
+        self.monitor, self.patience = monitor, patience
+        self.reset()
+
+    def reset(self) -> None:
+        """No epoch was without errors so far."""
+        self.wait = 0
+        self.stopped_epoch: int | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """Count, and stop if it is time."""
+        self.wait = self.wait + 1 if monitored(self, logs, self.monitor) >= 1.0 else 0
+        if self.wait >= self.patience:
+            self.stopped_epoch = epoch
+            self.trainer.stop_training = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many epochs in a row."""
+        return {"wait": self.wait}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from it."""
+        wait = state.get("wait")
+        if type(wait) is not int or wait < 0:
+            raise ValueError(f"StopAtZeroErrors: expected wait >= 0, got {str(wait)[:80]}")
+        self.wait = wait
 
 
 class ReduceLROnPlateau(Callback):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
 from fastnn.optim import SGD, Optimizer
 from fastnn.tensor import Tensor
-from fastnn.train.callbacks import Callback
+from fastnn.train.follow import StepCallback
 
 if TYPE_CHECKING:
     from fastnn.train.trainer import Trainer
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["EMA"]
 
 
-class EMA(Callback):
+class EMA(StepCallback):
     """Keeps the average of the weights over the steps, and evaluates with it.
 
     After t steps: sum over s of decay^(t - s) w_s / sum over s of decay^(t - s), that is, with the
@@ -52,13 +52,12 @@ class EMA(Callback):
     """
 
     def __init__(self, decay: float = 0.999) -> None:
+        super().__init__()
         if not 0 <= decay < 1:
             raise ValueError(f"EMA: expected 0 <= decay < 1, got {decay}")
         self.decay = decay
         self.weights: dict[str, Tensor] | None = None
         self._averager: SGD | None = None
-        self._hooked: Optimizer | None = None
-        self._remove: Callable[[], None] | None = None
         self._is_applied = False
 
     @property
@@ -80,22 +79,6 @@ class EMA(Callback):
         if self.weights is None:
             self._start({})
 
-    def on_epoch_begin(self, epoch: int) -> None:
-        """Follow the optimizer, which may be another than before."""
-        if self._hooked is not self.trainer.optimizer:
-            self._unhook()
-            self._hooked = self.trainer.optimizer
-            self._remove = self._hooked.register_step_post_hook(self._update)
-
-    def on_train_end(self) -> None:
-        """Follow no more."""
-        self._unhook()
-
-    def _unhook(self) -> None:
-        if self._remove is not None:
-            self._remove()
-        self._hooked = self._remove = None
-
     def _start(self, values: Mapping[str, Tensor], steps: int = 0) -> None:
         self.weights = {}
         for name, p in self.trainer.model.named_parameters():
@@ -110,7 +93,7 @@ class EMA(Callback):
         groups = self._averager.state_dict()["param_groups"]
         self._averager.load_state_dict({"param_groups": groups, "state": counts})
 
-    def _update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def on_step(self, optimizer: Optimizer) -> None:
         """One more step; one launch for all weights, recorded with the optimizer's."""
         assert self.weights is not None
         assert self._averager is not None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,28 +33,41 @@ class Switch:
     on: bool = True
 
 
-Body = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Body = Callable[[int], None]
+Sums = tuple[float, int, dict[str, float]]
 
 
 class Batches:
-    """Samples, the order to take them in, how far we are, and the sums over what was done."""
+    """Samples, the order to take them in, how far we are, and the sums over what was done.
 
-    def __init__(self, data: Data, device: str) -> None:
+    Args:
+        data: The samples.
+        device: Where the kernels run.
+        terms: Names of the loss's terms, which are summed besides the loss.
+        limit: Samples of an epoch; default: all.
+    """
+
+    def __init__(
+        self, data: Data, device: str, terms: Sequence[str] = (), limit: int | None = None
+    ) -> None:
         self.x, self.y = data.x.to(device), data.y.to(device)
-        self.samples = data.x.shape[0]
-        self._runner = data.runner
+        self._data, self._runner, self._device = data, data.runner, device
         self._ahead: Prefetcher[Any] | None = None
         self._fed: dict[int, Tensor] = {}  # by rows: images that a function of the user's made
+        self._now: Tensor | None = None  # those of this step
+        self.weights = None if data.weights is None else _core.share(data.weights).to(device)
+        self.samples = data.x.shape[0] if limit is None else limit
         self.rows_per_sample = max(1, int(np.prod(data.y.shape[1:])))
         self.counts_correct = data.has_classes
         # Where some labels do not count: how many of each sample do.
         self._labels = data.labels
-        self._weights = None if data.labels is None else _core.share(data.labels).to(device)
-        self._order = np.arange(self.samples)
+        self._kept = None if data.labels is None else _core.share(data.labels).to(device)
+        self._order = np.arange(data.x.shape[0])
         self._index = _integers(self._order, device)
         self._cursor = _integers(np.zeros(1), device)
         self._loss_sum = _integers(np.zeros(1), device)  # the bits of a float64
         self._correct = _integers(np.zeros(1), device)
+        self._terms = {name: _integers(np.zeros(1), device) for name in terms}
         self.done = 0
         self.skipped = 0  # how many of those are not in the sums
 
@@ -63,7 +76,7 @@ class Batches:
         order: Any = None,
         done: int = 0,
         skipped: int = 0,
-        sums: tuple[float, int] = (0.0, 0),
+        sums: Sums = (0.0, 0, {}),
     ) -> None:
         """Begin an epoch, or continue it after ``done`` samples."""
         if order is not None:
@@ -71,23 +84,31 @@ class Batches:
             self._index.copy_(order)
         self.done, self.skipped = done, skipped
         self._cursor.copy_(np.array([done], np.int64))
-        self._loss_sum.copy_(np.array([sums[0]], np.float64).view(np.int64))
         self._correct.copy_(np.array([sums[1]], np.int64))
+        for total, value in [
+            (self._loss_sum, sums[0]),
+            *((total, sums[2].get(name, 0.0)) for name, total in self._terms.items()),
+        ]:
+            total.copy_(np.array([value], np.float64).view(np.int64))
 
-    def sums(self) -> tuple[float, int]:
-        """(sum of losses, number of correct answers) over the samples done."""
-        loss = float(_core.read_float64(self._loss_sum.to("cpu")))
-        return loss, int(self._correct.to("cpu").item())
+    def sums(self) -> Sums:
+        """Over the samples done: sum of losses, number of correct answers, sums of the terms."""
+        loss, *terms = (
+            float(_core.read_float64(total.to("cpu")))
+            for total in (self._loss_sum, *self._terms.values())
+        )
+        correct = int(self._correct.to("cpu").item())
+        return loss, correct, dict(zip(self._terms, terms, strict=True))
 
     def logs(self) -> dict[str, float]:
         """Means over the samples done, or over their labels where some do not count."""
-        loss, correct = self.sums()
+        loss, correct, terms = self.sums()
         samples = max(1, self.done - self.skipped)
         labels = samples * self.rows_per_sample
         if self._labels is not None:
             done = self._order[self.skipped : self.done]
             samples = labels = max(1, int(self._labels[done].sum(dtype=np.int64)))
-        logs = {"loss": loss / samples}
+        logs = {name: total / samples for name, total in {"loss": loss, **terms}.items()}
         if self.counts_correct:
             logs["accuracy"] = correct / labels
         return logs
@@ -96,17 +117,20 @@ class Batches:
         """Forget the sums: the step that failed is in them."""
         self.start(done=self.done, skipped=self.done)
 
-    def take(self, rows: int) -> tuple[Tensor, Tensor]:
-        """The next rows of x and y."""
+    def take(self, rows: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The next rows of x and y, and of the samples' weights if there are any."""
         y = _core.gather(self.y, self._index, self._cursor, rows)
         if self._runner is None:
-            return _core.gather(self.x, self._index, self._cursor, rows), y
-        if self._runner.is_native:
+            x = _core.gather(self.x, self._index, self._cursor, rows)
+        elif self._runner.is_native:
             x = self._runner.launch(self.x, self._index, self._cursor, rows)
         else:
-            x = self._fed[rows]
-        mixed: tuple[Tensor, Tensor] = self._runner.mix(x, y, self._index, self._cursor)
-        return mixed
+            x = _core.gather(self._now, self._places, self._cursor, rows)
+        if self._runner is not None:
+            x, y = self._runner.mix(x, y, self._index, self._cursor)
+        if self.weights is None:
+            return x, y, None
+        return x, y, _core.gather(self.weights, self._index, self._cursor, rows)
 
     def draw(self, seed: int, epoch: int) -> None:
         """What augmentation draws from here on."""
@@ -115,11 +139,7 @@ class Batches:
 
     def inputs(self) -> Tensor:
         """All of x as the model takes it."""
-        if self._runner is None:
-            return self.x
-        ids = np.arange(self.samples)
-        inputs: Tensor = _core.share(self._runner.batch(np.asarray(self.x), ids))
-        return inputs
+        return self.x if self._runner is None else self._data.inputs()
 
     # Functions of the user's are not recorded: they fill memory that recorded steps read.
 
@@ -128,24 +148,29 @@ class Batches:
         """Whether each step needs :meth:`feed`."""
         return self._runner is not None and not self._runner.is_native
 
-    def start_feeding(self, batch_size: int) -> None:
-        """Make the batches that are left on another thread."""
-        x, left = np.asarray(self.x), self._order[self.done :]
+    def start_feeding(self, rows: int) -> None:
+        """Make the steps of so many rows that are left on another thread."""
+        runner, x = self._runner, np.asarray(self._data.x)
+        left = self._order[self.done : self.samples]
+        assert runner is not None
+        if not self._fed:  # where a sample is in the images of its step
+            self._places = _integers(np.arange(self.samples) % rows, self._device)
 
         def make(i: int) -> Any:
-            samples = left[i * batch_size : (i + 1) * batch_size]
-            return self._runner.batch(x[samples], samples)
+            samples = left[i * rows : (i + 1) * rows]
+            return runner.batch(x[samples], samples)
 
-        self._ahead = Prefetcher(make, -(-len(left) // batch_size))
+        self._ahead = Prefetcher(make, -(-len(left) // rows))
 
     def feed(self, rows: int) -> None:
-        """The next batch to where steps of that many rows read it."""
+        """The images of the next step to where steps of that many rows read them."""
         assert self._ahead is not None
         made = self._ahead.get()
         if rows in self._fed:
             self._fed[rows].copy_(made)
         else:
-            self._fed[rows] = _core.clone(made)
+            self._fed[rows] = _core.to_device(_core.clone(made), self._device)
+        self._now = self._fed[rows]
 
     def stop_feeding(self) -> None:
         """Let the thread end."""
@@ -153,13 +178,25 @@ class Batches:
             self._ahead.close()
             self._ahead = None
 
-    def count(self, outputs: Tensor, y: Tensor, loss: Tensor, rows: int, is_sum: bool) -> None:
-        """Add a step to the sums and move on; a loss that is a mean counts as often as its rows."""
-        if not is_sum and self._weights is not None:
-            kept = _core.gather(self._weights, self._index, self._cursor, rows)
-            loss = _core.binary(_core.BINARIES["mul"], loss, _core.sum(kept, 1.0, False))
-            is_sum = True
-        _core.accumulate(loss, self._loss_sum, 1.0 if is_sum else float(rows))
+    def count(
+        self,
+        outputs: Tensor,
+        y: Tensor,
+        loss: Tensor,
+        rows: int,
+        is_sum: bool = False,
+        terms: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Add a batch to the sums and move on; a mean counts as often as it has rows."""
+        scale = 1.0 if is_sum else float(rows)
+        values = [(loss, self._loss_sum)]
+        values += [(value, self._terms[name]) for name, value in (terms or {}).items()]
+        if not is_sum and self._kept is not None:
+            kept = _core.sum(_core.gather(self._kept, self._index, self._cursor, rows), 1.0, False)
+            values = [(_core.binary(_core.BINARIES["mul"], v, kept), total) for v, total in values]
+            scale = 1.0
+        for value, total in values:
+            _core.accumulate(value, total, scale)
         if self.counts_correct:  # shares of mixed labels count for the greatest
             labels = y if y.dtype == "int64" else _core.argmax(y)
             _core.count_correct(outputs, labels, self._correct)
@@ -172,10 +209,9 @@ class Loop:
     Args:
         batches: The data.
         batch_size: Samples per step.
-        body: The step: takes x and y, returns (outputs, loss).
+        body: The step of so many rows: takes them from the batches, and counts them.
         prepare: Called before each native call; writes what recorded steps read, and returns what a
             recording depends on besides memory: another value means to record anew.
-        sums_loss: Whether the loss is a sum over the batch, not a mean.
         switch: Whether to record at all; turned off when a step cannot be recorded.
     """
 
@@ -186,12 +222,10 @@ class Loop:
         body: Body,
         prepare: Callable[[], object],
         *,
-        sums_loss: bool = False,
         switch: Switch | None = None,
     ) -> None:
         self.batches, self.batch_size = batches, batch_size
         self._body, self._prepare = body, prepare
-        self._sums_loss = sums_loss
         self._switch = switch or Switch()
         self._plans: dict[int, tuple[Any, object]] = {}  # by rows: the plan, and what it depends on
         self._seconds_per_step = CHUNK_SECONDS
@@ -202,15 +236,14 @@ class Loop:
         Args:
             max_steps: At most this many steps per call; default: as many as fit in 50 ms.
         """
-        batches = self.batches
-        if not batches.is_fed:
+        if not self.batches.is_fed:
             yield from self._run(max_steps)
             return
-        batches.start_feeding(self.batch_size)
+        self.batches.start_feeding(self.batch_size)
         try:
             yield from self._run(1)
         finally:
-            batches.stop_feeding()
+            self.batches.stop_feeding()
 
     def _run(self, max_steps: int | None) -> Iterator[int]:
         batches = self.batches
@@ -225,14 +258,9 @@ class Loop:
                 fitting = max(1, int(CHUNK_SECONDS / self._seconds_per_step))
                 self._replay(plan, rows, min(left // rows, fitting, max_steps or fitting))
             elif not self._switch.on or not self._record(rows, signature):
-                self._step(rows)
+                self._body(rows)
                 batches.done += rows
             yield batches.done
-
-    def _step(self, rows: int) -> None:
-        x, y = self.batches.take(rows)
-        outputs, loss = self._body(x, y)
-        self.batches.count(outputs, y, loss, rows, self._sums_loss)
 
     def _current_plan(self, rows: int, signature: object) -> Any:
         """The recording for this many rows, or None if there is none or it is out of date."""
@@ -256,14 +284,14 @@ class Loop:
         start = time.perf_counter()
         plan.begin()
         try:
-            self._step(rows)
+            self._body(rows)
         except CaptureError as error:
             plan.end()
             random.set_state(generators)
             warnings.warn(
                 f"fit: the step is not captured and runs slower: {error}",
                 RuntimeWarning,
-                stacklevel=7,
+                stacklevel=8,
             )
             self._switch.on = False
             return False

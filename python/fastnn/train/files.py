@@ -10,6 +10,7 @@ between 0.7 and 0.8, and read by safetensors, which is strict about offsets and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -25,7 +26,14 @@ from fastnn import _core
 from fastnn._version import __version__
 from fastnn.tensor import as_tensor
 
-__all__ = ["EXTRA", "CheckpointError", "read_tensors", "write_atomically", "write_tensors"]
+__all__ = [
+    "EXTRA",
+    "CheckpointError",
+    "StorageError",
+    "read_tensors",
+    "write_atomically",
+    "write_tensors",
+]
 
 EXTRA = "extra:"  # begins the names of what is no tensor of the model: float64, NumPy in and out
 
@@ -46,31 +54,59 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used: damaged, of another format, or of another model."""
 
 
+class StorageError(OSError):
+    """A file that could not be written: no space, no permission, a broken disk; has ``errno``."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
 def write_atomically(path: str, data: bytes) -> None:
     """Replace the file at ``path``: a crash leaves the old content or the new one, never a part.
 
     Writes a temporary file in the same folder, forces it to disk, renames it, and forces the folder
     to disk.
+
+    Raises:
+        StorageError: If any of that fails; the message says what is at ``path`` then.
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    what = "is as it was"
+    try:
+        try:
+            _write_and_sync(temporary, data)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        what = "is the new one, but may not outlast a power failure"
+        directory = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        code = errno.errorcode.get(error.errno or 0, "?")
+        raise StorageError(
+            error.errno,
+            f"expected to write {len(data)} bytes, got {code}, {error.strerror}; the file {what}",
+            path,
+        ) from error
+
+
+def _write_and_sync(path: str, data: bytes) -> None:
+    """A new file; what a failed fsync wrote counts as lost, so it is not tried again."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o666)
+    descriptor = os.open(path, flags, 0o666)
     try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    directory = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def write_tensors(path: str, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:

@@ -6,12 +6,18 @@ __all__ = ["History"]
 
 
 class History:
-    """The logs of every epoch, as in Keras.
+    """The logs of every epoch, as in Keras, and what else tells how a training went.
 
     Attributes:
         epoch: Indices of the epochs, from 0.
         history: A list with one value per epoch for each of ``loss``, ``accuracy``, ``val_loss``,
             ``val_accuracy``, ``lr``, ``seconds`` and ``samples_per_s`` (those that apply).
+
+        params: What was trained on: ``samples``, ``val_samples``, ``classes`` (0 where y holds no
+            classes), ``batch_size``, ``epochs``.
+        first_loss: Loss of the first step, before any update; None if the training went on from an
+            earlier one.
+        error: What ended the training before its time, or None.
 
     Example:
         >>> from fastnn.train import History
@@ -24,6 +30,9 @@ class History:
     def __init__(self) -> None:
         self.epoch: list[int] = []
         self.history: dict[str, list[float]] = {}
+        self.params: dict[str, int] = {}
+        self.first_loss: float | None = None
+        self.error: str | None = None
 
     def append(self, epoch: int, logs: dict[str, float]) -> None:
         """Add the logs of one epoch."""

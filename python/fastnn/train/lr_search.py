@@ -24,7 +24,7 @@ from fastnn.train.trainer import Trainer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LRRange", "LRSearch", "lr_range_test", "lr_search"]
+__all__ = ["LRRange", "LRSearch", "left_as_it_was", "lr_range_test", "lr_search"]
 
 Loss = Callable[[Any, Any], Any]
 
@@ -142,7 +142,7 @@ def lr_range_test(
     if not 0 <= smoothing < 1:
         raise ValueError(f"lr_range_test: expected 0 <= smoothing < 1, got {smoothing}")
     sweep = _Sweep(len(x), batch_size, steps, smoothing)
-    with _left_as_it_was(model):
+    with left_as_it_was(model):
         fresh = optim.switch(optimizer, type(optimizer), lr=min_lr)
         rates = lr_scheduler.ExponentialLR(fresh, (max_lr / min_lr) ** (1 / (steps - 1)))
         trainer = Trainer(model, loss, fresh, (), scheduler=rates, scheduler_interval="step")
@@ -204,7 +204,7 @@ def lr_search(
     losses, histories = [], []
     for lr in rates:
         kept = _Keep()
-        with _left_as_it_was(model):
+        with left_as_it_was(model):
             fresh = optim.switch(optimizer, type(optimizer), lr=lr)
             trainer = Trainer(model, loss, fresh, ())
             try:
@@ -268,7 +268,7 @@ def _steepest(lrs: list[float], losses: list[float]) -> float | None:
 
 
 @contextlib.contextmanager
-def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
     """Afterwards weights, buffers and generators are as before."""
     state = {name: value.clone() for name, value in model.state_dict().items()}
     generators = random.get_state()

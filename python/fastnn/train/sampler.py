@@ -15,7 +15,7 @@ from fastnn import random
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["BalancedSampler", "Sampler", "WeightedSampler", "epoch_order"]
+__all__ = ["BalancedSampler", "Indices", "Sampler", "WeightedSampler", "epoch_order"]
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 Sampler = Callable[[int, int, int], "ArrayLike"]

@@ -195,6 +195,11 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "Softmax": (nn.Softmax, {}),
     "LogSoftmax": (nn.LogSoftmax, {}),
 }
+# What containers have besides their layers.
+_CONTAINERS: dict[str, _Fields] = {
+    "Sequential": {},
+    "Ensemble": {"average": _words("probabilities", "outputs")},
+}
 _NAMES = {kind: name for name, (kind, _) in _LAYERS.items()}
 
 
@@ -207,9 +212,12 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
         >>> describe(fn.nn.Sequential(fn.nn.Linear(2, 1), fn.nn.Tanh()))["layers"][1]
         {'type': 'Tanh'}
     """
-    if type(model) is nn.Sequential:
-        layers = [describe(layer) for layer in model]
-        return None if None in layers else {"type": "Sequential", "layers": layers}
+    if type(model) in (nn.Sequential, nn.Ensemble):
+        layers = [describe(layer) for _, layer in model.children()]
+        kind = {"type": type(model).__name__, "layers": layers}
+        if isinstance(model, nn.Ensemble):
+            kind["average"] = model.average
+        return None if None in layers else kind
     name = _NAMES.get(type(model))
     if name is None or model._forward_hooks:
         return None
@@ -251,13 +259,15 @@ def build(spec: Any) -> nn.Module:
 def _build(spec: dict[str, Any]) -> nn.Module:
     if spec["type"] == "Sequential":
         return nn.Sequential(*(_build(layer) for layer in spec["layers"]))
+    if spec["type"] == "Ensemble":
+        return nn.Ensemble([_build(layer) for layer in spec["layers"]], spec["average"])
     kind, fields = _LAYERS[spec["type"]]
     return kind(**{field: spec[field] for field in fields})
 
 
 def num_parameters(spec: Any) -> int:
     """Number of elements in the described model's state; nothing is allocated for it."""
-    if spec["type"] == "Sequential":
+    if spec["type"] in _CONTAINERS:
         return sum(num_parameters(layer) for layer in spec["layers"])
     if spec["type"] == "Swish":
         return int(spec["trainable"])
@@ -300,10 +310,12 @@ def check(spec: Any, depth: int = 0) -> int:
     if not isinstance(spec, dict) or depth > 16:
         raise ValueError("model: expected nested layers, at most 16 deep")
     name = spec.get("type")
+    own = _CONTAINERS.get(name) if isinstance(name, str) else None
     if (
-        name == "Sequential"
-        and spec.keys() == {"type", "layers"}
+        own is not None
+        and spec.keys() == {"type", "layers", *own}
         and isinstance(spec["layers"], list)
+        and all(is_valid(spec[field]) for field, is_valid in own.items())
     ):
         count = sum(check(layer, depth + 1) for layer in spec["layers"])
         if count > _MAX_LAYERS:

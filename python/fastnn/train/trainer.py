@@ -1,26 +1,36 @@
-"""Trainer: fits a model on arrays. A step is recorded once and replayed (see epoch.py)."""
+"""Trainer: fits a model on arrays. A step is recorded once and replayed (step.py, epoch.py)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastnn import F, _core, nn
+from fastnn import nn
 from fastnn.data.augment import Augmentation, Compose
 from fastnn.optim import Optimizer
-from fastnn.tensor import Tensor, no_grad
-from fastnn.train import checkpoint
-from fastnn.train.callbacks import Callback, attach, averaged, notify, wants_batches
-from fastnn.train.checkpoint import Position
-from fastnn.train.checks import Data, check_arguments, check_data, evaluation_mode, split
+from fastnn.tensor import Tensor
+from fastnn.train import checkpoint, step
+from fastnn.train.callbacks import Callback, attach, averaged
+from fastnn.train.checks import (
+    Data,
+    check_arguments,
+    check_data,
+    describe,
+    evaluation_mode,
+    split,
+    weigh,
+)
 from fastnn.train.ema import EMA
-from fastnn.train.epoch import Batches, Body, Loop, Switch, structure
+from fastnn.train.epoch import Switch
+from fastnn.train.flags import Flags, batches_of
 from fastnn.train.history import History
 from fastnn.train.interrupt import between_steps
-from fastnn.train.metrics import Metric, measure
-from fastnn.train.progress import Progress, make_progress
-from fastnn.train.sampler import Sampler, epoch_order
+from fastnn.train.metrics import Metric
+from fastnn.train.objective import Objective
+from fastnn.train.position import Position
+from fastnn.train.progress import make_progress
+from fastnn.train.run import Run, evaluate
+from fastnn.train.sampler import Sampler
 from fastnn.train.schedule import Schedule, Scheduler
 
 if TYPE_CHECKING:
@@ -29,29 +39,40 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "Trainer"]
 
-Pair = tuple["ArrayLike | Tensor", "ArrayLike | Tensor"]
-_EVALUATION_BATCH = 1024
+Pair = Sequence["ArrayLike | Tensor | None"]  # x, y and perhaps weights
 
 
 class Trainer:
-    """Fits a model, with Keras' arguments.
+    """Fits a model, with Keras' arguments of fit and Lightning's flags.
 
     Args:
         model: The model; the optimizer holds its parameters.
         loss: Function of (outputs, y) that returns a scalar Tensor: a mean over the batch, or a sum
-            if it has ``reduction == "sum"``.
+            if it has ``reduction == "sum"``; or a :class:`fastnn.train.Objective` with penalties.
         optimizer: Updates the model.
         metrics: ``("accuracy",)`` or ``()``; default: the accuracy where y holds class indices.
             Besides, any of :mod:`fastnn.train.metrics`: computed in evaluation.
-        max_grad_norm: Clip the gradients' common norm to this.
         scheduler: Sets that optimizer's learning rates, not those of one that a callback brings.
             ReduceLROnPlateau watches the validation loss, or the loss where there is none.
         scheduler_interval: Whether it steps after each ``"epoch"`` or after each ``"step"``.
+        gradient_clip_val: Clip the gradients to this.
+        gradient_clip_algorithm: Whether it is their common ``"norm"``, or each ``"value"``.
+        accumulate_grad_batches: Batches of each step: its gradient is that of all their samples as
+            one batch. Batch norm sees the batches; a loss that is a sum takes penalties with each.
+        overfit_batches: Train on the first so many batches alone, or on this share of them as a
+            float, in their order, and validate likewise; 0 for all. To see whether a model can
+            learn a small sample by heart.
+        limit_train_batches: End each epoch after so many batches, or this share of them.
+        limit_val_batches: Validate with the first so many batches, or this share; 0 for none.
+        deterministic: Accepted for Lightning's sake: the bits are always the same.
         capture: Record the step and replay it. The bits are the same without, the speed is not.
 
     Attributes:
         stop_training: Set it in a callback to stop after the epoch.
         epoch: Whole epochs done.
+        max_epochs: The epochs of the fit that runs, or ran last.
+        data: The checked samples of the fit that runs, else None.
+        history: What the fit that runs, or ran last, returns.
         ema: The :class:`fastnn.train.EMA` among the callbacks, or None: what evaluation measures.
 
     Raises:
@@ -70,18 +91,24 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        loss: Callable[[Any, Any], Any],
+        loss: Callable[[Any, Any], Any] | Objective,
         optimizer: Optimizer,
         metrics: Sequence[str | Metric] | None = None,
-        max_grad_norm: float | None = None,
         *,
         scheduler: Scheduler | None = None,
         scheduler_interval: str = "epoch",
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str = "norm",
+        accumulate_grad_batches: int = 1,
+        overfit_batches: float = 0,
+        limit_train_batches: float = 1.0,
+        limit_val_batches: float = 1.0,
+        deterministic: bool = True,
         capture: bool = True,
     ) -> None:
         own = {id(p) for p in model.parameters()}
-        self._trained = [p for g in optimizer.param_groups for p in g["params"]]
-        if not all(id(p) in own for p in self._trained):
+        trained = [p for g in optimizer.param_groups for p in g["params"]]
+        if not all(id(p) in own for p in trained):
             raise ValueError(
                 "Trainer: expected an optimizer of the model's parameters, got one of others; "
                 "make it after model.to()"
@@ -89,24 +116,38 @@ class Trainer:
         names = tuple(m for m in metrics or () if not isinstance(m, Metric))
         if not set(names) <= {"accuracy"}:
             raise ValueError(f"Trainer: expected metrics ('accuracy',) or (), got {names}")
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"Trainer: expected max_grad_norm > 0, got {max_grad_norm}")
+        self.flags = Flags(
+            gradient_clip_val,
+            gradient_clip_algorithm,
+            accumulate_grad_batches,
+            overfit_batches,
+            limit_train_batches,
+            limit_val_batches,
+        )
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self._meters = [m for m in metrics or () if isinstance(m, Metric)]
-        self.metrics = None if metrics is None or (self._meters and not names) else names
-        self._schedule = Schedule(scheduler, optimizer, scheduler_interval)
-        self.max_grad_norm, self._switch = max_grad_norm, Switch(capture)
+        self.device = trained[0].device
+        self.meters = [m for m in metrics or () if isinstance(m, Metric)]
+        self.metrics = None if metrics is None or (self.meters and not names) else names
+        self.schedule = Schedule(scheduler, optimizer, scheduler_interval)
+        self.switch = Switch(capture)
         self.stop_training = False
         self.ema: EMA | None = None
+        self.position = Position()
+        self.max_epochs = 0
+        self.data: Data | None = None
+        self.history = History()
         self._callbacks: Sequence[Callback] = ()
         self._saved: dict[str, Any] = {}  # callbacks' states loaded, for the fit that goes on
-        self._position = Position()
-        self._checks_itself = isinstance(loss, nn.CrossEntropyLoss) or loss is F.cross_entropy
 
     @property
     def epoch(self) -> int:
         """Whole epochs done by the last fit, or by the checkpoint loaded."""
-        return self._position.epoch
+        return self.position.epoch
+
+    @property
+    def objective(self) -> Objective:
+        """The loss and its penalties."""
+        return self.loss if isinstance(self.loss, Objective) else Objective(self.loss)
 
     # ---- fit -----------------------------------------------------------------------------------
 
@@ -123,6 +164,8 @@ class Trainer:
         shuffle: bool | Sampler = True,
         seed: int | None = None,
         initial_epoch: int | None = 0,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: ArrayLike | None = None,
         augment: Augmentation | None = None,
     ) -> History:
         """Train until ``epochs`` epochs are done.
@@ -132,9 +175,9 @@ class Trainer:
             y: Class indices, shape (n,), or floats for other losses. Where the loss has an
                 ``ignore_index``, samples with that label count in no mean; a batch of nothing else
                 has no loss, which is an error of its step.
-            batch_size: Samples per step; the last step of an epoch may have fewer.
+            batch_size: Samples per batch; the last batch of an epoch may have fewer.
             epochs: Number of the last epoch, counted from 1.
-            validation_data: (x, y) to evaluate after each epoch.
+            validation_data: (x, y) or (x, y, sample_weight) to evaluate after each epoch.
             validation_split: Share of the data, taken from its end, to use for that instead.
             callbacks: Called at the hooks of :class:`fastnn.train.Callback`.
             verbose: 0 silent, 1 a bar and a line per epoch, 2 the lines; on stderr.
@@ -143,7 +186,9 @@ class Trainer:
             seed: What that order depends on, besides the epoch; default: ``fn.manual_seed``'s.
             initial_epoch: Epochs done already; None goes on where the last fit, or the checkpoint
                 loaded, stopped, in the middle of an epoch too.
-
+            class_weight: How much the loss of a class counts in training; 1 for those not given.
+            sample_weight: How much the loss of each sample counts, shape (n,); times that of its
+                class. The loss is sum_i w_i l_i / n, as in Keras; accuracies are not weighted.
             augment: Transforms of training images, see :mod:`fastnn.data.augment`; validation has
                 those without chance. x is uint8 or float32, shape (n, channels, height, width).
 
@@ -154,6 +199,7 @@ class Trainer:
             ValueError: For bad arguments and data, before anything is changed; for a loss or a
                 gradient that is not finite, with the model as the last good step left it.
             KeyboardInterrupt: After Ctrl-C, between two steps.
+            SystemExit: Of code 143, after SIGTERM, between two steps.
 
         Example:
             See :class:`Trainer`.
@@ -161,166 +207,91 @@ class Trainer:
         check_arguments(
             batch_size, epochs, validation_data, validation_split, verbose, initial_epoch
         )
-        data, validation = self._check_all((x, y), validation_data, validation_split, augment)
-        before = self._position if initial_epoch is None else Position(initial_epoch)
-        position = before.start(len(data.x), batch_size, seed)
-        self.optimizer.prepare()
-        train = self._train_loop(data, batch_size)
-        evaluation = None if validation is None else self._evaluation_loop(validation)
-        attach(callbacks, self, None if initial_epoch is not None else self._saved)
-        self._position, self.stop_training = position, False
-        self._callbacks, self._saved = callbacks, {}
-        self._schedule.begin(-(-len(data.x) // batch_size), self._trained[0].device)
-        progress = make_progress(verbose)
-        with evaluation_mode(self.model, training=True), between_steps() as check_interrupt:
-            progress.begin(position.epoch, epochs, position.samples)
-            try:
-                return self._run(
-                    train, evaluation, epochs, callbacks, progress, shuffle, check_interrupt
-                )
-            finally:
-                self._schedule.end()
-                progress.close()
-                self.optimizer.zero_grad()
-
-    def _run(
-        self,
-        train: Loop,
-        evaluation: Loop | None,
-        epochs: int,
-        callbacks: Sequence[Callback],
-        progress: Progress,
-        shuffle: bool | Sampler,
-        check_interrupt: Callable[[], None],
-    ) -> History:
-        history = History()
-        position = self._position
-        notify(callbacks, "on_train_begin")
-        while position.epoch < epochs and not self.stop_training:
-            epoch = position.epoch
-            notify(callbacks, "on_epoch_begin", epoch)
-            order = epoch_order(shuffle, position.samples, position.seed, epoch)
-            logs = self._run_epoch(train, order, callbacks, progress, check_interrupt)
-            if evaluation is not None:
+        data, validation = self._parts(
+            (x, y, sample_weight), validation_data, validation_split, class_weight, augment
+        )
+        data, validation, limit = self._limited(data, validation, batch_size)
+        rows = batch_size * self.flags.accumulate_grad_batches
+        before = self.position if initial_epoch is None else Position(initial_epoch)
+        position = before.start(len(data.x), rows, seed)
+        with self.objective.watching(self.model):
+            self.optimizer.prepare()
+            train = step.train_loop(self, data, batch_size, limit)
+            evaluation = None if validation is None else step.evaluation_loop(self, validation)
+            attach(callbacks, self, None if initial_epoch is not None else self._saved)
+            self.position, self.stop_training = position, False
+            self._callbacks, self._saved = callbacks, {}
+            self.max_epochs, self.data = epochs, data
+            self.history = History()
+            self.history.params = describe(data, validation, self.model, batch_size, epochs)
+            self.schedule.begin(-(-limit // rows), self.device)
+            progress = make_progress(verbose)
+            if self.flags.overfit_batches:
+                shuffle = False
+            with evaluation_mode(self.model, training=True), between_steps() as check_interrupt:
+                progress.begin(position.epoch, epochs, limit)
+                parts = (callbacks, progress, shuffle, check_interrupt, self.history)
                 try:
-                    values = self._run_evaluation(evaluation)
-                except ValueError as error:
-                    raise ValueError(f"fit: epoch {epoch + 1}, validation: {error}") from error
-                logs = {**logs, **{f"val_{name}": value for name, value in values.items()}}
-            position.next_epoch()
-            self._schedule.end_epoch(logs)
-            history.append(epoch, logs)
-            progress.epoch_end(epoch, logs)
-            notify(callbacks, "on_epoch_end", epoch, logs)
-            check_interrupt()
-        notify(callbacks, "on_train_end")
-        return history
+                    return Run(self, train, evaluation, *parts).until(epochs)
+                finally:
+                    self.data = None
+                    self.schedule.end()
+                    progress.close()
+                    self.optimizer.zero_grad()
 
-    def _run_epoch(
+    def _check(self, op: str, parts: Pair, augment: Augmentation | None = None) -> Data:
+        """x and y, and the samples' weights if there is a third part."""
+        data = check_data(op, self.model, self.objective, parts, self.device, self.metrics, augment)
+        return weigh(op, self.objective, data, parts[2] if len(parts) > 2 else None)
+
+    def _parts(
         self,
-        loop: Loop,
-        order: Any,
-        callbacks: Sequence[Callback],
-        progress: Progress,
-        check_interrupt: Callable[[], None],
-    ) -> dict[str, float]:
-        """Run the training steps of an epoch, from where the position is; returns the logs."""
-        position, batches = self._position, loop.batches
-        first = position.done
-        batches.start(order, first, position.skipped, (position.loss_sum, position.correct))
-        batches.draw(position.seed, position.epoch)
-        rows = loop.batch_size
-        self._schedule.begin_epoch(-(-first // rows), -(-position.samples // rows))
-        each = wants_batches(callbacks)
-        steps = loop.run(max_steps=1 if each else None)
-        start = time.perf_counter()
-        try:
-            while (done := self._advance(steps, loop)) is not None:
-                progress.batch(position.epoch, done)
-                self._schedule.reach(-(-done // rows))
-                if each:
-                    notify(callbacks, "on_train_batch_end", (done - 1) // rows, batches.logs())
-                check_interrupt()
-        finally:  # a checkpoint may follow, whatever happened
-            self._schedule.reach(-(-batches.done // rows))
-            position.done, position.skipped = batches.done, batches.skipped
-            position.loss_sum, position.correct = batches.sums()
-        seconds = max(time.perf_counter() - start, 1e-9)
-        return {
-            **batches.logs(),
-            "lr": self._schedule.last_lr(self.optimizer),
-            "seconds": seconds,
-            "samples_per_s": (batches.done - first) / seconds,
-        }
-
-    def _advance(self, steps: Iterator[int], loop: Loop) -> int | None:
-        """Make the next native call; says where in the data an error was."""
-        try:
-            return next(steps, None)
-        except ValueError as error:
-            loop.batches.skip()
-            step = loop.batches.done // loop.batch_size + 1
-            raise ValueError(f"fit: epoch {self.epoch + 1}, step {step}: {error}") from error
-
-    # ---- the steps -----------------------------------------------------------------------------
-
-    def _check(self, op: str, pair: Pair, augment: Augmentation | None = None) -> Data:
-        device = self._trained[0].device
-        return check_data(op, self.model, self.loss, pair, device, self.metrics, augment)
-
-    def _check_all(
-        self, pair: Pair, validation_data: Pair | None, share: float, augment: Augmentation | None
+        parts: Pair,
+        validation_data: Pair | None,
+        validation_split: float,
+        class_weight: Mapping[int, float] | None,
+        augment: Augmentation | None,
     ) -> tuple[Data, Data | None]:
         """The data to train on, and those for validation."""
-        data = self._check("fit", pair, augment)
+        data, validation = self._check("fit", parts, augment), None
         plain = None if augment is None else Compose([augment]).evaluation()
         if validation_data is not None:
-            return data, self._check("fit: validation_data", validation_data, plain)
-        return split(data, share, plain) if share else (data, None)
+            validation = self._check("fit: validation_data", validation_data, plain)
+        elif validation_split:
+            data, validation = split(data, validation_split, plain)
+        return weigh("fit", self.objective, data, None, class_weight), validation
 
-    def _loss(self, outputs: Any, y: Any) -> Any:
-        """The loss, which has to be finite: while recording, the kernels see to that."""
-        if self._checks_itself:
-            return self.loss(outputs, y, check_finite=True)  # type: ignore[call-arg]
-        loss = self.loss(outputs, y)
-        _core.sum(loss, 1.0, True)
-        return loss
+    def _limited(
+        self, data: Data, validation: Data | None, batch_size: int
+    ) -> tuple[Data, Data | None, int]:
+        """What the flags leave of the data, and how many samples an epoch takes of the first."""
+        flags = self.flags
 
-    def _train_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self.model(x)
-        loss = self._loss(outputs, y)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step(max_grad_norm=self.max_grad_norm)
-        return outputs, loss
+        def rows(part: Data, limit: float) -> int:
+            n = len(part.x)
+            return min(n, batch_size * batches_of(limit, -(-n // batch_size)))
 
-    def _evaluation_step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self.model(x)
-        return outputs, self._loss(outputs, y)
-
-    def _train_loop(self, data: Data, batch_size: int) -> Loop:
-        def prepare() -> object:
-            self.optimizer.prepare()  # a callback may have brought another one
-            self.optimizer.sync()
-            return id(self.optimizer), self.optimizer.structure(), structure(self.model)
-
-        return self._loop(data, batch_size, self._train_step, prepare)
-
-    def _evaluation_loop(self, data: Data) -> Loop:
-        if data.labels is not None:  # a batch without labels would have no mean
-            data = data.take(data.labels > 0)
-        rows = min(len(data.x), _EVALUATION_BATCH)
-        return self._loop(data, rows, self._evaluation_step, lambda: structure(self.model))
-
-    def _loop(self, data: Data, rows: int, body: Body, prepare: Callable[[], object]) -> Loop:
-        batches = Batches(data, self._trained[0].device)
-        sums = getattr(self.loss, "reduction", "mean") == "sum"
-        return Loop(batches, rows, body, prepare, sums_loss=sums, switch=self._switch)
+        if flags.overfit_batches:
+            data = data.take(slice(rows(data, flags.overfit_batches)))
+        if validation is not None:
+            kept = rows(validation, flags.overfit_batches or flags.limit_val_batches)
+            validation = validation.take(slice(kept)) if kept else None
+        return data, validation, rows(data, flags.limit_train_batches)
 
     # ---- evaluation ------------------------------------------------------------------------------
 
-    def evaluate(self, x: ArrayLike | Tensor, y: ArrayLike | Tensor) -> dict[str, float]:
+    def evaluate(
+        self,
+        x: ArrayLike | Tensor,
+        y: ArrayLike | Tensor,
+        sample_weight: ArrayLike | None = None,
+    ) -> dict[str, float]:
         """Loss, and accuracy where y holds class indices, in evaluation mode.
+
+        Args:
+            x: Samples.
+            y: The truth.
+            sample_weight: How much the loss of each sample counts, shape (n,).
 
         Raises:
             ValueError: For data that does not fit, as in :meth:`fit`.
@@ -333,17 +304,10 @@ class Trainer:
             >>> sorted(trainer.evaluate(np.zeros((4, 2)), [0, 1, 0, 1]))
             ['accuracy', 'loss']
         """
-        return self._run_evaluation(self._evaluation_loop(self._check("evaluate", (x, y))))
-
-    def _run_evaluation(self, loop: Loop) -> dict[str, float]:
-        batches = loop.batches
-        batches.start()
-        with evaluation_mode(self.model), no_grad(), averaged(self):
-            for _ in loop.run():
-                pass
-            ignored = getattr(self.loss, "ignore_index", None)
-            scores = measure(self._meters, self.model, batches.inputs(), batches.y, ignored)
-        return {**batches.logs(), **scores}
+        parts = (x, y) if sample_weight is None else (x, y, sample_weight)
+        data = self._check("evaluate", parts)
+        with self.objective.watching(self.model):
+            return evaluate(self, step.evaluation_loop(self, data))
 
     def predict(self, x: ArrayLike | Tensor, batch_size: int = 1024) -> np.ndarray[Any, Any]:
         """The model's outputs in evaluation mode, as a NumPy array.
@@ -375,8 +339,8 @@ class Trainer:
             >>> trainer.load(path)
             {'note': 'first'}
         """
-        states = checkpoint.companions(self._schedule.scheduler, self._callbacks) | self._saved
-        checkpoint.save_training(path, self.model, self.optimizer, self._position, extra, states)
+        states = checkpoint.companions(self.schedule.scheduler, self._callbacks) | self._saved
+        checkpoint.save_training(path, self.model, self.optimizer, self.position, extra, states)
 
     def load(self, path: str) -> dict[str, Any]:
         """Continue from :meth:`save`; ``fit(..., initial_epoch=None)`` then goes on.
@@ -393,7 +357,7 @@ class Trainer:
         Example:
             See :meth:`save`.
         """
-        self._position, self._saved, extra = checkpoint.load_training(
-            path, self.model, self.optimizer, self._schedule.scheduler
+        self.position, self._saved, extra = checkpoint.load_training(
+            path, self.model, self.optimizer, self.schedule.scheduler
         )
         return extra

@@ -21,6 +21,7 @@ from fastnn.testing.ops import (
     linear,
     loss,
     margin,
+    matmul,
     norm,
     parametric,
     penalty,
@@ -29,6 +30,7 @@ from fastnn.testing.ops import (
     recurrent,
     shape,
     softmax,
+    stacked,
 )
 from fastnn.testing.optimizers import OPTIMIZERS
 
@@ -38,6 +40,8 @@ OPS: tuple[Op, ...] = (
     *activation.ROWS,
     *parametric.ROWS,
     *linear.ROWS,
+    *stacked.ROWS,
+    *matmul.ROWS,
     *conv.ROWS,
     *norm.ROWS,
     *channel_norm.ROWS,
@@ -61,6 +65,8 @@ NO_ROW: Mapping[str, str] = {
     "one_hot": "test_embedding.py",
     "cat": "test_shape.py",
     "split": "test_shape.py",
+    "stack": "test_shape.py",
+    "unbind": "test_shape.py",
 }
 
 # Kernels behind no differentiable op, and the test file that holds each to its definition.

@@ -131,6 +131,11 @@ _BATCH_NORM = Op(
             for a in FUSED
             for shape in ((19, 80), (3, 4, 30, 20))
         ),
+        *(
+            (_own_statistics(shape), {"training": True, "activation": a, "dropout_p": 0.3})
+            for a in (None, "gelu")
+            for shape in ((19, 280), (3, 4, 7, 20))
+        ),
     ),
     make=with_running,
     bound=batch_norm,
@@ -216,6 +221,7 @@ _GROUP_NORM = Op(
         *((((2, 4, n), (4,), (4,)), {"num_groups": 2}) for n in _LENGTHS),
         *((((3, 6, 5), (6,), (6,)), {"num_groups": g}) for g in (1, 3, 6)),
         *((((3, 6, 70), (6,), (6,)), {"num_groups": 2, "activation": a}) for a in FUSED),
+        (((3, 6, 70), (6,), (6,)), {"num_groups": 2, "activation": "relu", "dropout_p": 0.3}),
     ),
     make=normal(),
     bound=group_norm,
@@ -269,6 +275,7 @@ _INSTANCE_NORM = Op(
     tail=None,
     pairs=(
         (_own_statistics((3, 4, 70)), {"activation": "gelu"}),
+        (_own_statistics((3, 4, 70)), {"activation": "gelu", "dropout_p": 0.3}),
         (_given((3, 4, 5)), {"use_input_stats": False}),
         (_given((3, 4, 1)), {"use_input_stats": False}),
     ),

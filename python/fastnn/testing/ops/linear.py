@@ -1,4 +1,4 @@
-"""Linear layers and matrix products: their bounds, costs and rows."""
+"""Linear layers: their bounds, costs and rows."""
 
 from __future__ import annotations
 
@@ -33,21 +33,9 @@ def linear(s: Sample) -> tuple[Array, Grads]:
     return y, (dx, dw, db)
 
 
-def matmul(s: Sample) -> tuple[Array, Grads]:
-    """16 u (|A| |B|), forward and backward."""
-    a, b = (np.abs(np.asarray(v)) for v in s.inputs)
-    dy = np.abs(s.dy)
-    return 16 * U * a @ b, (16 * U * dy @ b.T, 16 * U * a.T @ dy)
-
-
 def linear_cost(s: Shapes) -> tuple[int, int]:
     rows, out, wide = size(s[0]) // s[1][1], s[1][0], s[1][1]  # type: ignore[index]
     return sum(map(size, s)) + rows * out, 2 * rows * out * wide
-
-
-def matmul_cost(s: Shapes) -> tuple[int, int]:
-    (m, k), n = s[0], s[1][1]  # type: ignore[misc,index]
-    return m * k + k * n + m * n, 2 * m * n * k
 
 
 _LINEAR_SHAPES: tuple[Shapes, ...] = (
@@ -148,39 +136,4 @@ _LINEAR = Op(
     ),
 )
 
-_MATMUL = Op(
-    name="fastnn.Tensor.__matmul__",
-    family="linear",
-    arrays=("other",),
-    reference=(reference.matmul, reference.matmul_vjp),
-    covers=("gemm_pack", "gemm_packed", "gemm_small"),
-    params=({},),
-    shapes=(
-        ((3, 4), (4, 5)),
-        ((0, 4), (4, 5)),
-        ((3, 0), (0, 5)),
-        ((3, 4), (4, 0)),
-        ((1, 1), (1, 1)),
-        ((70, 33), (33, 90)),
-        ((210, 260), (260, 200)),
-    ),
-    tail=lambda n: (((3, n), (n, 2)), {}),
-    make=normal(),
-    bound=matmul,
-    bench=Bench((((64, 128), (128, 128)), ((1024, 1024), (1024, 1024))), matmul_cost),
-    dtypes=("float32",),
-    bad=(
-        Bad(
-            lambda: fastnn.zeros(2, 3) @ zeros(4, 5),
-            ValueError,
-            "matmul: expected other.shape[0] == 3 to fit input (2, 3), got other (4, 5)",
-        ),
-        Bad(
-            lambda: fastnn.zeros(3) @ zeros(3, 5),
-            ValueError,
-            "matmul: expected two matrices, got (3,) and (3, 5)",
-        ),
-    ),
-)
-
-ROWS: tuple[Op, ...] = (_LINEAR, _MATMUL)
+ROWS: tuple[Op, ...] = (_LINEAR,)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fastnn import functional as F
 from fastnn.testing.bounds import Array, Grads, Sample, activated
-from fastnn.testing.compare import U
+from fastnn.testing.compare import U, ulp
 from fastnn.testing.op import Bad, Bench, Op, map_cost, normal, zeros
 from fastnn.testing.ops.linear import FUSED
 from fastnn.testing.reference import norm as reference
+from fastnn.testing.reference.dropout import mask
 
 __all__ = ["PENDING", "ROWS", "norm", "not_floating"]
 
@@ -33,7 +35,8 @@ def norm(
     xhat within 4 u max(1, |xhat|) at any offset, one multiply-add with weight and bias, and what
     the activation makes of both. dx: 16 u of the terms that it is made of. dw: xhat's error and the
     product's rounding, 5 u; db: sums are float64, so only the result is rounded. ``mean`` is over
-    what is normalised together, ``total`` over what shares a parameter."""
+    what is normalised together, ``total`` over what shares a parameter. Dropout multiplies y and dy
+    by factors of 2 u, product included."""
     xhat, rstd = statistics
     w, b = parameters
     weight = 1.0 if w is None else np.abs(w)
@@ -41,7 +44,13 @@ def norm(
     z = z if b is None else z + b
     size = np.maximum(1.0, np.abs(xhat))
     z_error = 4 * U * size * weight + (0.0 if w is None and b is None else U * np.abs(z))
+    p = s.params.get("dropout_p", 0.0)
+    drop = mask(s.y.shape, s.y.ndim, p, "inverted")
+    s = replace(s, dy=s.dy * drop)
     y, d_error, d = activated(z, z_error, s, s.params.get("activation"))
+    if p > 0:
+        y = drop * y + ulp(s.y)
+        d_error = d_error + 2 * U * d
 
     def of_dx(g: Array) -> Array:
         return np.asarray(g + mean(g) + size * mean(g * np.abs(xhat)))
@@ -115,6 +124,11 @@ _LAYER_NORM = Op(
             for a in FUSED
             for n in (21, 600)
         ),
+        *(
+            (((9, n), (n,), (n,)), {"normalized_shape": (n,), "activation": a, "dropout_p": 0.3})
+            for a in (None, "relu", "gelu")
+            for n in (21, 600)
+        ),
     ),
     make=normal(),
     bound=layer_norm,
@@ -164,10 +178,13 @@ _RMS_NORM = Op(
     ),
     shapes=tuple((shape, w) for shape in _ROW_SHAPES for w in ((7,), None)),
     tail=lambda n: (((3, n + 1), (n + 1,)), {"normalized_shape": (n + 1,)}),
-    pairs=tuple(
-        (((9, n), (n,)), {"normalized_shape": (n,), "eps": reference.EPS, "activation": a})
-        for a in (None, "relu", "gelu")
-        for n in (21, 600)
+    pairs=(
+        *tuple(
+            (((9, n), (n,)), {"normalized_shape": (n,), "eps": reference.EPS, "activation": a})
+            for a in (None, "relu", "gelu")
+            for n in (21, 600)
+        ),
+        (((9, 37), (37,)), {"normalized_shape": (37,), "eps": 0.5, "dropout_p": 0.3}),
     ),
     make=normal(),
     bound=rms_norm,

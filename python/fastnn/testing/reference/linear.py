@@ -58,10 +58,30 @@ def linear_vjp(
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """a b."""
-    return a @ b
+    """y_ij = sum_k a_ik b_kj, leading axes repeated where one of them is 1; vectors are rows of a,
+    columns of b."""
+    rows, cols = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
+    y: Array = np.einsum("...ik,...kj->...ij", rows, cols)
+    if a.ndim == 1:
+        y = y[..., 0, :]
+    if b.ndim == 1:
+        y = y[..., 0]
+    return y
 
 
 def matmul_vjp(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """da = dy b^T,  db = a^T dy."""
-    return dy @ b.T, a.T @ dy
+    """da = dy b^T,  db = a^T dy, summed over the axes that were repeated."""
+    rows, cols = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
+    dy = dy[..., None] if b.ndim == 1 else dy
+    dy = dy[..., None, :] if a.ndim == 1 else dy
+    da = np.einsum("...ij,...kj->...ik", dy, cols)
+    db = np.einsum("...ik,...ij->...kj", rows, dy)
+    return _sum_to(da, rows.shape).reshape(a.shape), _sum_to(db, cols.shape).reshape(b.shape)
+
+
+def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:
+    """Summed over the axes that an array of this shape does not have, or has one of."""
+    missing = x.ndim - len(shape)
+    repeated = [i for i in range(missing, x.ndim) if shape[i - missing] == 1 != x.shape[i]]
+    summed: Array = x.sum(axis=(*range(missing), *repeated))
+    return summed.reshape(shape)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
+from fastnn.testing.reference.dropout import dropout
 from fastnn.testing.reference.linear import Activation, activate
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -44,6 +47,24 @@ def _dx(g: Array, xhat: Array, rstd: Array, axes: tuple[int, ...], centred: bool
     return np.asarray(rstd * (g - mean_g - xhat * (g * xhat).mean(axis=axes, keepdims=True)))
 
 
+def _dropped(forward: Callable[..., Array]) -> Callable[..., Array]:
+    """Dropout of the result, as an op of its own."""
+
+    @wraps(forward)
+    def fused(*inputs: Any, dropout_p: float = 0.0, **params: Any) -> Array:
+        return dropout(forward(*inputs, **params), dropout_p)
+
+    return fused
+
+
+def _dropped_vjp(vjp: Callable[..., Grads]) -> Callable[..., Grads]:
+    @wraps(vjp)
+    def fused(dy: Array, *inputs: Any, dropout_p: float = 0.0, **params: Any) -> Grads:
+        return vjp(dropout(dy, dropout_p), *inputs, **params)
+
+    return fused
+
+
 # ---- over the trailing axes ----------------------------------------------------------------------
 
 
@@ -55,6 +76,7 @@ def _leading(x: Array, normalized_shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(range(x.ndim - len(normalized_shape)))
 
 
+@_dropped
 def layer_norm(
     x: Array,
     w: Array | None = None,
@@ -68,6 +90,7 @@ def layer_norm(
     return _affine(statistics(x, _trailing(normalized_shape), eps)[0], w, b, activation)
 
 
+@_dropped_vjp
 def layer_norm_vjp(
     dy: Array,
     x: Array,
@@ -89,6 +112,7 @@ def layer_norm_vjp(
     )
 
 
+@_dropped
 def rms_norm(
     x: Array,
     w: Array | None = None,
@@ -102,6 +126,7 @@ def rms_norm(
     return _affine(xhat, w, None, activation)
 
 
+@_dropped_vjp
 def rms_norm_vjp(
     dy: Array,
     x: Array,
@@ -153,6 +178,7 @@ def batch_statistics(
     return (x - mean) * rstd, rstd
 
 
+@_dropped
 def batch_norm(
     x: Array,
     running_mean: Array | None = None,
@@ -169,6 +195,7 @@ def batch_norm(
     return _affine(xhat, channels(w, x), channels(b, x), activation)
 
 
+@_dropped_vjp
 def batch_norm_vjp(
     dy: Array,
     x: Array,
@@ -201,6 +228,7 @@ def grouped(x: Array, num_groups: int) -> Array:
     return x.reshape(x.shape[0], num_groups, int(np.prod(x.shape[1:])) // num_groups)
 
 
+@_dropped
 def group_norm(
     x: Array,
     w: Array | None = None,
@@ -215,6 +243,7 @@ def group_norm(
     return _affine(xhat, channels(w, x), channels(b, x), activation)
 
 
+@_dropped_vjp
 def group_norm_vjp(
     dy: Array,
     x: Array,
@@ -234,6 +263,7 @@ def group_norm_vjp(
     return _channel_grads(dx, d, dw, w, b)
 
 
+@_dropped
 def instance_norm(
     x: Array,
     running_mean: Array | None = None,
@@ -251,6 +281,7 @@ def instance_norm(
     return batch_norm(x, running_mean, running_var, w, b, eps=eps, activation=activation)
 
 
+@_dropped_vjp
 def instance_norm_vjp(
     dy: Array,
     x: Array,

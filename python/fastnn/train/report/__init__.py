@@ -13,6 +13,7 @@ from fastnn.train.report.plots import (
     quantity_figure,
     save_png,
     smooth,
+    steps_figure,
 )
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "quantity_figure",
     "save_png",
     "smooth",
+    "steps_figure",
     "write_page",
 ]

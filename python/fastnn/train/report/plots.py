@@ -30,6 +30,7 @@ __all__ = [
     "quantity_figure",
     "save_png",
     "smooth",
+    "steps_figure",
 ]
 
 Rows = Sequence[Mapping[str, Any]]
@@ -129,9 +130,27 @@ def quantity_figure(
         _logarithmic(axes)
     else:
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    _epochs(axes, label)
+    _axes(axes, "epoch", label)
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def steps_figure(rows: Rows, names: Sequence[str]) -> Figure:
+    """Quantities of every step, such as the norm of the gradient, on logarithmic axes.
+
+    Args:
+        rows: The lines of a steps.jsonl: dictionaries with step and the quantities.
+        names: A panel for each.
+    """
+    figure = _figure(5 * len(names), 3)
+    figure.subplots_adjust(left=0.16 / len(names), right=0.99, bottom=0.16, top=0.96, wspace=0.25)
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), i + 1)
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        axes.plot([p[0] for p in points], [p[1] for p in points], color=_COLORS[i], lw=0.8)
+        _logarithmic(axes)
+        _axes(axes, "step", name.replace("_", " "))
     return figure
 
 
@@ -297,11 +316,11 @@ def _draw(axes: Any, runs: Mapping[str, Rows], name: str, weight: float) -> None
             axes.plot(x, smooth(values, weight), lw=1.8, marker=_marker(x), label=label, **style)
     if name == "loss":
         _logarithmic(axes)
-    _epochs(axes, "loss" if name == "loss" else "accuracy (%)")
+    _axes(axes, "epoch", "loss" if name == "loss" else "accuracy (%)")
 
 
-def _epochs(axes: Any, label: str) -> None:
-    axes.set_xlabel("epoch")
+def _axes(axes: Any, across: str, label: str) -> None:
+    axes.set_xlabel(across)
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(True, which="major", color=_GRID, linewidth=0.6)

@@ -1,0 +1,135 @@
+"""The curves of a training, and what can be measured on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "Curves",
+    "chance",
+    "collapsed",
+    "judged",
+    "jumps",
+    "level",
+    "pace",
+    "sampling_error",
+    "trend",
+]
+
+Series = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """What a diagnosis looks at.
+
+    Attributes:
+        loss: Training loss by epoch.
+        val_loss: Validation loss by epoch; empty if there is none.
+        accuracy: Training accuracy by epoch; empty if there is none.
+        val_accuracy: Likewise.
+        first: Loss before any update, as near as it is known.
+        classes: How many; 0 if unknown, or there are none.
+        val_samples: How many; 0 if unknown.
+        steps: Loss of each step, by epoch; empty if unknown.
+        error: What ended the training before its time.
+    """
+
+    loss: Series
+    val_loss: Series
+    accuracy: Series
+    val_accuracy: Series
+    first: float
+    classes: int
+    val_samples: int
+    steps: tuple[Series, ...]
+    error: str | None
+
+    @classmethod
+    def of(
+        cls,
+        series: Mapping[str, Sequence[float]],
+        params: Mapping[str, int],
+        first: float | None,
+        error: str | None,
+        steps: Sequence[tuple[int, float]] = (),
+    ) -> Curves:
+        """From lists by name, and (epoch, loss) of each step."""
+        loss, val_loss, accuracy, val_accuracy = (
+            np.array(series.get(name, []), np.float64)
+            for name in ("loss", "val_loss", "accuracy", "val_accuracy")
+        )
+        if steps and first is None:
+            first = steps[0][1]
+        classes = int(params.get("classes", 0))
+        if first is None:
+            first = math.log(classes) if classes > 1 else float(loss[0]) if len(loss) else math.nan
+        epochs = sorted({epoch for epoch, _ in steps})
+        by_epoch = tuple(np.array([v for e, v in steps if e == epoch]) for epoch in epochs)
+        return cls(
+            loss,
+            val_loss,
+            accuracy,
+            val_accuracy,
+            first,
+            classes,
+            int(params.get("val_samples", 0)),
+            by_epoch,
+            error,
+        )
+
+
+def level(series: Series) -> float:
+    """The level at the end: the median of the last few epochs."""
+    return float(np.median(series[-max(1, min(5, len(series) // 5)) :]))
+
+
+def trend(series: Series) -> float:
+    """Slope of a line through all but the first, in standard errors of its own."""
+    y = series[1:]
+    if len(y) < 4:
+        return 0.0
+    t = np.arange(len(y)) - (len(y) - 1) / 2
+    slope = float((t * y).sum() / (t * t).sum())
+    rest = y - y.mean() - slope * t
+    error = math.sqrt(float((rest * rest).sum()) / (len(y) - 2) / float((t * t).sum()))
+    return slope / error if error > 0 else math.copysign(math.inf, slope) if slope else 0.0
+
+
+def pace(series: Series) -> float:
+    """By which share of itself a series falls per epoch, over its second half."""
+    half = len(series) // 2
+    epochs = max(1, len(series) - 1 - half)
+    return float(series[half] - series[-1]) / epochs / abs(float(series[-1]) or 1.0)
+
+
+def jumps(series: Series) -> float:
+    """In which share of the epochs a series rises by 15 % or more."""
+    return float((np.diff(series) > 0.15 * series[:-1]).mean()) if len(series) > 1 else 0.0
+
+
+def judged(c: Curves) -> Series:
+    """What tells how good the model is: the validation loss, or the loss."""
+    return c.val_loss if len(c.val_loss) else c.loss
+
+
+def chance(c: Curves) -> float:
+    """The loss of a model that knows nothing."""
+    return math.log(c.classes) if c.classes > 1 else c.first
+
+
+def collapsed(c: Curves) -> bool:
+    """Whether the loss ends at that of chance, where outputs are all alike."""
+    return c.classes > 1 and abs(level(c.loss) / chance(c) - 1) < 0.006
+
+
+def sampling_error(c: Curves) -> float:
+    """Standard error of the validation accuracy."""
+    n = c.val_samples
+    p = float(np.clip(level(c.val_accuracy), 0.5 / n, 1 - 0.5 / n)) if n else 0.0
+    return math.sqrt(p * (1 - p) / n) if n else 0.0

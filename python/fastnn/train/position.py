@@ -1,0 +1,90 @@
+"""Where a training is: what a fit that goes on starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from fastnn import random
+
+__all__ = ["Position"]
+
+
+@dataclasses.dataclass
+class Position:
+    """Where training is.
+
+    Attributes:
+        epoch: Whole epochs done.
+        done: Samples done in the next one.
+        skipped: How many of those are not in the sums.
+        loss_sum: Sum of the losses.
+        correct: Number of correct answers.
+        seed: What the order of the samples depends on.
+        samples: Size of the data.
+        batch_size: Samples per step.
+        terms: Sums of the loss's terms, by name.
+    """
+
+    epoch: int = 0
+    done: int = 0
+    skipped: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seed: int = 0
+    samples: int = 0
+    batch_size: int = 0
+    terms: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Position:
+        """The position that ``dataclasses.asdict`` made a dictionary of.
+
+        Raises:
+            KeyError: If something is missing.
+            ValueError: If a value is not of its kind.
+        """
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "terms"]
+        terms = state.get("terms", {})  # files of before have none
+        position = cls(**{name: state[name] for name in names}, terms=dict(terms))
+        for name in names:
+            value = getattr(position, name)
+            if name == "loss_sum":
+                if type(value) is not float:
+                    raise ValueError(
+                        f"position: expected a float loss_sum, got {str(value)[:80]!r}"
+                    )
+            elif type(value) is not int or not 0 <= value < 1 << 64:
+                raise ValueError(f"position: expected {name} >= 0, got {str(value)[:80]!r}")
+        for name, value in position.terms.items():
+            if type(name) is not str or type(value) is not float:
+                raise ValueError(f"position: expected float terms, got {str(value)[:80]!r}")
+        return position
+
+    def start(self, samples: int, batch_size: int, seed: int | None) -> Position:
+        """Where a fit of that data begins that goes on from here.
+
+        Raises:
+            ValueError: If the seed is out of range, or the data or steps are others than before.
+        """
+        known = self.samples > 0  # this is a position in a training, not only a number of epochs
+        if seed is None:
+            seed_now = self.seed if known else random.get_state()["shuffle"][0]
+        else:
+            seed_now = int(seed)
+        if not 0 <= seed_now < 1 << 64:
+            raise ValueError(f"fit: expected 0 <= seed < 2**64, got {seed}")
+        if known and (self.samples, self.batch_size) != (samples, batch_size):
+            raise ValueError(
+                f"fit: expected {self.samples} samples in batches of {self.batch_size} to go "
+                f"on, got {samples} in batches of {batch_size}"
+            )
+        return dataclasses.replace(self, seed=seed_now, samples=samples, batch_size=batch_size)
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch += 1
+        self.done = self.skipped = self.correct = 0
+        self.loss_sum = 0.0
+        self.terms = {}

@@ -1,0 +1,85 @@
+"""How a step goes: forward, loss, backward, update; as loops that record it and replay it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastnn import nn
+from fastnn.train.checks import Data
+from fastnn.train.epoch import Batches, Loop, structure
+from fastnn.train.objective import Objective
+
+if TYPE_CHECKING:
+    from fastnn.train.trainer import Trainer
+
+__all__ = ["evaluation_loop", "parts_of", "train_loop"]
+
+_EVALUATION_BATCH = 1024
+
+
+def train_loop(trainer: Trainer, data: Data, batch_size: int, limit: int | None = None) -> Loop:
+    """A loop over the samples, or the first ``limit`` of an epoch's order, that trains.
+
+    A step takes ``accumulate_grad_batches`` batches; its gradient is that of all their samples as
+    one batch: each batch counts by its share of the samples.
+    """
+    flags, objective, model = trainer.flags, trainer.objective, trainer.model
+    batches = Batches(data, trainer.device, objective.terms, limit)
+    is_sum = _is_sum(objective)
+
+    def step(rows: int) -> None:
+        optimizer = trainer.optimizer
+        optimizer.zero_grad()
+        for part in parts_of(rows, batch_size):
+            x, y, weight = batches.take(part)
+            outputs = model(x)
+            loss, terms = objective(model, outputs, y, weight)
+            (loss if is_sum or part == rows else loss * (part / rows)).backward()
+            batches.count(outputs, y, loss, part, is_sum, terms)
+        norm = flags.gradient_clip_val
+        if norm is not None and flags.gradient_clip_algorithm == "value":
+            params = (p for group in optimizer.param_groups for p in group["params"])
+            nn.utils.clip_grad_value_(params, norm)
+            norm = None
+        optimizer.step(max_grad_norm=norm)
+
+    def prepare() -> object:
+        trainer.optimizer.prepare()  # a callback may have brought another one
+        trainer.optimizer.sync()
+        return id(trainer.optimizer), trainer.optimizer.structure(), structure(model)
+
+    rows = batch_size * flags.accumulate_grad_batches
+    return Loop(batches, rows, step, prepare, switch=trainer.switch)
+
+
+def evaluation_loop(trainer: Trainer, data: Data) -> Loop:
+    """A loop over the samples that only measures."""
+    objective, model = trainer.objective, trainer.model
+    if data.labels is not None:  # a batch without labels would have no mean
+        data = data.take(data.labels > 0)
+    batches = Batches(data, trainer.device, objective.terms)
+    is_sum = _is_sum(objective)
+
+    def step(rows: int) -> None:
+        x, y, weight = batches.take(rows)
+        outputs = model(x)
+        loss, terms = objective(model, outputs, y, weight)
+        batches.count(outputs, y, loss, rows, is_sum, terms)
+
+    rows = min(len(data.x), _EVALUATION_BATCH)
+    return Loop(batches, rows, step, lambda: structure(model), switch=trainer.switch)
+
+
+def parts_of(rows: int, batch_size: int) -> list[int]:
+    """The sizes of the batches that so many rows make.
+
+    Example:
+        >>> from fastnn.train.step import parts_of
+        >>> parts_of(70, 32)
+        [32, 32, 6]
+    """
+    return [min(batch_size, rows - start) for start in range(0, rows, batch_size)]
+
+
+def _is_sum(objective: Objective) -> bool:
+    return getattr(objective.loss, "reduction", "mean") == "sum"

@@ -1,0 +1,160 @@
+"""Each bug, injected into a real training, is named; tools/diagnose_eval.py measures how often."""
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import fastnn as fn
+import numpy as np
+import pytest
+from cli_helpers import run
+from fastnn.train.curves import Curves
+from fastnn.train.diagnosis import REMEDIES
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+RUNS = load("diagnose_runs")
+NAMES = load("diagnose_eval").NAMES
+
+
+@pytest.mark.parametrize("bug", NAMES)
+def test_a_bug_in_a_real_training_is_named(bug):
+    found = list(RUNS.runs("dev", bug, 2))[-1]
+    diagnosis = fn.train.diagnose(found.history, found.monitor)
+    assert diagnosis.name == NAMES[bug]
+    for problem in diagnosis.problems:
+        assert problem.remedy == REMEDIES[problem.name]
+        assert str(problem) == f"{problem.name}: {problem.evidence}; {problem.remedy}"
+
+
+def curves(loss, val_loss=(), accuracy=(), val_accuracy=(), classes=10, val_samples=500, **more):
+    series = {
+        "loss": loss, "val_loss": val_loss, "accuracy": accuracy, "val_accuracy": val_accuracy,
+    }  # fmt: skip
+    params = {"classes": classes, "val_samples": val_samples}
+    first = more.pop("first", math.log(classes) if classes else loss[0])
+    return Curves.of(series, params, first, more.pop("error", None), more.pop("steps", ()))
+
+
+T = np.arange(30)
+FALL = 2.0 * np.exp(-T / 3) + 0.05
+EVIDENCE = {
+    "healthy": (curves(FALL, FALL + 0.02, 1 - FALL / 3, 0.98 - FALL / 3), None),
+    "diverged": (
+        curves([2.0, 1.5, math.nan]), "the loss of epoch 3 is not finite",
+    ),
+    "wrong sign": (
+        curves([2.5, 3.0, 4.0, 6.0]), "the loss rises from 2.3 to 6, in 100 % of epochs",
+    ),
+    "not learning": (
+        curves([2.4] * 8, [2.5] * 8, [0.1] * 8, [0.1] * 8),
+        "loss 2.4 in the first epoch, 2.4 in the last",
+    ),
+    "softmax before the loss": (
+        curves(1.5 + FALL / 20, 1.52 + FALL / 20, 0.97 + 0 * T, 0.95 + 0 * T, first=2.3),
+        "loss 1.5 with 97 % right, where a second softmax allows 1.46 at least",
+    ),
+    "learning rate too high": (
+        curves([9.0, 5.0, *[2.2] * 28], (), [0.1, 0.12, *[0.13] * 28]),
+        "loss 2.3 at first, 9 soon after, 2.2 at last",
+    ),
+    "slow start": (
+        curves([2.302, 2.3, 2.29, *FALL[:27]], (), [0.1, 0.1, 0.1, *(1 - FALL[:27] / 3)]),
+        "loss 2.303 for 3 epochs, then down to 0.0507",
+    ),
+    "learning rate too low": (
+        curves(2.6 - 0.01 * T, (), 0.1 + 0.002 * T, first=2.7),
+        "loss 2.6 after an epoch, 2.31 at last, and falls as before",
+    ),
+    "not converged": (
+        curves([2.0, 1.6, 1.3, 1.05, 0.85], (), [0.3, 0.5, 0.6, 0.7, 0.75]),
+        "the loss still falls by 26 % in each epoch",
+    ),
+    "overfit": (
+        curves(FALL, 1.5 + 0.02 * T, 1 - FALL / 3, 0.6 + 0 * T),
+        "98 % right in training, 38 points less in validation",
+    ),
+    "underfit": (
+        curves(1.5 + FALL / 4, 1.6 + FALL / 4, 0.5 - FALL / 8, 0.48 - FALL / 8),
+        "49 % right, in training too",
+    ),
+    "validation set too small": (
+        curves(FALL, FALL, 1 - FALL / 3, 1 - FALL / 3, val_samples=20),
+        "20 samples: one more mistake is 5.0 points",
+    ),
+    "not shuffled": (
+        curves(
+            FALL, FALL, 1 - FALL / 3, 1 - FALL / 3,
+            steps=[(e, 1 + math.sin(s) + 0.01 * e) for e in range(10) for s in range(20)],
+        ), "the losses of the steps of odd and of even epochs correlate with 1.00",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVIDENCE)
+def test_the_evidence_to_the_letter(name):
+    given, evidence = EVIDENCE[name]
+    found = fn.train.diagnose(given)
+    assert found.name == name
+    if evidence is None:
+        assert str(found) == "healthy: nothing to mend in the curves"
+    else:
+        assert str(found).splitlines()[0] == f"{name}: {evidence}; {REMEDIES[name]}"
+    assert set(EVIDENCE) == {"healthy", *REMEDIES}
+
+
+def test_losses_without_classes():
+    overfit = curves(FALL, 0.5 + 0.05 * T, classes=0, val_samples=0)
+    assert fn.train.diagnose(overfit).problems[0].evidence == (
+        "validation loss 0.5 at best, 1.85 at last, training loss 0.0502"
+    )
+    flat = curves(3 - FALL / 4, classes=0, first=3.0)
+    assert fn.train.diagnose(flat).name in ("not converged", "underfit")
+    assert fn.train.diagnose(curves(FALL, FALL, classes=0)).name == "healthy"
+
+
+def test_nothing_to_diagnose():
+    with pytest.raises(ValueError, match=r".") as error:
+        fn.train.diagnose(fn.train.History())
+    assert str(error.value) == "diagnose: expected the logs of at least one epoch, got none"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_command_reads_a_run_folder(tmp_path):
+    run("train", "digits", "-q", "-o", "good", "--set", "train.monitor=true")
+    assert run("diagnose", "good").stdout == "healthy: nothing to mend in the curves\n"
+    run("train", "digits", "-q", "-o", "low", "--set", "optim.lr=1e-6", "--set", "train.epochs=12")
+    found = json.loads(run("diagnose", "low", "--json").stdout)
+    assert found["name"] == "learning rate too low"
+    assert found["problems"][0]["remedy"] == REMEDIES["learning rate too low"]
+    bad = ["--set", "optim.name=sgd", "--set", "optim.lr=1e30"]
+    run("train", "digits", "-q", "-o", "nan", *bad, code=1)
+    assert run("diagnose", "nan").stdout.startswith("diverged: epoch 1, ")
+    result = run("diagnose", "nowhere", code=2)
+    assert result.stderr == (
+        "error: nowhere: expected a run folder, found no metrics.jsonl in it\n"
+    )
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "metrics.jsonl").write_text('{"epoch": 0}\n')
+    result = run("diagnose", "odd", code=2)
+    assert result.stderr == "error: odd: expected the metrics of a run, got KeyError('split')\n"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_resumed_run_keeps_its_first_loss():
+    small = ["--set", "model.hidden=[8]", "--set", "train.epochs=2"]
+    run("train", "digits", "-q", "-o", "out", *small)
+    first = json.loads(Path("out/fit.json").read_text())["first_loss"]
+    run("train", "-q", "--resume", "out", "--set", "train.epochs=4")
+    assert json.loads(Path("out/fit.json").read_text())["first_loss"] == first
