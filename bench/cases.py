@@ -49,7 +49,7 @@ class Case:
     Attributes:
         goal: Id in docs/goals.md, or "".
         op: Name of the op or workload.
-        kind: "fwd", "fwd+bwd", "gemm", "call", "step", "optimizer", "fit" or "import".
+        kind: "fwd", "fwd+bwd", "gemm", "call", "step", "optimizer", "fit", "augment" or "import".
         shape: Shapes of the array arguments; layer sizes for networks.
         params: The other arguments.
         flops: Arithmetic of one run.
@@ -91,6 +91,7 @@ def all_cases(quick: bool) -> list[Case]:
         _import(),
         *_gemms(),
         *_optimizers(),
+        *_augmentations(),
         *_ops(),
     ]
     if quick:
@@ -208,6 +209,14 @@ def _optimizers() -> Iterator[Case]:
             )
 
 
+def _augmentations() -> Iterator[Case]:
+    """Pad-4 crop, flip, normalise; and resized crop, flip, jitter, normalise: uint8 to float32."""
+    for op, shape, size in (("cifar", [128, 3, 32, 32], 32), ("imagenet", [16, 3, 256, 256], 224)):
+        out = shape[0] * shape[1] * size * size
+        moved = float(np.prod(shape) + 4 * out)
+        yield Case("", op, "augment", [shape], {"size": size}, 2.0 * out, moved, dtype="uint8")
+
+
 def _ops() -> Iterator[Case]:
     from fastnn.testing.ops import OPS
 
@@ -255,6 +264,8 @@ def inputs(case: Case) -> dict[str, np.ndarray[Any, Any]]:
         return {"p": _normal(rng, (tensors, n)), "g": _normal(rng, (tensors, n))}
     if case.kind == "fit":
         return digits()
+    if case.kind == "augment":
+        return {"x0": rng.integers(0, 256, case.shape[0], np.uint8)}
     return {}
 
 

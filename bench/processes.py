@@ -58,6 +58,9 @@ def known_peers() -> dict[str, list[Peer]]:
         ],
         "jax": [Peer("jax", "jax", "jax_.py")],
         "sklearn": [Peer("sklearn", "sklearn", "sklearn_.py")],
+        "opencv": [Peer("opencv", "cv2", "opencv_.py")],
+        "pillow": [Peer("pillow", "PIL", "pillow_.py")],
+        "kornia": [Peer("kornia", "kornia", "kornia_.py")],
     }
 
 

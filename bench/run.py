@@ -104,8 +104,9 @@ def _find_peers(names: list[str]) -> tuple[list[Peer], list[str]]:
     unknown = set(names) - known.keys() - {""}
     if unknown:
         sys.exit(f"--baseline: expected some of {', '.join(known)}, got {', '.join(unknown)}")
-    present = [n for n in names if n and importlib.util.find_spec(n) is not None]
-    absent = [n for n in names if n and n not in present]
+    names = [n for n in names if n]
+    present = [n for n in names if importlib.util.find_spec(known[n][0].library) is not None]
+    absent = [n for n in names if n not in present]
     for name in absent:
         print(f"{name}: absent", file=sys.stderr)
     return [peer for name in present for peer in known[name]], absent

@@ -41,9 +41,9 @@ suppress_warnings = ["myst.header", "myst.xref_missing"]  # the texts of the lec
 
 MODULES = (
     "fastnn", "fastnn.functional", "fastnn.nn", "fastnn.nn.init", "fastnn.nn.utils", "fastnn.optim",
-    "fastnn.optim.lr_scheduler", "fastnn.data", "fastnn.train", "fastnn.train.metrics",
-    "fastnn.train.report", "fastnn.inspect", "fastnn.experiments", "fastnn.recipes",
-    "fastnn.random", "fastnn.system", "fastnn.cuda",
+    "fastnn.optim.lr_scheduler", "fastnn.data", "fastnn.data.augment", "fastnn.train",
+    "fastnn.train.metrics", "fastnn.train.report", "fastnn.inspect", "fastnn.experiments",
+    "fastnn.recipes", "fastnn.random", "fastnn.system", "fastnn.cuda",
 )  # fmt: skip
 API = Path(__file__).parent / "api"
 

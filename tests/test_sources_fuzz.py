@@ -10,6 +10,7 @@ import pytest
 from fastnn import data
 from source_helpers import cifar, folder, idx, write
 
+FILES = int(os.environ.get("FASTNN_FUZZ", "300"))  # the full lane: 1e5 for our own parsers
 TABLE = pa.table({"a": np.arange(40.0), "b": np.arange(40), "y": ["p", "q"] * 20})
 
 
@@ -46,7 +47,7 @@ def test_changed_bytes(tmp_path, kind):
         whole = file.read()
     source = str(tmp_path / "d") if kind == "png" else path
     rng = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(FILES):
         content = np.frombuffer(whole, np.uint8).copy()
         at = rng.integers(0, len(content), rng.integers(1, 4))
         content[at] = rng.integers(0, 256, len(at))

@@ -9,6 +9,8 @@ from typing import Any
 import fastnn as fn
 import numpy as np
 from fastnn import F, _core, nn, optim
+from fastnn.data import augment
+from fastnn.data.augment.run import Runner
 from fastnn.system import info
 from fastnn.testing.ops import OPS
 from fastnn.train.checks import Data
@@ -32,7 +34,23 @@ def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         return {"eager": lambda: F.relu(x)}
     if kind == "gemm":
         return {"eager": _gemm(case, arrays)}
-    return {"step": _steps, "optimizer": _optimizer, "fit": _fit}[kind](case, arrays)
+    workloads = {"step": _steps, "optimizer": _optimizer, "fit": _fit, "augment": _augmentation}
+    return workloads[kind](case, arrays)
+
+
+def _augmentation(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    """As the step of a training does it: a batch gathered by index and augmented."""
+    size, x = case["params"]["size"], arrays["x0"]
+    first: list[Any] = [augment.RandomCrop(size, padding=4), augment.RandomHorizontalFlip()]
+    if case["op"] == "imagenet":
+        first[0] = augment.RandomResizedCrop(size, (0.3, 0.9), (1.0, 1.0))
+        first.append(augment.ColorJitter(0.4, 0.4, 0.4))
+    normalize = augment.Normalize([0.49, 0.48, 0.45], [0.25, 0.24, 0.26])
+    pipeline = augment.Compose([*first, augment.ToDtype(scale=True), normalize])
+    runner = Runner(pipeline, x.shape[1:], False)
+    images, index = fn.from_numpy(x), fn.tensor(np.arange(len(x)))
+    cursor = fn.tensor(np.zeros(1, np.int64))
+    return {"as in a step": lambda: runner.launch(images, index, cursor, len(x))}
 
 
 def _tensors(arrays: dict[str, Any], grad: bool) -> list[Any]:

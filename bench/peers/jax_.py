@@ -36,6 +36,8 @@ def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         return {"jit": lambda: _wait(product(*x))}
     if kind in ("fwd", "fwd+bwd"):
         return _op(case, x, arrays)
+    if kind == "augment":
+        return {}
     if case["op"] == "LeNet-5 step":
         return {}
     return {"step": _steps, "optimizer": _optimizer, "fit": _fit}[kind](case, arrays)

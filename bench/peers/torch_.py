@@ -51,6 +51,8 @@ def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         }
     if kind in ("fwd", "fwd+bwd"):
         return _op(case, t)
+    if kind == "augment":
+        return {}
     return {"step": _steps, "optimizer": _optimizer, "fit": _fit}[kind](case, t)
 
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "check.h"
+#include "loading.h"
 
 namespace fastnn {
 namespace {
@@ -156,9 +157,26 @@ ThreadCount& thread_count() {
 
 }  // namespace
 
+namespace {
+
+std::atomic<int> loaders{0};  // at work
+thread_local bool is_loader = false;
+
+}  // namespace
+
+void begin_loading() {
+  is_loader = true;
+  loaders.fetch_add(1, std::memory_order_relaxed);
+}
+void end_loading() {
+  loaders.fetch_sub(1, std::memory_order_relaxed);
+  is_loader = false;
+}
+
 void parallel_for(int64_t tasks, TaskRange run, const void* context) {
-  const int threads = static_cast<int>(std::min<int64_t>(thread_count().threads, tasks));
-  if (threads <= 1) return run(context, 0, tasks);
+  const int free = thread_count().threads - loaders.load(std::memory_order_relaxed);
+  const int threads = static_cast<int>(std::min<int64_t>(free, tasks));
+  if (threads <= 1 || is_loader) return run(context, 0, tasks);
   the_pool().run(tasks, run, context, threads);
 }
 

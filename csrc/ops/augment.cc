@@ -32,6 +32,15 @@ ImageStrides strides_of(const Picture& p, bool channels_last) {
                        : ImageStrides{sample, p.height * p.width, p.width, 1};
 }
 
+// Whether pixels are ever moved as floats: something follows a conversion.
+bool works_on_floats(const Array& x, const Array& program) {
+  const auto* ops = static_cast<const AugmentOp*>(program.storage->data);
+  const auto count = static_cast<int64_t>(program.bytes() / sizeof(AugmentOp));
+  for (int64_t i = 0; i + 1 < count; ++i)
+    if (ops[i].code == AugmentCode::kConvert) return true;
+  return x.dtype == DType::kFloat32;
+}
+
 int32_t small(int64_t n) { return static_cast<int32_t>(n); }
 
 // `size`: height and width of the result, and the largest of each on the way.
@@ -47,7 +56,9 @@ Array augment(const Array& x, const Array& index, const Array& cursor, const Arr
                                 : Shape{rows, to.channels, to.height, to.width},
                   to_float ? DType::kFloat32 : x.dtype);
   const int64_t tasks = least(rows, kAugmentTasks), most_pixels = size[2] * size[3];
-  const int64_t scratch = 8 * from.channels * most_pixels + 64 * (size[2] + size[3]) + 64;
+  // Two pictures, and what resizing and warping need for each row and column.
+  const int64_t picture = from.channels * most_pixels * (works_on_floats(x, program) ? 4 : 1);
+  const int64_t scratch = 2 * ceil_div(picture, 64) * 64 + 64 * (size[2] + size[3] + 1);
   const Array memory = empty({tasks * scratch}, DType::kUInt8);
   const auto count = static_cast<int64_t>(program.bytes() / sizeof(AugmentOp));
   launch({op, Device::kCpu, x.dtype, tasks,

@@ -2,6 +2,7 @@
 #include <pthread.h>
 
 #include "../core/cuda.h"
+#include "../core/loading.h"
 #include "common.h"
 
 namespace fastnn {
@@ -27,6 +28,8 @@ void bind_system(py::module_& m) {
   m.def("num_threads", &num_threads);
   m.def("num_threads_reason", &num_threads_reason);
   m.def("set_num_threads", &set_num_threads, py::arg("threads"));
+  m.def("begin_loading", &begin_loading);
+  m.def("end_loading", &end_loading);
   m.def("cuda_is_available", [] { return cuda_library() != nullptr; });
   m.def("cuda_reason", &cuda_reason);
   m.def("cuda_description", &cuda_description);

@@ -6,6 +6,8 @@
 namespace fastnn {
 namespace {
 
+constexpr int64_t kAugmentWork = 64;  // bytes for each row and column, and one more
+
 struct State {
   const AugmentArgs* args;
   int64_t sample;
@@ -20,7 +22,8 @@ struct State {
     const ImageStrides& s = a.x_strides;
     view = {x, is_float, s.channel, s.row,    s.col,   a.height,       a.width, 0,
             0, 1,        1,         a.height, a.width, Pad::kConstant, {}};
-    const int64_t picture = int64_t{4} * a.channels * a.max_height * a.max_width;
+    const int64_t sides = int64_t{a.max_height} + a.max_width;
+    const int64_t picture = (a.scratch_bytes - kAugmentWork * (sides + 1)) / 2;
     free_picture = scratch;
     spare = scratch + picture;
     work = scratch + 2 * picture;

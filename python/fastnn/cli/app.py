@@ -179,6 +179,22 @@ def inspect(
         run_inspect(source, label, output, json)
 
 
+@data_app.command()
+def preview(
+    config: Annotated[str, typer.Option("-c", "--config", help="a TOML file with data.augment")],
+    source: Annotated[str | None, typer.Argument(metavar="[DATA]", help=DATA)] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, e.g. train.seed=1")
+    ] = None,
+    output: Annotated[str, typer.Option("-o", "--output", help="the PNG to write")] = "preview.png",
+) -> None:
+    """Draw what training sees: images as they are, and augmented."""
+    with exit_codes():
+        from fastnn.cli.augment import preview as run_preview
+
+        run_preview(config, tuple(settings or ()), source, output)
+
+
 lab_app = typer.Typer(no_args_is_help=True, help="The experiments of the lectures.")
 app.add_typer(lab_app, name="lab")
 

@@ -16,10 +16,14 @@ def run(options: Options) -> None:
     """Print a line for each check; the run fails if one does."""
     config = resolve(options)
     _, parts, trainer = assemble(config)
+    x, y = parts.train
+    if parts.augment is not None:  # what the model takes, without chance
+        x = parts.augment.evaluation()(x)
     report = fn.train.check(
         trainer.model,
         trainer.loss,
-        *parts.train,
+        x,
+        y,
         optimizer=trainer.optimizer,
         batch_size=config.train.batch_size,
         seed=config.train.seed,

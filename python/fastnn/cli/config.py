@@ -107,6 +107,7 @@ class DataConfig(_Section):
     missing_indicators: bool = False  # columns that say what was imputed
     scaling: Literal["standard", "minmax", "none"] = "standard"  # images: by channel
     whiten: Literal["pca", "zca", "none"] = "none"
+    augment: list[str | dict[str, Any]] = []  # of training images: names, or {name, options}
 
 
 class ScheduleConfig(_Section):

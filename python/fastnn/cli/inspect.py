@@ -10,7 +10,7 @@ from typing import Any
 from fastnn import data
 from fastnn.train.files import write_atomically
 
-__all__ = ["run"]
+__all__ = ["run", "save_picture"]
 
 _MOST = 20  # features and classes that the table shows
 
@@ -20,7 +20,7 @@ def run(source: str, label: str | None, output: str | None, as_json: bool) -> No
     dataset = data.load(source, label, missing=True)
     facts = data.summarize(dataset)
     if output is not None:
-        write_atomically(output, _png(output, dataset))
+        save_picture(output, data.image_grid(dataset))
         facts["grid"] = output
     if as_json:
         print(json.dumps(facts))
@@ -28,10 +28,15 @@ def run(source: str, label: str | None, output: str | None, as_json: bool) -> No
         _show(facts)
 
 
-def _png(output: str, dataset: data.Dataset) -> bytes:
+def save_picture(output: str, picture: Any) -> None:
+    """Write uint8 (height, width, 3) as a PNG.
+
+    Raises:
+        ValueError: If the name does not end in .png.
+        ModuleNotFoundError: If Pillow is not installed.
+    """
     if not output.lower().endswith(".png"):
         raise ValueError(f"{output[:80]}: expected a name that ends in .png")
-    grid = data.image_grid(dataset)
     try:
         from PIL import Image
     except ModuleNotFoundError:
@@ -39,8 +44,8 @@ def _png(output: str, dataset: data.Dataset) -> bytes:
             "data: a grid of images needs Pillow; install it with: pip install 'fastnn[image]'"
         ) from None
     buffer = io.BytesIO()
-    Image.fromarray(grid).save(buffer, "PNG")
-    return buffer.getvalue()
+    Image.fromarray(picture).save(buffer, "PNG")
+    write_atomically(output, buffer.getvalue())
 
 
 def _show(facts: dict[str, Any]) -> None:

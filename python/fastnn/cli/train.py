@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -13,11 +14,13 @@ import numpy as np
 
 import fastnn as fn
 from fastnn import data, nn
+from fastnn.cli import augment as augmentation
 from fastnn.cli import config as configuration
 from fastnn.cli.app import RunFailed
 from fastnn.cli.config import Config
 from fastnn.cli.runfolder import RunFolder, fingerprint, make_folder, pack, read_metrics, transform
 from fastnn.cli.schedule import build_scheduler
+from fastnn.data.augment import Compose
 from fastnn.train.checkpoint import read_model
 
 __all__ = ["Options", "build_model", "run"]
@@ -59,6 +62,7 @@ class Parts:
     val: tuple[Any, Any] | None
     test: tuple[Any, Any] | None
     extra: dict[str, Any]  # what predict needs
+    augment: Compose | None = None  # of images: then x is images in train and val
 
 
 def run(options: Options, print_config: bool = False) -> None:
@@ -90,7 +94,7 @@ def assemble(config: Config) -> tuple[data.Dataset, Parts, fn.Trainer]:
     dataset = data.load(config.data.source, config.data.label, missing=missing)
     parts = prepare(dataset, config)
     fn.manual_seed(config.train.seed)
-    model = build_model(config, parts.train[0].shape[1], len(dataset.classes))
+    model = build_model(config, math.prod(parts.train[0].shape[1:]), len(dataset.classes))
     if config.train.device == "cuda":
         model.to("cuda")
     optimizer = config.optim.build(model.parameters())
@@ -159,7 +163,12 @@ def prepare(dataset: data.Dataset, config: Config) -> Parts:
     }
     pairs = [(x[i], y[i]) if len(i) else None for i in (train, val, test)]
     assert pairs[0] is not None
-    return Parts(pairs[0], pairs[1], pairs[2], extra)
+    steps = augmentation.build(config, dataset)
+    if not steps:
+        return Parts(pairs[0], pairs[1], pairs[2], extra)
+    images = augmentation.pixels(dataset)
+    fitted = (images[train], y[train]), (images[val], y[val]) if len(val) else None
+    return Parts(*fitted, pairs[2], extra, augmentation.scaled(steps, pipeline, dataset))
 
 
 def split(y: np.ndarray[Any, Any], config: Config) -> tuple[np.ndarray[Any, Any], ...]:
@@ -206,7 +215,7 @@ def build_model(config: Config, features: int, classes: int) -> nn.Sequential:
         >>> len(build_model(Config(), 64, 10))
         4
     """
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [nn.Flatten()] if config.data.augment else []
     width = features
     for size in config.model.hidden:
         layers.append(nn.Linear(width, size))
@@ -248,6 +257,7 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
             shuffle=_sampler(config.train.sampling, parts.train[1]),
             seed=config.train.seed,
             initial_epoch=None,
+            augment=parts.augment,
         )
     except (KeyboardInterrupt, fn.train.Terminated):
         folder.flush(trainer)

@@ -4,6 +4,7 @@ from fastnn.data import augment
 from fastnn.data.dataset import Dataset
 from fastnn.data.digits import load_digits
 from fastnn.data.images import ImageFolder
+from fastnn.data.loader import Loader
 from fastnn.data.preprocessing import (
     PCA,
     ZCA,
@@ -29,6 +30,7 @@ from fastnn.data.sources import (
     load_table,
 )
 from fastnn.data.split import stratified_split
+from fastnn.data.stream import stream_csv
 from fastnn.data.summary import image_grid, summarize
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "ImageFolder",
     "ImageNormalizer",
     "LabelEncoder",
+    "Loader",
     "MinMaxScaler",
     "OneHotEncoder",
     "Pipeline",
@@ -58,5 +61,6 @@ __all__ = [
     "load_pairs",
     "load_table",
     "stratified_split",
+    "stream_csv",
     "summarize",
 ]

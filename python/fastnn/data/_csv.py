@@ -31,6 +31,54 @@ def read(
     path: str, label: str | None, features: tuple[str, ...] | None, missing: bool, delimiter: str
 ) -> Table:
     """Read the columns named, all others than the label by default; NaN for a missing cell."""
+    pa, arrow = _library()
+    header = _header(path, delimiter)
+    names = choose(path, header, label, features)
+    with_label = label if label in header else None
+    parse, convert = _options(arrow, pa, names, with_label, missing, delimiter)
+    try:
+        table = arrow.read_csv(path, parse_options=parse, convert_options=convert)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        why = _explain(path, delimiter, header, set(names), MISSING if missing else ())
+        raise ValueError(why or f"{path}: {error}") from None
+    if table.num_rows == 0:
+        raise ValueError(f"{path}: expected rows below the header, got none")
+    return _numbers(path, table, names, with_label, missing, delimiter, 0)
+
+
+def stream(
+    path: str,
+    label: str | None,
+    features: tuple[str, ...] | None,
+    missing: bool,
+    delimiter: str,
+    block_bytes: int,
+) -> Iterator[Table]:
+    """The same in parts, of which one is in memory at a time."""
+    pa, arrow = _library()
+    header = _header(path, delimiter)
+    names = choose(path, header, label, features)
+    with_label = label if label in header else None
+    parse, convert = _options(arrow, pa, names, with_label, missing, delimiter)
+    # Read ahead on one thread: several would hold as many blocks.
+    reading = arrow.ReadOptions(use_threads=False, block_size=block_bytes)
+    done = 0
+    try:
+        reader = arrow.open_csv(
+            path, read_options=reading, parse_options=parse, convert_options=convert
+        )
+        for batch in reader:
+            if batch.num_rows:
+                yield _numbers(path, batch, names, with_label, missing, delimiter, done)
+            done += batch.num_rows
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        why = _explain(path, delimiter, header, set(names), MISSING if missing else ())
+        raise ValueError(why or f"{path}: {error}") from None
+    if done == 0:
+        raise ValueError(f"{path}: expected rows below the header, got none")
+
+
+def _library() -> tuple[Any, Any]:
     try:
         import pyarrow as pa
         from pyarrow import csv as arrow
@@ -38,36 +86,44 @@ def read(
         raise ModuleNotFoundError(
             "data: CSV files need pyarrow; install it with: pip install 'fastnn[train]'"
         ) from None
-    header = _header(path, delimiter)
-    names = choose(path, header, label, features)
-    with_label = label if label in header else None
+    return pa, arrow
+
+
+def _options(
+    arrow: Any, pa: Any, names: tuple[str, ...], label: str | None, missing: bool, delimiter: str
+) -> tuple[Any, Any]:
     types = dict.fromkeys(names, pa.float64())
-    if with_label is not None:
-        types[with_label] = pa.string()
-    options = arrow.ConvertOptions(
+    if label is not None:
+        types[label] = pa.string()
+    convert = arrow.ConvertOptions(
         column_types=types,
         include_columns=list(types),
         null_values=list(MISSING) if missing else [],
         strings_can_be_null=False,
     )
-    parse = arrow.ParseOptions(delimiter=delimiter)
-    try:
-        table = arrow.read_csv(path, parse_options=parse, convert_options=options)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        why = _explain(path, delimiter, header, set(names), MISSING if missing else ())
-        raise ValueError(why or f"{path}: {error}") from None
-    if table.num_rows == 0:
-        raise ValueError(f"{path}: expected rows below the header, got none")
+    return arrow.ParseOptions(delimiter=delimiter), convert
+
+
+def _numbers(
+    path: str,
+    table: Any,
+    names: tuple[str, ...],
+    label: str | None,
+    missing: bool,
+    delimiter: str,
+    before: int,
+) -> Table:
+    """A part of the file that has so many rows before it."""
     x = np.empty((table.num_rows, len(names)), np.float64)
     for i, name in enumerate(names):
-        x[:, i] = table.column(name).to_numpy()
+        x[:, i] = table.column(name).to_numpy(zero_copy_only=False)
     bad = first_bad(x, missing)
     if bad is not None:
-        line, name = _line(path, delimiter, bad[0]), shown(names[bad[1]])
+        line, name = _line(path, delimiter, before + bad[0]), shown(names[bad[1]])
         raise ValueError(
             f"{path}: expected finite numbers, got {x[bad]} in line {line}, column {name}"
         )
-    labels = None if with_label is None else np.array(table.column(with_label).to_pylist())
+    labels = None if label is None else np.array(table.column(label).to_pylist())
     return Table(x, labels, names)
 
 

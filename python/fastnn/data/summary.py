@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.data.dataset import Dataset
 
-__all__ = ["image_grid", "summarize"]
+__all__ = ["image_grid", "picture_of", "summarize"]
 
 _ROWS = 4096  # that are float64 at a time
 _GAP = 2  # pixels between images
@@ -115,13 +115,37 @@ def image_grid(dataset: Dataset, columns: int = 10) -> np.ndarray[Any, np.dtype[
     chosen = images[np.concatenate(rows)].astype(np.float64)
     low, high = np.nanmin(chosen), np.nanmax(chosen)
     levels = np.nan_to_num(255 * (chosen - low) / (high - low or 1.0)).round().astype(np.uint8)
-    zoom = max(1, _SCALE_TO // max(dataset.shape[1:]))
-    tiles = np.broadcast_to(levels, (len(levels), 3, *dataset.shape[1:])).transpose(0, 2, 3, 1)
-    tiles = tiles.repeat(zoom, 1).repeat(zoom, 2)
-    height, width = (n + _GAP for n in tiles.shape[1:3])
-    grid = np.full((len(rows) * height + _GAP, columns * width + _GAP, 3), 255, np.uint8)
-    place = [(r, c) for r, row in enumerate(rows) for c in range(len(row))]
-    for tile, (r, c) in zip(tiles, place, strict=True):
-        top, left = r * height + _GAP, c * width + _GAP
-        grid[top : top + height - _GAP, left : left + width - _GAP] = tile
-    return grid
+    cuts = np.cumsum([len(row) for row in rows])[:-1]
+    return picture_of([list(part) for part in np.split(levels, cuts)], columns)
+
+
+def picture_of(
+    rows: list[list[np.ndarray[Any, Any]]], columns: int | None = None
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Images in rows, enlarged if they are small: uint8 (height, width, 3).
+
+    Args:
+        rows: Images of 1 or 3 channels, uint8 of shape (channels, height, width). Smaller ones
+            stand in the middle of their place.
+        columns: Places in a row; default: as many as the longest row has images.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastnn.data.summary import picture_of
+        >>> picture_of([[np.zeros((1, 48, 48), np.uint8)] * 3]).shape
+        (52, 152, 3)
+    """
+    columns = columns or max(len(row) for row in rows)
+    sides = [image.shape[1:] for row in rows for image in row]
+    height, width = (max(side[axis] for side in sides) for axis in (0, 1))
+    zoom = max(1, _SCALE_TO // max(height, width))
+    height, width = height * zoom + _GAP, width * zoom + _GAP
+    picture = np.full((len(rows) * height + _GAP, columns * width + _GAP, 3), 255, np.uint8)
+    for r, row in enumerate(rows):
+        for c, image in enumerate(row):
+            tile = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+            tile = tile.repeat(zoom, 0).repeat(zoom, 1)
+            top = r * height + _GAP + (height - _GAP - len(tile)) // 2
+            left = c * width + _GAP + (width - _GAP - tile.shape[1]) // 2
+            picture[top : top + len(tile), left : left + tile.shape[1]] = tile
+    return picture

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import F, _core, nn, random
+from fastnn.data.augment import Augmentation
+from fastnn.data.augment.run import Runner, as_images
 from fastnn.tensor import Tensor, no_grad
 from fastnn.train.objective import Objective, per_sample
 
@@ -35,7 +37,8 @@ class Data:
     """Checked samples: x float32, y int64 or float32, and whether y holds classes to count.
 
     ``labels`` is how many labels of each sample count; None where all do. ``weights`` is how much
-    the loss of each sample counts; None where all count the same.
+    the loss of each sample counts; None where all count the same. ``runner`` is what augments x,
+    which is images then, of uint8 too; None where x is what the model takes.
     """
 
     x: Tensor
@@ -43,6 +46,7 @@ class Data:
     has_classes: bool
     labels: np.ndarray[Any, np.dtype[np.float32]] | None = None
     weights: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    runner: Runner | None = None
 
     def take(self, where: Any) -> Data:
         """Some of the samples."""
@@ -50,6 +54,22 @@ class Data:
         labels = None if self.labels is None else self.labels[where]
         weights = None if self.weights is None else self.weights[where]
         return dataclasses.replace(self, x=x, y=y, labels=labels, weights=weights)
+
+    def inputs(self) -> Tensor:
+        """All of x as the model takes it."""
+        if self.runner is None:
+            return self.x
+        inputs: Tensor = _core.share(self.runner.batch(np.asarray(self.x), np.arange(len(self.x))))
+        return inputs
+
+    def first(self, device: str) -> tuple[Any, Any]:
+        """The first sample and its label, as a step takes them."""
+        x, y = np.asarray(self.x)[:1], np.asarray(self.y)[:1]
+        if self.runner is not None:
+            mixes = self.runner.mixes  # labels are checked later
+            inside = mixes is None or 0 <= y.flat[0] < mixes.num_classes
+            x, y = self.runner.whole(x, y if inside else y * 0, np.zeros(1, np.int64))
+        return _core.to_device(_core.clone(x), device), _core.to_device(_core.clone(y), device)
 
 
 def check_data(
@@ -59,6 +79,7 @@ def check_data(
     pair: Sequence[Any],
     device: str,
     metrics: tuple[str, ...] | None,
+    augment: Augmentation | None = None,
 ) -> Data:
     """x and y after all checks; the first sample is tried, so that layers can check their shapes.
 
@@ -67,7 +88,9 @@ def check_data(
             of range (the loss's ``ignore_index`` is allowed); the message says where.
         TypeError: For what is not numbers.
     """
-    x, y = _floats(pair[0]), _numbers(pair[1])
+    x = _floats(pair[0]) if augment is None else as_images(f"{op}: x", pair[0], False).to("cpu")
+    runner = None if augment is None else Runner(augment, x.shape[1:], x.dtype == "float32")
+    y = _numbers(pair[1])
     if len(x.shape) < 1 or len(y.shape) < 1:
         raise ValueError(
             f"{op}: expected x and y with an axis of samples, got x {x.shape} and y {y.shape}"
@@ -78,18 +101,20 @@ def check_data(
         )
     if x.shape[0] == 0:
         raise ValueError(f"{op}: expected at least one sample, got x {x.shape}")
-    _check_finite(op, "x", x)
+    if x.dtype == "float32":
+        _check_finite(op, "x", x)
     if y.dtype == "float32":
         _check_finite(op, "y", y)
     loss = objective.loss
     ignored = _ignored_label(loss)
     generators = random.get_state()
     with evaluation_mode(model), no_grad(), objective.watching(model):
-        outputs = model(_first(x, device))
+        first_x, first_y = Data(x, y, False, runner=runner).first(device)
+        outputs = model(first_x)
         has_classes = _has_classes(op, y, outputs.shape, loss, metrics)
         if has_classes:
             _check_labels(op, y, outputs.shape[-1], ignored)
-        values = {"a loss": loss(outputs, _first(y, device))}
+        values = {"a loss": loss(outputs, first_y)}
         for name, penalty in objective.penalties.items():
             values[f"a penalty {name!r}"] = penalty(model)
     random.set_state(generators)
@@ -98,7 +123,7 @@ def check_data(
             got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"{op}: expected {what} that is a scalar Tensor, got {got}")
     counts = has_classes and (metrics is None or "accuracy" in metrics)
-    return Data(x, y, counts, _labels_that_count(op, y, ignored))
+    return Data(x, y, counts, _labels_that_count(op, y, ignored), None, runner)
 
 
 def weigh(
@@ -116,6 +141,11 @@ def weigh(
     if sample_weight is None and class_weight is None:
         return data
     per_sample(op, objective.loss)
+    if data.runner is not None and data.runner.mixes is not None:
+        raise ValueError(
+            f"{op}: expected no {type(data.runner.mixes).__name__} with weights, since a mixed "
+            "image is of two samples; use fn.train.BalancedSampler"
+        )
     if data.labels is not None:
         raise ValueError(
             f"{op}: expected labels that all count with weights, got some to be ignored; give "
@@ -169,7 +199,7 @@ def describe(
     if data.has_classes:
         generators = random.get_state()
         with evaluation_mode(model), no_grad():
-            classes = int(model(_first(data.x, next(model.parameters()).device)).shape[-1])
+            classes = int(model(data.first(next(model.parameters()).device)[0]).shape[-1])
         random.set_state(generators)
     return {
         "samples": len(data.x),
@@ -231,10 +261,6 @@ def _numbers(y: Any) -> Tensor:
     return result
 
 
-def _first(data: Tensor, device: str) -> Any:
-    return _core.to_device(_core.clone(np.asarray(data)[:1]), device)
-
-
 def _check_finite(op: str, name: str, data: Tensor) -> None:
     at = int(_core.first_not_finite(data))
     if at < 0:
@@ -281,8 +307,8 @@ def check_arguments(
         raise ValueError(f"fit: expected initial_epoch >= 0, got {initial_epoch}")
 
 
-def split(data: Data, share: float) -> tuple[Data, Data]:
-    """The first part, and the last part of about this share."""
+def split(data: Data, share: float, evaluation: Augmentation | None = None) -> tuple[Data, Data]:
+    """The first part, and the last part of about this share, which ``evaluation`` augments."""
     n = len(data.x)
     at = int(n * (1 - share))
     if not 0 < at < n:
@@ -290,4 +316,8 @@ def split(data: Data, share: float) -> tuple[Data, Data]:
             f"fit: expected samples on both sides of validation_split {share}, got {at} and "
             f"{n - at}"
         )
-    return data.take(slice(at)), data.take(slice(at, n))
+    last = data.take(slice(at, n))
+    if evaluation is not None:
+        runner = Runner(evaluation, last.x.shape[1:], last.x.dtype == "float32")
+        last = dataclasses.replace(last, runner=runner)
+    return data.take(slice(at)), last

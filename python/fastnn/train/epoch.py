@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import CaptureError, _core, nn, random
+from fastnn.data.prefetch import Prefetcher
 from fastnn.tensor import Tensor
 from fastnn.train.checks import Data
 
@@ -50,6 +51,10 @@ class Batches:
         self, data: Data, device: str, terms: Sequence[str] = (), limit: int | None = None
     ) -> None:
         self.x, self.y = data.x.to(device), data.y.to(device)
+        self._data, self._runner, self._device = data, data.runner, device
+        self._ahead: Prefetcher[Any] | None = None
+        self._fed: dict[int, Tensor] = {}  # by rows: images that a function of the user's made
+        self._now: Tensor | None = None  # those of this step
         self.weights = None if data.weights is None else _core.share(data.weights).to(device)
         self.samples = data.x.shape[0] if limit is None else limit
         self.rows_per_sample = max(1, int(np.prod(data.y.shape[1:])))
@@ -114,11 +119,64 @@ class Batches:
 
     def take(self, rows: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """The next rows of x and y, and of the samples' weights if there are any."""
-        x = _core.gather(self.x, self._index, self._cursor, rows)
         y = _core.gather(self.y, self._index, self._cursor, rows)
+        if self._runner is None:
+            x = _core.gather(self.x, self._index, self._cursor, rows)
+        elif self._runner.is_native:
+            x = self._runner.launch(self.x, self._index, self._cursor, rows)
+        else:
+            x = _core.gather(self._now, self._places, self._cursor, rows)
+        if self._runner is not None:
+            x, y = self._runner.mix(x, y, self._index, self._cursor)
         if self.weights is None:
             return x, y, None
         return x, y, _core.gather(self.weights, self._index, self._cursor, rows)
+
+    def draw(self, seed: int, epoch: int) -> None:
+        """What augmentation draws from here on."""
+        if self._runner is not None:
+            self._runner.start(seed, epoch)
+
+    def inputs(self) -> Tensor:
+        """All of x as the model takes it."""
+        return self.x if self._runner is None else self._data.inputs()
+
+    # Functions of the user's are not recorded: they fill memory that recorded steps read.
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether each step needs :meth:`feed`."""
+        return self._runner is not None and not self._runner.is_native
+
+    def start_feeding(self, rows: int) -> None:
+        """Make the steps of so many rows that are left on another thread."""
+        runner, x = self._runner, np.asarray(self._data.x)
+        left = self._order[self.done : self.samples]
+        assert runner is not None
+        if not self._fed:  # where a sample is in the images of its step
+            self._places = _integers(np.arange(self.samples) % rows, self._device)
+
+        def make(i: int) -> Any:
+            samples = left[i * rows : (i + 1) * rows]
+            return runner.batch(x[samples], samples)
+
+        self._ahead = Prefetcher(make, -(-len(left) // rows))
+
+    def feed(self, rows: int) -> None:
+        """The images of the next step to where steps of that many rows read them."""
+        assert self._ahead is not None
+        made = self._ahead.get()
+        if rows in self._fed:
+            self._fed[rows].copy_(made)
+        else:
+            self._fed[rows] = _core.to_device(_core.clone(made), self._device)
+        self._now = self._fed[rows]
+
+    def stop_feeding(self) -> None:
+        """Let the thread end."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     def count(
         self,
@@ -139,8 +197,9 @@ class Batches:
             scale = 1.0
         for value, total in values:
             _core.accumulate(value, total, scale)
-        if self.counts_correct:
-            _core.count_correct(outputs, y, self._correct)
+        if self.counts_correct:  # shares of mixed labels count for the greatest
+            labels = y if y.dtype == "int64" else _core.argmax(y)
+            _core.count_correct(outputs, labels, self._correct)
         _core.advance(self._cursor, rows)
 
 
@@ -177,10 +236,22 @@ class Loop:
         Args:
             max_steps: At most this many steps per call; default: as many as fit in 50 ms.
         """
+        if not self.batches.is_fed:
+            yield from self._run(max_steps)
+            return
+        self.batches.start_feeding(self.batch_size)
+        try:
+            yield from self._run(1)
+        finally:
+            self.batches.stop_feeding()
+
+    def _run(self, max_steps: int | None) -> Iterator[int]:
         batches = self.batches
         while batches.done < batches.samples:
             left = batches.samples - batches.done
             rows = min(left, self.batch_size)
+            if batches.is_fed:
+                batches.feed(rows)
             signature = self._prepare()
             plan = self._current_plan(rows, signature)
             if plan is not None:

@@ -48,7 +48,7 @@ def evaluate(trainer: Trainer, loop: Loop) -> Logs:
         for _ in loop.run():
             pass
         ignored = getattr(trainer.objective.loss, "ignore_index", None)
-        scores = measure(trainer.meters, trainer.model, batches.x, batches.y, ignored)
+        scores = measure(trainer.meters, trainer.model, batches.inputs(), batches.y, ignored)
     return {**batches.logs(), **scores}
 
 
@@ -118,6 +118,7 @@ class Run:
         batches.start(
             order, first, position.skipped, (position.loss_sum, position.correct, position.terms)
         )
+        batches.draw(position.seed, position.epoch)
         schedule.begin_epoch(-(-first // rows), -(-batches.samples // rows))
         begins, ends = (overrides(self.callbacks, f"on_train_batch_{w}") for w in ("begin", "end"))
         steps = loop.run(max_steps=1 if begins or ends else None)

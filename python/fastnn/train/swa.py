@@ -81,7 +81,7 @@ class SWA(Callback):
         for name, p in model.named_parameters():
             p.copy_(self._mean[name].to(p.dtype).to(p.device))
         if self.trainer.data is not None:
-            update_bn(model, self.trainer.data.x)
+            update_bn(model, self.trainer.data.inputs())
 
     def state_dict(self) -> dict[str, Any]:
         """The average, and of how many epochs it is."""

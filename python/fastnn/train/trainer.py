@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import nn
+from fastnn.data.augment import Augmentation, Compose
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor
 from fastnn.train import checkpoint, step
@@ -165,6 +166,7 @@ class Trainer:
         initial_epoch: int | None = 0,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: ArrayLike | None = None,
+        augment: Augmentation | None = None,
     ) -> History:
         """Train until ``epochs`` epochs are done.
 
@@ -187,6 +189,8 @@ class Trainer:
             class_weight: How much the loss of a class counts in training; 1 for those not given.
             sample_weight: How much the loss of each sample counts, shape (n,); times that of its
                 class. The loss is sum_i w_i l_i / n, as in Keras; accuracies are not weighted.
+            augment: Transforms of training images, see :mod:`fastnn.data.augment`; validation has
+                those without chance. x is uint8 or float32, shape (n, channels, height, width).
 
         Returns:
             The logs of every epoch.
@@ -204,7 +208,7 @@ class Trainer:
             batch_size, epochs, validation_data, validation_split, verbose, initial_epoch
         )
         data, validation = self._parts(
-            (x, y, sample_weight), validation_data, validation_split, class_weight
+            (x, y, sample_weight), validation_data, validation_split, class_weight, augment
         )
         data, validation, limit = self._limited(data, validation, batch_size)
         rows = batch_size * self.flags.accumulate_grad_batches
@@ -235,9 +239,9 @@ class Trainer:
                     progress.close()
                     self.optimizer.zero_grad()
 
-    def _check(self, op: str, parts: Pair) -> Data:
+    def _check(self, op: str, parts: Pair, augment: Augmentation | None = None) -> Data:
         """x and y, and the samples' weights if there is a third part."""
-        data = check_data(op, self.model, self.objective, parts, self.device, self.metrics)
+        data = check_data(op, self.model, self.objective, parts, self.device, self.metrics, augment)
         return weigh(op, self.objective, data, parts[2] if len(parts) > 2 else None)
 
     def _parts(
@@ -246,13 +250,15 @@ class Trainer:
         validation_data: Pair | None,
         validation_split: float,
         class_weight: Mapping[int, float] | None,
+        augment: Augmentation | None,
     ) -> tuple[Data, Data | None]:
         """The data to train on, and those for validation."""
-        data, validation = self._check("fit", parts), None
+        data, validation = self._check("fit", parts, augment), None
+        plain = None if augment is None else Compose([augment]).evaluation()
         if validation_data is not None:
-            validation = self._check("fit: validation_data", validation_data)
+            validation = self._check("fit: validation_data", validation_data, plain)
         elif validation_split:
-            data, validation = split(data, validation_split)
+            data, validation = split(data, validation_split, plain)
         return weigh("fit", self.objective, data, None, class_weight), validation
 
     def _limited(

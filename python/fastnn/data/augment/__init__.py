@@ -28,6 +28,7 @@ from fastnn.data.augment.geometry import (
 )
 from fastnn.data.augment.mix import CutMix, MixUp
 from fastnn.data.augment.policy import AutoAugment, RandAugment, TrivialAugmentWide
+from fastnn.data.augment.views import average_views, ten_crop
 from fastnn.data.augment.warp import RandomAffine, RandomLensDistortion, RandomRotation
 
 __all__ = [
@@ -66,4 +67,6 @@ __all__ = [
     "Resize",
     "ToDtype",
     "TrivialAugmentWide",
+    "average_views",
+    "ten_crop",
 ]

@@ -68,6 +68,7 @@ class Runner:
         channels_last: Whether the shape is (height, width, channels).
 
     Attributes:
+        given: The shape, and whether images are float32.
         is_native: Whether :meth:`launch` can do it, inside a recorded step too.
         shape: Of one image of the result.
 
@@ -85,7 +86,7 @@ class Runner:
         is_float: bool,
         channels_last: bool = False,
     ) -> None:
-        self.channels_last = channels_last
+        self.given, self.channels_last = (shape, is_float), channels_last
         channels, height, width = (shape[2], *shape[:2]) if channels_last else shape
         frame = Frame(channels, height, width, is_float)
         frame.grow()
@@ -153,6 +154,21 @@ class Runner:
                 images = np.asarray(x)
         return images
 
+    def whole(self, images: Array, labels: Any, index: Array) -> tuple[Array, Any]:
+        """A batch as a step takes it: images and labels, mixed too.
+
+        Raises:
+            ValueError: If it mixes images and there are no labels.
+        """
+        x, ids = self.batch(images, index), np.ascontiguousarray(index, np.int64)
+        if self.mixes is None:
+            return x, labels
+        if labels is None:
+            raise ValueError(f"{type(self.mixes).__name__}: expected labels to mix, got none")
+        cursor = _core.share(np.zeros(1, np.int64))
+        mixed, shares = self.mix(_core.share(x), _core.share(labels), _core.share(ids), cursor)
+        return np.asarray(mixed), np.asarray(shares)
+
     def _stage(
         self, stage: _Stage, x: Any, index: Any, cursor: Any, rows: int, in_place: bool
     ) -> Any:
@@ -209,13 +225,10 @@ def call(
             f"{'none' if labels is None else 'some'}"
         )
     runner.start(*_place(seed, epoch))
-    ids = ids.astype(np.int64)
-    y = runner.batch(np.asarray(x), ids)
+    y, shares = runner.whole(np.asarray(x), labels, ids.astype(np.int64))
     if labels is None:
         return y[0] if single else y
-    cursor = _core.share(np.zeros(1, np.int64))
-    mixed, shares = runner.mix(_core.share(y), _core.share(labels), _core.share(ids), cursor)
-    return np.asarray(mixed), np.asarray(shares)
+    return y, shares
 
 
 def _place(seed: int | None, epoch: int) -> tuple[int, int]:
