@@ -92,6 +92,16 @@ FASTNN_FN float mad(float a, float b, float c) {
 #endif
 }
 
+FASTNN_FN double mad(double a, double b, double c) {
+#if defined(__CUDA_ARCH__)
+  return __fma_rn(a, b, c);
+#elif defined(FASTNN_HAS_FMA)
+  return __builtin_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 // c[0] + c[1] x + c[2] x^2 + ... (Horner; vectorised loops hide its latency).
 FASTNN_FN float poly(float, float c0) { return c0; }
 

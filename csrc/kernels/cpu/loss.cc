@@ -239,9 +239,9 @@ void pointwise_loss_fwd(const PointwiseLossFwdArgs& args, Slice s) {
       float each[kBlockLanes];
       load<T>(args, r.begin + at, lanes, b);
       for (int l = 0; l < kBlockLanes; ++l) {
-        const double weight = static_cast<double>(b.weight[l]);
-        each[l] = static_cast<float>(weight * L::fwd(b.x[l], b.t[l], b.a[l]));
-        acc[l] += static_cast<double>(each[l]);  // rounded, as in sum_rows
+        const double weight = b.weight[l], loss = L::fwd(b.x[l], b.t[l], b.a[l]);
+        each[l] = static_cast<float>(weight * loss);
+        acc[l] = mad(weight, loss, acc[l]);  // one rounding on every instruction set
       }
       if (args.loss.each != nullptr) store_block(args.loss.each + r.begin + at, lanes, each);
     });
