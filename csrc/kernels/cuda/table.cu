@@ -92,10 +92,11 @@ constexpr Kernels table() {
       ConvKernels{},     // pending
       dropout_family<T>(),
       elementwise<T>(Activations{}),
-      EmbeddingKernels{},  // pending
-      LinearKernels{},     // pending
-      LossKernels{},       // pending
-      MarginKernels{},     // pending
+      EmbeddingKernels{},   // pending
+      LinearKernels{},      // pending
+      LinearBf16Kernels{},  // pending
+      LossKernels{},        // pending
+      MarginKernels{},      // pending
       MovementKernels{.gather = nullptr, .copy_rows = nullptr, .advance = advance},
       norm<T>(),
       optim<T>(OptimRules{}),
