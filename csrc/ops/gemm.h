@@ -15,7 +15,8 @@ inline Matrix transposed(const float* data, int64_t cols) { return {data, 1, col
 // rows of C follow one another.
 void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b);
 
-// The same for a batch of products (gemm_batch.h): `batch` says what `args` does there, and the axes.
+// The same for a batch of products (gemm_batch.h): `batch` says what `args` does there, and the
+// axes.
 void gemm(const char* op, Device device, GemmBatchArgs batch, Matrix a, Matrix b);
 
 // Products of several matrices with one B [k, n], which is packed once.
