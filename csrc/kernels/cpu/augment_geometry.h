@@ -2,6 +2,7 @@
 // maps, lenses).
 #pragma once
 #include "augment_view.h"
+#include "gemm_micro.h"
 
 namespace fastnn {
 namespace {
@@ -11,13 +12,12 @@ struct Grey;  // what a pixel may be: 0 ... kWhite
 template <>
 struct Grey<uint8_t> {
   static constexpr float kWhite = 255;
-  FASTNN_FN static uint8_t nearest(float v) {
-    return static_cast<uint8_t>(static_cast<int32_t>(clamped(v + 0.5f)));
+  FASTNN_FN static uint8_t nearest(float v) { return clipped(v + 0.5f); }
+  // Cut off, as Pillow's and torchvision's colours are. One clamp is of floats, one of integers:
+  // two in a row vectorise badly, see primitives.h.
+  FASTNN_FN static uint8_t clipped(float v) {
+    return static_cast<uint8_t>(at_least(static_cast<int32_t>(at_most(v, 255.f)), 0));
   }
-  FASTNN_FN static uint8_t clipped(float v) {  // cut off, as Pillow's and torchvision's colours are
-    return static_cast<uint8_t>(static_cast<int32_t>(clamped(v)));
-  }
-  FASTNN_FN static float clamped(float v) { return at_most(at_least(v, 0.f), 255.f); }
 };
 template <>
 struct Grey<float> {
@@ -105,22 +105,37 @@ FASTNN_FN void sum_rows(const S* x, int64_t row, const float* weight, int64_t st
   }
 }
 
-template <class T>
-FASTNN_FN void sum_columns(const float* x, Taps t, float* sums, T* y) {
-  const int32_t* first = t.first;
-  if (t.taps == 2) {
-    const float *a = t.weight, *b = t.weight + t.n;
-#pragma GCC ivdep
-    for (int c = 0; c < t.n; ++c)
-      y[c] = Grey<T>::nearest(mad(b[c], x[first[c] + 1], a[c] * x[first[c]]));
-    return;
+// y[c] = x[first[c]], where first rises. Compilers load such pixels one by one; but neighbours
+// mostly lie within two vectors, whose lanes are put in order. Where n >= kLanes, x must be
+// followed by 2 kLanes floats of any value.
+inline void pick(const float* x, const int32_t* first, int n, float* y) {
+  typedef int32_t Lanes32 __attribute__((vector_size(4 * kLanes)));
+  int c = 0;
+  for (; c + kLanes <= n; c += kLanes) {
+    const int32_t from = first[c];
+    if (first[c + kLanes - 1] - from >= 2 * kLanes) {
+      for (int l = c; l < c + kLanes; ++l) y[l] = x[first[l]];
+      continue;
+    }
+    Lanes32 at;
+    __builtin_memcpy(&at, first + c, sizeof at);
+    store(y + c, __builtin_shuffle(load(x + from), load(x + from + kLanes), at - from));
   }
-#pragma GCC ivdep
-  for (int c = 0; c < t.n; ++c) sums[c] = t.weight[c] * x[first[c]];
-  for (int k = 1; k < t.taps; ++k) {
+  for (; c < n; ++c) y[c] = x[first[c]];
+}
+
+template <class T>
+FASTNN_FN void sum_columns(const float* x, Taps t, float* picked, float* sums, T* y) {
+  for (int k = 0; k < t.taps; ++k) {
     const float* w = t.weight + static_cast<int64_t>(k) * t.n;
+    pick(x + k, t.first, t.n, picked);
+    if (k == 0) {
 #pragma GCC ivdep
-    for (int c = 0; c < t.n; ++c) sums[c] = mad(w[c], x[first[c] + k], sums[c]);
+      for (int c = 0; c < t.n; ++c) sums[c] = w[c] * picked[c];
+    } else {
+#pragma GCC ivdep
+      for (int c = 0; c < t.n; ++c) sums[c] = mad(w[c], picked[c], sums[c]);
+    }
   }
 #pragma GCC ivdep
   for (int c = 0; c < t.n; ++c) y[c] = Grey<T>::nearest(sums[c]);
@@ -133,14 +148,14 @@ inline void resize(const View& view, int channels, Box box, int height, int widt
   const Taps down = triangle(scratch, box.height, height, to.top, to.height);
   const Taps across = triangle(scratch, box.width, width, to.left, to.width);
   float* line = reinterpret_cast<float*>(scratch);
-  float* sums = line + box.width;
+  float *picked = line + box.width, *sums = picked + to.width;  // pick() loads from these too
   for (int channel = 0; channel < channels; ++channel) {
     const T* x = static_cast<const T*>(view.data) + channel * view.channel +
                  (view.top + box.top) * view.row + view.left + box.left;
     for (int r = 0; r < to.height; ++r, y += to.width) {
       sum_rows(x + down.first[r] * view.row, view.row, down.weight + r, down.n, down.taps, line,
                box.width);
-      sum_columns(line, across, sums, y);
+      sum_columns(line, across, picked, sums, y);
     }
   }
 }
