@@ -200,6 +200,10 @@ std::vector<Case> all_cases() {
   PRIMITIVE(sqrt, 0.5, std::sqrt(x));
   PRIMITIVE(rsqrt, 2, 1 / std::sqrt(x));
 #undef PRIMITIVE
+  c.push_back(make_case(
+      "exp_scaled", kUlp, 2,
+      [](float x) { return fastnn::exp_scaled(-fastnn::abs(x)) * fastnn::kExpScale; },
+      [](double x) { return exp64(-std::fabs(x)); }));
   add_activation<Identity>(c, 0, kUlp, 0);
   add_activation<Relu>(c, 0, kUlp, 0);
   add_activation<LeakyRelu>(c, 0, kUlp, 0);

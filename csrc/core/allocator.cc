@@ -23,7 +23,7 @@ size_t size_class(size_t bytes) {
 }
 
 void* system_allocate(size_t bytes) {
-  const bool huge = bytes >= 2 * kHugePage;
+  const bool huge = bytes >= kHugePage;
   const size_t alignment = huge ? kHugePage : kAlignment;
   void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
   if (block != nullptr && huge) madvise(block, bytes, MADV_HUGEPAGE);

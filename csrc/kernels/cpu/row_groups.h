@@ -46,7 +46,6 @@ FASTNN_FN void for_unrolled_blocks(int64_t n, U unrolled, B block) {
 // lanes[l] = max x[i] for i % 16 = l, NaNs aside.
 template <class T>
 FASTNN_FN void largest_lanes(const T* x, int64_t n, float (&lanes)[kBlockLanes]) {
-  if (n <= kBlockLanes) return load_block(x, static_cast<int>(n), -kInf, lanes);
   Floats acc[kUnrolledBlocks];
   for (Floats& block : acc) block = Floats{} - kInf;
   const auto add = [&](int b, const T* block, int count) __attribute__((always_inline)) {
@@ -79,7 +78,6 @@ FASTNN_FN void terms_of_block(const T* x, int count, float m, float (&e)[kBlockL
 // Four terms are added in float, which costs at most 2 u, and their sums in float64.
 template <class T>
 FASTNN_FN void sum_lanes(const T* x, int64_t n, float m, float* kept, float (&lanes)[kBlockLanes]) {
-  if (n <= kBlockLanes) return terms_of_block(x, static_cast<int>(n), m, lanes);
   Lanes acc = {};
   for_unrolled_blocks(
       n,
@@ -107,19 +105,29 @@ FASTNN_FN void sum_lanes(const T* x, int64_t n, float m, float* kept, float (&la
 }
 
 template <class T>
-FASTNN_FN void sum_rows_of_group(const T* x, int rows, int64_t cols, float* kept, RowGroup& group) {
+FASTNN_FN void sum_wide_rows(const T* x, int rows, int64_t cols, float* kept, RowGroup& group) {
   auto& lanes = group.lanes;
-  for (int r = 0; r < kGroupRows; ++r) {
-    if (r < rows) {
-      largest_lanes(x + r * cols, cols, lanes[r]);
-    } else {
-      for (float& v : lanes[r]) v = 0.f;
-    }
-  }
+  for (int r = 0; r < rows; ++r) largest_lanes(x + r * cols, cols, lanes[r]);
+  for (int r = rows; r < kGroupRows; ++r) FASTNN_FOR_LANES(l) lanes[r][l] = 0.f;
   combine_rows(lanes, group.max, Larger{});
   for (int r = 0; r < rows; ++r) {
     float* keep = kept == nullptr ? kept : kept + r * cols;
     sum_lanes(x + r * cols, cols, group.max[r], keep, lanes[r]);
+  }
+  combine_rows(lanes, group.total, Plus{});
+}
+
+// Rows of one vector each. Those that a group lacks repeat its last one: nobody looks at them.
+template <class T>
+FASTNN_FN void sum_narrow_rows(const T* x, int rows, int64_t cols, RowGroup& group) {
+  auto& lanes = group.lanes;
+  const int count = static_cast<int>(cols);
+  for (int r = 0; r < kGroupRows; ++r)
+    load_block(x + (r < rows ? r : rows - 1) * cols, count, -kInf, lanes[r]);
+  combine_rows(lanes, group.max, Larger{});
+  for (int r = 0; r < kGroupRows; ++r) {
+    const float m = group.max[r];
+    FASTNN_FOR_LANES(l) lanes[r][l] = exp_scaled(lanes[r][l] - m);
   }
   combine_rows(lanes, group.total, Plus{});
 }
@@ -145,7 +153,11 @@ FASTNN_FN void for_row_groups(const T* x, Range rows, int64_t cols, float* kept,
   for (int64_t r = rows.begin; r < rows.end; r += together) {
     const int count = static_cast<int>(least(rows.end - r, together));
     RowGroup group;
-    sum_rows_of_group(x + r * cols, count, cols, kept == nullptr ? kept : kept + r * cols, group);
+    if (cols <= kBlockLanes) {
+      sum_narrow_rows(x + r * cols, count, cols, group);
+    } else {
+      sum_wide_rows(x + r * cols, count, cols, kept == nullptr ? kept : kept + r * cols, group);
+    }
     bool has_nan = false;
     for (int i = 0; i < kGroupRows; ++i) has_nan |= group.total[i] != group.total[i];
     if (has_nan) [[unlikely]]
