@@ -18,7 +18,7 @@ constexpr size_t kMaxSites = 255;
 Status* StatusWord::pointer() {
   if (device_ == Device::kCpu) return &host_;
   if (cuda_.get() == nullptr) {
-    cuda_ = empty({1}, DType::kInt64, Device::kCuda).storage;
+    cuda_ = allocate_lasting({1}, DType::kInt64, Device::kCuda).storage;
     clear();
   }
   return static_cast<Status*>(cuda_->data);
@@ -38,7 +38,9 @@ void StatusWord::clear() {
     cuda_copy_bytes(cuda_->data, &host_, sizeof host_, CudaCopy::kToDevice);
 }
 
-Plan::Plan() : pool_(std::make_shared<Pool>()) {}
+Plan::Plan()
+    : pool_(std::make_shared<Pool>()),
+      cuda_pool_(std::make_shared<Pool>(MemorySource{cuda_allocate, cuda_free})) {}
 Plan::~Plan() {
   if (recording == this) recording = nullptr;
 }
@@ -61,7 +63,8 @@ void Plan::append(Node node, const void* args, size_t bytes) {
 // Storages of the private pool live as long as the pool; the plan must not hold them, or nothing
 // freed while recording could be reused.
 void Plan::retain(const StoragePtr& storage) {
-  if (storage->pool == pool_ || !seen_.insert(storage.get()).second) return;
+  const bool is_own = storage->pool && storage->pool == pool(storage->device);
+  if (is_own || !seen_.insert(storage.get()).second) return;
   storages_.push_back(storage);
 }
 
@@ -107,10 +110,6 @@ bool Plan::is_current() const {
 }
 
 Plan* current_plan() { return recording; }
-
-const std::shared_ptr<Pool>& current_pool() {
-  return recording ? recording->pool() : process_pool();
-}
 
 void retain_while_recording(const StoragePtr& storage) {
   if (recording != nullptr) [[unlikely]]

@@ -48,7 +48,7 @@ inline Launch row_wise(const char* op, const Array& x, int64_t rows, int64_t col
 }
 inline Launch single(const char* op, Device device) { return {op, device, DType::kFloat32, 1, 0}; }
 
-// A draw (random.cc) where the kernel that reads it runs. The generator itself stays on the host.
+// A draw (random.cc) where the kernel that reads it runs.
 Array draw_on(const Array& draw, Device device);
 
 // One binder per family.

@@ -199,6 +199,7 @@ Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed, b
   args.b_col = depth;
   args.ldc = n;
   args.activation = 1;
+  packed = packed && k.gemm_packed != nullptr;
   const GemmPlan plan = gemm_plan_as(packed, args);
   auto* scratch = static_cast<float*>(
       std::aligned_alloc(64, static_cast<size_t>(plan.scratch() * 4 + 64) / 64 * 64));
@@ -320,10 +321,18 @@ void compare_dtype(DType dtype) {
 }
 
 void compare_gemm() {
-  for (const int64_t m : {1, 2, 7, 8, 13, 32, 97})
-    for (const int64_t n : {1, 5, 10, 31, 32, 33, 64, 100})
-      for (const int64_t k : {0, 1, 3, 64, 255, 256, 257, 600})
-        for (const int form : {0, 1, 2, 3})
+#ifdef FASTNN_TEST_CUDA
+  const std::vector<int64_t> ms{1, 33}, ns{1, 10, 31, 64}, ks{0, 1, 17, 65, 400};
+  const std::vector<int> forms{0, 2};
+#else
+  const std::vector<int64_t> ms{1, 2, 7, 8, 13, 32, 97}, ns{1, 5, 10, 31, 32, 33, 64, 100},
+      ks{0, 1, 3, 64, 255, 256, 257, 600};
+  const std::vector<int> forms{0, 1, 2, 3};
+#endif
+  for (const int64_t m : ms)
+    for (const int64_t n : ns)
+      for (const int64_t k : ks)
+        for (const int form : forms)
           compare(
               "gemm", [=](const Kernels& t) { return gemm(t, m, n, k, form & 1, form & 2); },
               DType::kFloat32);

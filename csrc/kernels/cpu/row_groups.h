@@ -1,6 +1,7 @@
 // What softmax and the losses share: sums of exponentials over rows, with the maximum subtracted. A
 // block of the row at a time, so that ten classes cost one vector and not ten calls of exp.
 #pragma once
+#include "../formulas/softmax.h"
 #include "loops.h"
 
 namespace fastnn {
@@ -9,10 +10,6 @@ namespace {
 FASTNN_FN Range softmax_rows(Slice s, int64_t rows, int64_t cols) {
   return elements(s, rows_per_task(cols), rows);
 }
-
-// e^d for a sum that has a term 1: terms below e^-80 would vanish in it. They would also be
-// subnormal, for which some processors need a hundred cycles. NaN passes.
-FASTNN_FN float exp_in_sum(float d) { return d < -80.f ? 0.f : exp(at_least(d, -80.f)); }
 
 // Up to 16 rows together. With m = max x and s = sum exp(x - m): logsumexp = m + log s. A row of
 // nothing but -inf has no distribution: x - m is NaN, and so is its sum.

@@ -80,7 +80,7 @@ class Op:
     bad: tuple[Bad, ...] = ()
     pairs: tuple[Case, ...] = ()
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    cuda: str | None = "pending: GEMM, softmax and the losses"
+    cuda: str | None = None
     large: Case | None = None
     xfail: Mapping[str, str] = field(default_factory=dict)
 
