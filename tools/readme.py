@@ -10,7 +10,7 @@ BEGIN, END = "<!-- ops:begin -->", "<!-- ops:end -->"
 
 
 def table() -> str:
-    lines = ["| function | family | dtypes | CUDA |", "|-|-|-|-|"]
+    lines = ["| function | family | dtypes | CUDA (under the emulator) |", "|-|-|-|-|"]
     for op in OPS:
         cuda = "yes" if op.cuda is None else "not yet"
         lines.append(f"| `{op.name}` | {op.family} | {', '.join(op.dtypes)} | {cuda} |")

@@ -58,6 +58,8 @@ void Plan::append(Node node, const void* args, size_t bytes) {
   args_.resize(args_.size() + (bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
   std::memcpy(args_.data() + node.args, args, bytes);
   nodes_.push_back(node);
+  cpu_nodes_ += !node.cuda;
+  graph_.reset();
 }
 
 // Storages of the private pool live as long as the pool; the plan must not hold them, or nothing
@@ -80,10 +82,19 @@ int32_t Plan::add_site(Describe describe) {
   return static_cast<int32_t>(sites_.size() - 1);
 }
 
+void Plan::run_once() const {
+  for (const Node& node : nodes_) run_node(node, args_.data() + node.args);
+}
+
 int64_t Plan::replay(int64_t times) {
   const InterpreterReleased released;
+  if (cpu_nodes_ == 0 && !nodes_.empty()) {
+    if (graph_ == nullptr) graph_ = cuda_graph([this] { run_once(); });
+    for (int64_t run = 0; run < times; ++run) cuda_launch_graph(graph_.get());
+    return times;
+  }
   for (int64_t run = 0; run < times; ++run) {
-    for (const Node& node : nodes_) run_node(node, args_.data() + node.args);
+    run_once();
     if (cpu_status_.value() != kStatusOk) return run;
   }
   return times;

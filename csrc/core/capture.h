@@ -72,7 +72,11 @@ class Plan {
   Status* status(Device device);
 
  private:
+  void run_once() const;
+
   std::vector<Node> nodes_;
+  int64_t cpu_nodes_ = 0;
+  std::shared_ptr<void> graph_;  // of a plan whose launches are all CUDA's, from its first replay
   std::vector<std::max_align_t> args_;
   std::vector<StoragePtr> storages_, owned_;
   std::unordered_set<const Storage*> seen_;
