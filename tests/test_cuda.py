@@ -8,13 +8,14 @@ import ctypes.util
 import fastnn as fn
 import numpy as np
 import pytest
-from fastnn import nn, optim, random
+from fastnn import _core, nn, optim, random
 from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.harness import SEED, check, to_tensors
 from fastnn.testing.op import Op
 from fastnn.testing.ops import OPS, OPTIMIZERS
 
 available = fn.cuda.is_available()
+emulated = available and "emulator" in fn.cuda.device_description()
 needs_cuda = pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}")
 ON_CUDA = [op for op in OPS if op.cuda is None]
 
@@ -39,17 +40,26 @@ def run_on_cuda(op: Op, sample):
     return np.array(y.detach().to("cpu")), grads
 
 
+def has_rows(op: Op) -> bool:
+    return op.tail is not None and op.family in ("softmax", "norm", "loss")
+
+
 def cases_on_cuda(op: Op, dtype: str):
-    """All but norms in 16 bits with an activation: there it is an op of its own, on a rounded z."""
+    """All but norms in 16 bits with more after them: there it is an op of its own, on rounded z."""
     rounds_z = op.family == "norm" and dtype != "float32"
-    return [(s, p) for s, p in op.cases if not (rounds_z and p.get("activation"))]
+    more = ("activation", "dropout_p")
+    return [(s, p) for s, p in op.cases if not (rounds_z and any(p.get(name) for name in more))]
 
 
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize(
     ("op", "dtype"),
-    [pytest.param(op, d, id=f"{op.short}-{d}") for op in ON_CUDA for d in op.dtypes],
+    [
+        pytest.param(op, d, id=f"{op.short}-{d}")
+        for op in ON_CUDA
+        for d in op.cuda_dtypes or op.dtypes
+    ],
 )
 def test_oracle(op, dtype):
     for shapes, params in cases_on_cuda(op, dtype):
@@ -59,15 +69,60 @@ def test_oracle(op, dtype):
 
 @pytest.mark.gpu
 @needs_cuda
-@pytest.mark.parametrize("op", ON_CUDA, ids=lambda op: op.short)
+@pytest.mark.parametrize("op", [op for op in ON_CUDA if op.tail], ids=lambda op: op.short)
 def test_tails_and_reruns(op):
-    if op.tail is None:
-        return
     for n in (0, 1, 3, 4, 5, 31, 32, 33, 127, 128, 129):
-        sample = op.sample(*op.tail(n), "float32")
+        shapes, params = op.tail(n)
+        sample = op.sample(shapes, {**op.params[0], **params}, "float32")
         first, again = run_on_cuda(op, sample), run_on_cuda(op, sample)
         check(op, sample, first)
         assert_bitwise_equal(first[0], again[0], f"{op.short}, {n} elements")
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("op", [op for op in ON_CUDA if has_rows(op)], ids=lambda op: op.short)
+def test_long_rows(op, dtype):
+    """Every way that the row engine has to hold a row: one vector per lane, and none."""
+    for n in (200, 300, 1100, 4200, 9001, 20_000):
+        shapes, params = op.tail(n)
+        sample = op.sample(shapes, {**op.params[0], **params}, dtype)
+        check(op, sample, run_on_cuda(op, sample))
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("transpose", [(False, False), (False, True), (True, False), (True, True)])
+def test_products_have_the_bits_of_the_cpu(transpose):
+    """An element's sum is the same text on both; the CPU's, where it has FMA."""
+    rng = np.random.default_rng(0)
+    for m, n, k in ((1, 1, 1), (5, 33, 7), (70, 20, 65), (31, 64, 400), (700, 710, 130)):
+        a = rng.normal(size=(k, m) if transpose[0] else (m, k)).astype(np.float32)
+        b = rng.normal(size=(n, k) if transpose[1] else (k, n)).astype(np.float32)
+        cpu = np.array(_core.matmul(fn.tensor(a), fn.tensor(b), *transpose))
+        on_device = [fn.tensor(v).to("cuda") for v in (a, b)]
+        cuda = np.array(_core.matmul(*on_device, *transpose).to("cpu"))
+        if fn.system.info()["cpu"] in ("v3", "v4"):
+            np.testing.assert_array_equal(cuda, cpu)
+        np.testing.assert_allclose(cuda, cpu, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not emulated, reason="only the emulator has schedules")
+@pytest.mark.parametrize("op", ON_CUDA, ids=lambda op: op.short)
+def test_no_result_depends_on_the_schedule(op, monkeypatch):
+    """In every order of blocks, and of threads between two barriers, the same bits."""
+    sample = op.sample(*op.cases[0], "float32")
+    results = []
+    for schedule in ("forward", "reverse", "random:1"):
+        monkeypatch.setenv("FASTNN_EMULATOR_SCHEDULE", schedule)
+        results.append(run_on_cuda(op, sample))
+    for y, grads in results[1:]:
+        assert_bitwise_equal(y, results[0][0], op.short)
+        for got, first in zip(grads, results[0][1], strict=True):
+            if got is not None:
+                assert_bitwise_equal(got, first, op.short)
 
 
 @pytest.mark.gpu
@@ -106,11 +161,11 @@ def test_a_bad_gradient_is_reported_and_changes_nothing():
 @pytest.mark.gpu
 @needs_cuda
 def test_what_is_missing_is_named():
-    layer = nn.Linear(4, 2).to("cuda")
+    layer = nn.Conv1d(4, 2, 3).to("cuda")
     with pytest.raises(
-        TypeError, match="linear: expected a dtype with a kernel on cuda, got float32"
+        TypeError, match="conv1d: expected a dtype with a kernel on cuda, got float32"
     ):
-        layer(fn.ones(1, 4).to("cuda"))
+        layer(fn.ones(1, 4, 8).to("cuda"))
 
 
 @pytest.mark.gpu

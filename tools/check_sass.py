@@ -22,7 +22,14 @@ from check_ptxas import demangle, find_tool
 NEEDED = [
     (r"elementwise_kernel<(\w+), (\w+), 0", ["STG.128"]),  # no input: fill, uniform
     (r"elementwise_kernel", ["LDG.128", "STG.128"]),
-    (r"layer_norm_(fwd|bwd)_kernel", ["LDG.128", "STG.128"]),
+    (r"row_norm_(fwd|bwd)_kernel", ["LDG.128", "STG.128"]),
+    (r"row_kernel<.*(Softmax|LogSumExpBwd|CrossEntropyBwd|Dropout)", ["LDG.128", "STG.128"]),
+    (r"row_kernel", ["LDG.128"]),
+    (r"pointwise_loss_bwd_kernel", ["LDG.128", "STG.128"]),
+    (r"pointwise_loss_fwd_kernel|sum_chunks_kernel|grad_norm_(max|sum)_kernel", ["LDG.128"]),
+    (r"plane_norm_(fwd|bwd)_kernel", ["LDG.128", "STG.128"]),
+    (r"add_activation_kernel|penalty_bwd_kernel|grad_(scale|clamp)_kernel", ["LDG.128", "STG.128"]),
+    (r"take_kernel|gather_kernel|copy_rows_kernel", ["LDG.128", "STG.128"]),
     (r"optim_update_kernel", ["LDG.128", "STG.128"]),
     (r"optim_check_kernel", ["LDG.128"]),
 ]

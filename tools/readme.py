@@ -10,9 +10,10 @@ BEGIN, END = "<!-- ops:begin -->", "<!-- ops:end -->"
 
 
 def table() -> str:
-    lines = ["| function | family | dtypes | CUDA |", "|-|-|-|-|"]
+    lines = ["| function | family | dtypes | CUDA (under the emulator) |", "|-|-|-|-|"]
     for op in OPS:
-        cuda = "yes" if op.cuda is None else "not yet"
+        some = f"yes, {', '.join(op.cuda_dtypes)}" if op.cuda_dtypes else "yes"
+        cuda = some if op.cuda is None else "not yet"
         lines.append(f"| `{op.name}` | {op.family} | {', '.join(op.dtypes)} | {cuda} |")
     return "\n".join(lines)
 

@@ -32,6 +32,8 @@ void* system_allocate(size_t bytes) {
 
 }  // namespace
 
+const MemorySource kSystemMemory{system_allocate, std::free};
+
 Pool::~Pool() { trim(); }
 
 void* Pool::allocate(size_t bytes) {
@@ -45,7 +47,7 @@ void* Pool::allocate(size_t bytes) {
     blocks.pop_back();
     cached_bytes_ -= size;
   } else {
-    block = system_allocate(size);
+    block = source_.allocate(size);
     check<OutOfMemory>(block != nullptr, "allocate: the system has no ", size, " bytes left (",
                        live_bytes_, " bytes are in live arrays)");
     ++system_allocations_;
@@ -67,7 +69,7 @@ void Pool::release(void* block, size_t bytes) {
 void Pool::trim() {
   const std::lock_guard lock(mutex_);
   for (auto& [size, blocks] : free_)
-    for (void* block : blocks) std::free(block);
+    for (void* block : blocks) source_.free(block);
   free_.clear();
   cached_bytes_ = 0;
 }

@@ -13,11 +13,18 @@ namespace fastnn {
 
 inline constexpr size_t kAlignment = 64;
 
+// Whom a pool asks for memory.
+struct MemorySource {
+  void* (*allocate)(size_t bytes);  // null or throws OutOfMemory when there is none
+  void (*free)(void* block);
+};
+extern const MemorySource kSystemMemory;
+
 // Where blocks come from and go back to. A plan (capture.h) owns a private pool, so that what is
 // freed while recording is reused at the same place of the recording only.
 class Pool {
  public:
-  Pool() = default;
+  explicit Pool(MemorySource source = kSystemMemory) : source_(source) {}
   Pool(const Pool&) = delete;
   ~Pool();
 
@@ -34,6 +41,7 @@ class Pool {
   std::mutex& mutex() { return mutex_; }
 
  private:
+  MemorySource source_;
   std::unordered_map<size_t, std::vector<void*>> free_;  // by size class
   std::mutex mutex_;
   size_t live_blocks_ = 0, live_bytes_ = 0, cached_bytes_ = 0, system_allocations_ = 0;

@@ -25,10 +25,10 @@ Storage::~Storage() {
   if (whole.get() != nullptr) return;
   if (release_owner) {
     release_owner();
-  } else if (device == Device::kCuda) {
-    cuda_free(data);
   } else if (pool) {
     pool->release(data, bytes);
+  } else if (device == Device::kCuda) {
+    cuda_free(data);
   }
 }
 
@@ -54,13 +54,14 @@ Array Array::item(int64_t index) const {
 
 namespace {
 
-Array from_pool(const Shape& shape, DType dtype, const std::shared_ptr<Pool>& pool) {
+Array from_pool(const Shape& shape, DType dtype, Device device, const std::shared_ptr<Pool>& pool) {
   Array y;
   y.shape = shape;
   y.dtype = dtype;
   auto storage = std::make_unique<Storage>();
   storage->bytes = y.bytes();
   storage->data = pool->allocate(storage->bytes);
+  storage->device = device;
   storage->pool = pool;
   y.storage = StoragePtr(storage.release());
   return y;
@@ -81,12 +82,25 @@ Array on_cuda(const Shape& shape, DType dtype) {
 }  // namespace
 
 Array empty(const Shape& shape, DType dtype, Device device) {
-  return device == Device::kCpu ? from_pool(shape, dtype, current_pool()) : on_cuda(shape, dtype);
+  if (Plan* plan = current_plan()) return from_pool(shape, dtype, device, plan->pool(device));
+  return allocate_lasting(shape, dtype, device);
 }
 
-Array allocate_constant(const Shape& shape, DType dtype) {
-  Array y = from_pool(shape, dtype, process_pool());
+Array allocate_lasting(const Shape& shape, DType dtype, Device device) {
+  return device == Device::kCpu ? from_pool(shape, dtype, device, process_pool())
+                                : on_cuda(shape, dtype);
+}
+
+Array allocate_constant(const Shape& shape, DType dtype, Device device) {
+  Array y = allocate_lasting(shape, dtype, device);
   if (Plan* plan = current_plan()) plan->own(y.storage);
+  return y;
+}
+
+Array constant_on(const Array& host, Device device) {
+  if (device == Device::kCpu) return host;
+  Array y = allocate_constant(host.shape, host.dtype, device);
+  copy_bytes(host, y);
   return y;
 }
 

@@ -128,7 +128,11 @@ struct Array {
 Array empty(const Shape& shape, DType dtype, Device device = Device::kCpu);
 // Memory that the host fills now and launches only read: while recording it is the plan's, and it
 // is not a block that the plan uses for anything else on replay.
-Array allocate_constant(const Shape& shape, DType dtype);
+Array allocate_constant(const Shape& shape, DType dtype, Device device = Device::kCpu);
+// Such memory of a device, filled from what the host has written; on the CPU that itself.
+Array constant_on(const Array& host, Device device);
+// Fresh memory that is never a plan's: for what outlives a recording.
+Array allocate_lasting(const Shape& shape, DType dtype, Device device);
 inline Array empty_like(const Array& x) {
   Array y = empty(x.shape, x.dtype, x.device());
   y.layout = x.layout;

@@ -18,7 +18,7 @@ constexpr size_t kMaxSites = 255;
 Status* StatusWord::pointer() {
   if (device_ == Device::kCpu) return &host_;
   if (cuda_.get() == nullptr) {
-    cuda_ = empty({1}, DType::kInt64, Device::kCuda).storage;
+    cuda_ = allocate_lasting({1}, DType::kInt64, Device::kCuda).storage;
     clear();
   }
   return static_cast<Status*>(cuda_->data);
@@ -38,7 +38,9 @@ void StatusWord::clear() {
     cuda_copy_bytes(cuda_->data, &host_, sizeof host_, CudaCopy::kToDevice);
 }
 
-Plan::Plan() : pool_(std::make_shared<Pool>()) {}
+Plan::Plan()
+    : pool_(std::make_shared<Pool>()),
+      cuda_pool_(std::make_shared<Pool>(MemorySource{cuda_allocate, cuda_free})) {}
 Plan::~Plan() {
   if (recording == this) recording = nullptr;
 }
@@ -56,12 +58,15 @@ void Plan::append(Node node, const void* args, size_t bytes) {
   args_.resize(args_.size() + (bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
   std::memcpy(args_.data() + node.args, args, bytes);
   nodes_.push_back(node);
+  cpu_nodes_ += !node.cuda;
+  graph_.reset();
 }
 
 // Storages of the private pool live as long as the pool; the plan must not hold them, or nothing
 // freed while recording could be reused.
 void Plan::retain(const StoragePtr& storage) {
-  if (storage->pool == pool_ || !seen_.insert(storage.get()).second) return;
+  const bool is_own = storage->pool && storage->pool == pool(storage->device);
+  if (is_own || !seen_.insert(storage.get()).second) return;
   storages_.push_back(storage);
 }
 
@@ -77,10 +82,19 @@ int32_t Plan::add_site(Describe describe) {
   return static_cast<int32_t>(sites_.size() - 1);
 }
 
+void Plan::run_once() const {
+  for (const Node& node : nodes_) run_node(node, args_.data() + node.args);
+}
+
 int64_t Plan::replay(int64_t times) {
   const InterpreterReleased released;
+  if (cpu_nodes_ == 0 && !nodes_.empty()) {
+    if (graph_ == nullptr) graph_ = cuda_graph([this] { run_once(); });
+    for (int64_t run = 0; run < times; ++run) cuda_launch_graph(graph_.get());
+    return times;
+  }
   for (int64_t run = 0; run < times; ++run) {
-    for (const Node& node : nodes_) run_node(node, args_.data() + node.args);
+    run_once();
     if (cpu_status_.value() != kStatusOk) return run;
   }
   return times;
@@ -107,10 +121,6 @@ bool Plan::is_current() const {
 }
 
 Plan* current_plan() { return recording; }
-
-const std::shared_ptr<Pool>& current_pool() {
-  return recording ? recording->pool() : process_pool();
-}
 
 void retain_while_recording(const StoragePtr& storage) {
   if (recording != nullptr) [[unlikely]]

@@ -66,21 +66,26 @@ class Plan {
   int32_t add_site(Describe describe);
 
   size_t num_nodes() const { return nodes_.size(); }
-  const std::shared_ptr<Pool>& pool() const { return pool_; }
+  const std::shared_ptr<Pool>& pool(Device device = Device::kCpu) const {
+    return device == Device::kCpu ? pool_ : cuda_pool_;
+  }
   Status* status(Device device);
 
  private:
+  void run_once() const;
+
   std::vector<Node> nodes_;
+  int64_t cpu_nodes_ = 0;
+  std::shared_ptr<void> graph_;  // of a plan whose launches are all CUDA's, from its first replay
   std::vector<std::max_align_t> args_;
   std::vector<StoragePtr> storages_, owned_;
   std::unordered_set<const Storage*> seen_;
   std::vector<Describe> sites_;
-  std::shared_ptr<Pool> pool_;
+  std::shared_ptr<Pool> pool_, cuda_pool_;
   StatusWord cpu_status_{Device::kCpu}, cuda_status_{Device::kCuda};
 };
 
 Plan* current_plan();  // the plan this thread records into, or null
-const std::shared_ptr<Pool>& current_pool();
 void retain_while_recording(const StoragePtr& storage);
 // Throws CaptureError naming `call`, which a recording cannot hold.
 void refuse_while_recording(const char* call);

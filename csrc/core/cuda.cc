@@ -114,6 +114,23 @@ void cuda_copy_bytes(void* to, const void* from, size_t bytes, CudaCopy kind) {
   raise(it, it.library->stream_synchronize(it.stream), "copy");
 }
 
+std::shared_ptr<void> cuda_graph(const std::function<void()>& work) {
+  const Loaded& it = usable();
+  raise(it, it.library->capture_begin(it.stream), "capture");
+  work();
+  void* graph = nullptr;
+  raise(it, it.library->capture_end(it.stream, &graph), "capture");
+  return {graph, [](void* g) {
+            const Loaded& now = loaded();
+            if (now.process == getpid()) now.library->graph_destroy(g);
+          }};
+}
+
+void cuda_launch_graph(void* graph) {
+  const Loaded& it = usable();
+  raise(it, it.library->graph_launch(graph, it.stream), "replay");
+}
+
 void cuda_raise_after_launch(const char* op) {
   const Loaded& it = usable();
   if (const char* text = it.library->take_error()) throw CudaError(concat(op, ": ", text));

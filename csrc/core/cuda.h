@@ -1,6 +1,8 @@
 // The CUDA library as the core sees it: loaded on first use, or absent with a reason. Nothing here
 // needs a CUDA header or a driver.
 #pragma once
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "array.h"
@@ -23,5 +25,8 @@ void cuda_free(void* data) noexcept;
 enum class CudaCopy { kToDevice, kToHost, kOnDevice };
 void cuda_copy_bytes(void* to, const void* from, size_t bytes, CudaCopy kind);  // synchronous
 void cuda_raise_after_launch(const char* op);
+// The launches of `work` as one graph: recorded, not run.
+std::shared_ptr<void> cuda_graph(const std::function<void()>& work);
+void cuda_launch_graph(void* graph);
 
 }  // namespace fastnn

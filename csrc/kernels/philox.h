@@ -22,6 +22,12 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
+// A word by a number that is only known at run time, without an address: GPUs would need memory.
+FASTNN_FN uint32_t word_of(const PhiloxBlock& b, int64_t i) {
+  const uint32_t low = i == 0 ? b.word[0] : b.word[1], high = i == 2 ? b.word[2] : b.word[3];
+  return i < 2 ? low : high;
+}
+
 // From the counter c to the words, for one block or for many side by side: multiply(word, factor)
 // is the product as {its high word, its low word}.
 template <class Word, class Multiply>

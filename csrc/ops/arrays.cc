@@ -37,11 +37,13 @@ Shape parse_shape(const std::vector<int64_t>& sizes) {
 Array full(const std::vector<int64_t>& shape, float value, const std::string& dtype,
            const std::string& device) {
   Array y = empty(parse_shape(shape), parse_dtype(dtype), parse_device(device));
-  if (y.dtype == DType::kInt64 || y.dtype == DType::kUInt8 || y.device() == Device::kCuda) {
-    check(value == 0.f && y.device() == Device::kCpu,
-          "full: expected a float32 or bfloat16 Tensor on cpu, or zeros");
+  if (y.dtype == DType::kInt64 || y.dtype == DType::kUInt8) {
+    check(value == 0.f, "full: expected a Tensor of floats, or zeros");
     refuse_while_recording("zeros() of integers");
-    if (y.bytes() > 0) std::memset(y.storage->data, 0, y.bytes());
+    const Array zeros = empty(y.shape, y.dtype);
+    if (y.bytes() > 0) std::memset(zeros.storage->data, 0, y.bytes());
+    if (y.device() == Device::kCpu) return zeros;
+    copy_bytes(zeros, y);
     return y;
   }
   launch(elementwise("full", y), &Kernels::fill, FillArgs{nullptr, write(y), y.numel(), value});

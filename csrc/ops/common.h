@@ -51,7 +51,7 @@ inline Launch single(const char* op, Device device) { return {op, device, DType:
 // What a generator draws next, by a launch that counts it up: what kernels read, and what backward
 // reads again.
 Array rng_draw(const Array& generator);
-// A draw where the kernel that reads it runs. The generator itself stays on the host.
+// A draw where the kernel that reads it runs.
 Array draw_on(const Array& draw, Device device);
 // Zeros with probability p and x / (1 - p) else, or x itself without `inverted`, for p rounded to
 // the lanes.

@@ -99,6 +99,7 @@ Array poisson_dropout(const Array& x, const Array& draw, double p) {
   auto* entries = static_cast<int32_t*>(table.storage->data);
   std::fill_n(entries, size_t{1} << log2_size, INT32_MAX);
   std::copy(thresholds.begin(), thresholds.end(), entries);
+  table = constant_on(table, x.device());
   Array y = empty_like(x);
   const Array local = draw_on(draw, x.device());
   launch(elementwise("poisson_dropout", x, 6 * kCostPerExp), &Kernels::poisson_dropout,

@@ -27,6 +27,11 @@ void set_operands(GemmArgsOf<T>& args, MatrixOf<T> a, MatrixOf<T> b) {
   if (args.ldc == 0) args.ldc = args.n;
 }
 
+// Panels are what the CPU's kernels want; CUDA's read all operands in place.
+GemmPlan plan_on(Device device, bool packed, const GemmArgs& args) {
+  return gemm_plan_as(packed && device == Device::kCpu, args);
+}
+
 Array scratch_of(const GemmPlan& plan, Device device) {
   return plan.scratch() > 0 ? empty({plan.scratch()}, DType::kFloat32, device) : Array{};
 }
@@ -51,7 +56,7 @@ void multiply(const char* op, Device device, const GemmPlan& plan, const GemmArg
 
 void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b) {
   set_operands(args, a, b);
-  const GemmPlan plan = gemm_plan(args);
+  const GemmPlan plan = plan_on(device, gemm_packs(args.m, args.n, args.k), args);
   const Array scratch = scratch_of(plan, device);
   if (scratch.defined()) args.scratch = write_as<float>(scratch);
   if (plan.packed) pack(op, device, plan, args);
@@ -66,7 +71,7 @@ template <class T>
 void gemm(const char* op, Device device, GemmBatchArgsOf<T> batch, MatrixOf<T> a, MatrixOf<T> b) {
   GemmArgsOf<T>& one = batch.one;
   set_operands(one, a, b);
-  const GemmPlan plan = gemm_plan(one);
+  const GemmPlan plan = device == Device::kCpu ? gemm_plan(one) : gemm_plan_as(false, one);
   const int64_t products = batch.items * batch.terms, floats = products * plan.scratch();
   Array scratch;
   if (floats > 0) {
@@ -87,7 +92,7 @@ Factor::Factor(const char* op, Device device, Matrix b, int64_t k, int64_t n)
     : op_(op), device_(device), b_(b), k_(k), n_(n) {
   GemmArgs args{.n = n, .k = k};
   set_operands(args, Matrix{nullptr, k, 1}, b);
-  const GemmPlan plan = gemm_plan_as(true, args);
+  const GemmPlan plan = plan_on(device, true, args);
   panels_ = scratch_of(plan, device);
   if (!panels_.defined()) return;
   args.scratch = write_as<float>(panels_);
@@ -99,7 +104,7 @@ void Factor::multiply(GemmArgs args, Matrix a) const {
   args.k = k_;
   set_operands(args, a, b_);
   if (panels_.defined()) args.scratch = static_cast<float*>(panels_.storage->data);
-  fastnn::multiply(op_, device_, gemm_plan_as(true, args), args);
+  fastnn::multiply(op_, device_, plan_on(device_, true, args), args);
 }
 
 }  // namespace fastnn

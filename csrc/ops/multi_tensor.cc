@@ -20,10 +20,7 @@ void check_parameters(const char* op, const Arrays& params, const Arrays& grads)
 Array table_on_device(const void* rows, size_t bytes, Device device) {
   Array host = allocate_constant({static_cast<int64_t>(bytes)}, DType::kUInt8);
   if (bytes > 0) std::memcpy(host.storage->data, rows, bytes);
-  if (device == Device::kCpu) return host;
-  Array table = empty(host.shape, DType::kUInt8, device);
-  copy_bytes(host, table);
-  return table;
+  return constant_on(host, device);
 }
 
 Array chunk_table(const TableColumns& t, int64_t first) {

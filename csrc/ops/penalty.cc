@@ -35,6 +35,7 @@ Arrays penalty_bwd(const std::string& op, const Array& dy, const Arrays& params,
   args.dy = read_as<float>(dy);
   args.l1 = l1;
   args.l2 = l2;
+  args.num_chunks = num_chunks(table);
   launch(over_chunks(op.c_str(), params, table, kCostPerElement), &Kernels::penalty_bwd, args);
   return grads;
 }

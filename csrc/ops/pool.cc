@@ -83,15 +83,15 @@ PoolGrid grid_of(const std::string& op, const Planes& planes, int spatial, const
 
 using Span = std::vector<PoolSpan>;
 
-Array in_memory(const Span& spans) {
+Array in_memory(const Span& spans, Device device) {
   Array memory = allocate_constant({static_cast<int64_t>(spans.size()), 2}, DType::kFloat32);
   std::copy(spans.begin(), spans.end(), static_cast<PoolSpan*>(memory.storage->data));
-  return memory;
+  return constant_on(memory, device);
 }
-Array in_memory(const std::vector<float>& values) {
+Array in_memory(const std::vector<float>& values, Device device) {
   Array memory = allocate_constant({static_cast<int64_t>(values.size())}, DType::kFloat32);
   std::copy(values.begin(), values.end(), static_cast<float*>(memory.storage->data));
-  return memory;
+  return constant_on(memory, device);
 }
 
 // Windows of an axis of n, those that a grid has cut off at its edges.
@@ -175,8 +175,10 @@ std::pair<Array, OptionalArray> max_pool(const Array& x, int spatial, Pair kerne
   const PoolGrid g = grid_of(op, planes, spatial, {kernel, stride, padding, dilation, ceil_mode});
   if (indices || kernel[0] * kernel[1] > kMaxPoolOffsets) {
     const SpanMemory memory{
-        in_memory(grid_spans(g.h, g.out_h, kernel[0], stride[0], padding[0], dilation[0])),
-        in_memory(grid_spans(g.w, g.out_w, kernel[1], stride[1], padding[1], dilation[1]))};
+        in_memory(grid_spans(g.h, g.out_h, kernel[0], stride[0], padding[0], dilation[0]),
+                  x.device()),
+        in_memory(grid_spans(g.w, g.out_w, kernel[1], stride[1], padding[1], dilation[1]),
+                  x.device())};
     return max_pool_spans("max_pool", x, spatial, memory, {g.out_h, g.out_w}, dilation, false);
   }
   Array y = empty(with_size(planes, spatial, {g.out_h, g.out_w}), x.dtype, x.device());
@@ -265,7 +267,8 @@ Array avg_pool(const Array& x, int spatial, Pair kernel, Pair stride, Pair paddi
       avg_plan(x.shape, spatial, kernel, stride, padding, ceil_mode, count_include_pad, divisor);
   const PoolGrid& g = plan.grid;
   Array y = empty(with_size(plan.planes, spatial, {g.out_h, g.out_w}), x.dtype, x.device());
-  const Array rows = in_memory(plan.row_divisors), cols = in_memory(plan.col_divisors);
+  const Array rows = in_memory(plan.row_divisors, x.device()),
+              cols = in_memory(plan.col_divisors, x.device());
   launch(row_wise("avg_pool", x, g.planes, g.h * g.w, kCostPerElement), &Kernels::avg_pool_fwd,
          AvgPoolFwdArgs{read(x), write(y), read_as<float>(rows), read_as<float>(cols), g});
   return y;
@@ -279,8 +282,9 @@ Array avg_bwd(const char* op, const Array& dy, const Shape& in, int spatial, con
   check(dy.shape == with_size(planes, spatial, out), op, ": expected a gradient of shape ",
         with_size(planes, spatial, out), ", got ", dy.shape);
   Array dx = empty(in, dy.dtype, dy.device());
-  const SpanMemory memory{in_memory(turned(rows, planes.h)), in_memory(turned(cols, planes.w))};
-  const Array r = in_memory(row_divisors), c = in_memory(col_divisors);
+  const SpanMemory memory{in_memory(turned(rows, planes.h), dy.device()),
+                          in_memory(turned(cols, planes.w), dy.device())};
+  const Array r = in_memory(row_divisors, dy.device()), c = in_memory(col_divisors, dy.device());
   const Planes turned_planes{planes.count, out[0], out[1], planes.shape};
   launch(row_wise(op, dy, planes.count, planes.h * planes.w, 2 * kCostPerExp),
          &Kernels::avg_pool_bwd,
@@ -310,8 +314,8 @@ Planes adaptive_planes(const char* op, const Shape& in, int spatial, Pair out) {
 
 std::pair<Array, OptionalArray> adaptive_max_pool(const Array& x, int spatial, Pair out) {
   const Planes planes = adaptive_planes("adaptive_max_pool", x.shape, spatial, out);
-  const SpanMemory memory{in_memory(adaptive_spans(planes.h, out[0])),
-                          in_memory(adaptive_spans(planes.w, out[1]))};
+  const SpanMemory memory{in_memory(adaptive_spans(planes.h, out[0]), x.device()),
+                          in_memory(adaptive_spans(planes.w, out[1]), x.device())};
   return max_pool_spans("adaptive_max_pool", x, spatial, memory, out, {1, 1}, false);
 }
 
@@ -319,8 +323,8 @@ Array adaptive_avg_pool(const Array& x, int spatial, Pair out) {
   constexpr const char* op = "adaptive_avg_pool";
   const Planes planes = adaptive_planes(op, x.shape, spatial, out);
   const Span rows = adaptive_spans(planes.h, out[0]), cols = adaptive_spans(planes.w, out[1]);
-  const SpanMemory memory{in_memory(rows), in_memory(cols)};
-  const Array r = in_memory(sizes_of(rows)), c = in_memory(sizes_of(cols));
+  const SpanMemory memory{in_memory(rows, x.device()), in_memory(cols, x.device())};
+  const Array r = in_memory(sizes_of(rows), x.device()), c = in_memory(sizes_of(cols), x.device());
   Array y = empty(with_size(planes, spatial, out), x.dtype, x.device());
   launch(row_wise(op, x, planes.count, planes.h * planes.w, kCostPerElement),
          &Kernels::avg_pool_spans_fwd,

@@ -1,6 +1,6 @@
 // The generator, and what is drawn for initial values and shuffling. The generator is two numbers
-// in memory, (seed, offset); a forward pass draws by copying them and counting up, in a launch, so
-// that a replayed step draws anew.
+// in memory, (seed, offset), of the device that draws; a forward pass draws by copying them and
+// counting up, in a launch, so that a replayed step draws anew.
 #include "../kernels/philox.h"
 #include "common.h"
 
@@ -22,6 +22,16 @@ Array make_generator(uint64_t seed, int stream, uint64_t offset) {
 
 void set_generator(const Array& state, uint64_t seed, int stream, uint64_t offset) {
   copy_bytes(make_generator(seed, stream, offset), state);
+}
+
+// The generator in the memory of a device. A plan that recorded draws from where it was before is
+// stale then, since nobody else holds that memory.
+Array move_generator(const Array& state, const std::string& device) {
+  const Device target = device == "cuda" ? Device::kCuda : Device::kCpu;
+  if (state.device() == target) return state;
+  Array moved = allocate_lasting(state.shape, state.dtype, target);
+  copy_bytes(state, moved);
+  return moved;
 }
 
 void uniform_(const Array& y, const Array& draw, float lo, float hi) {
@@ -61,6 +71,7 @@ void bind_random(py::module_& m) {
   m.def("make_generator", &make_generator, py::arg("seed"), py::arg("stream"), py::arg("offset"));
   m.def("set_generator", &set_generator, py::arg("state"), py::arg("seed"), py::arg("stream"),
         py::arg("offset"));
+  m.def("move_generator", &move_generator, py::arg("state"), py::arg("device"));
   m.def("rng_draw", &rng_draw, py::arg("generator"));
   m.def("uniform_", &uniform_, py::arg("y"), py::arg("draw"), py::arg("lo"), py::arg("hi"));
   m.def("shuffle_keys", &shuffle_keys, py::arg("n"), py::arg("seed"), py::arg("epoch"));

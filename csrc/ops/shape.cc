@@ -98,6 +98,7 @@ Array swap_axes(const Array& x) {
   auto* values = static_cast<int64_t*>(index.storage->data);
   for (int64_t i = 0; i < count; ++i) values[i] = i % rows * cols + i / rows;
   values[count] = 0;
+  index = constant_on(index, x.device());
   const int64_t* from = read_as<int64_t>(index);
   const auto bytes = static_cast<int64_t>(x.bytes()) / count;
   launch({op, x.device(), DType::kFloat32, ceil_div(count, rows_per_task(bytes)),
@@ -126,7 +127,7 @@ int64_t source(Pad mode, int64_t at, int64_t n) {
 }
 
 // Memory that says which element each of the padded axis is; negative widths cut off.
-Array sources(Pad mode, int64_t n, int64_t before, int64_t after) {
+Array sources(Pad mode, int64_t n, int64_t before, int64_t after, Device device) {
   constexpr const char* op = "pad";
   check(n + before + after >= 0, op, ": expected widths that leave an axis of ", n,
         " elements something, got ", before, " and ", after);
@@ -138,12 +139,12 @@ Array sources(Pad mode, int64_t n, int64_t before, int64_t after) {
   Array index = allocate_constant({n + before + after}, DType::kInt64);
   auto* values = static_cast<int64_t*>(index.storage->data);
   for (int64_t i = 0; i < n + before + after; ++i) values[i] = source(mode, i - before, n);
-  return index;
+  return constant_on(index, device);
 }
 
 Array pad(const Array& x, int dim, int64_t before, int64_t after, int mode, float value) {
   const Axis axis = axis_of(x.shape, dim);
-  const Array index = sources(static_cast<Pad>(mode), axis.size, before, after);
+  const Array index = sources(static_cast<Pad>(mode), axis.size, before, after, x.device());
   const int64_t n = index.numel();
   Array y = empty(with_axis(x.shape, dim, n), x.dtype, x.device());
   launch(row_wise("pad", x, axis.outer * n, axis.inner, kCostPerExp), &Kernels::take,
@@ -156,7 +157,7 @@ Array pad(const Array& x, int dim, int64_t before, int64_t after, int mode, floa
 Array pad_bwd(const Array& dy, int dim, int64_t before, int64_t after, int mode) {
   const Axis axis = axis_of(dy.shape, dim);
   const int64_t rows = axis.size - before - after;
-  const Array index = sources(static_cast<Pad>(mode), rows, before, after);
+  const Array index = sources(static_cast<Pad>(mode), rows, before, after, dy.device());
   Array first = empty({rows + 1}, DType::kInt64, dy.device()),
         order = empty({axis.size}, DType::kInt64, dy.device());
   Array dx = empty(with_axis(dy.shape, dim, rows), dy.dtype, dy.device());

@@ -41,8 +41,10 @@ def manual_seed(seed: int) -> None:
         _set(name, seed, 0)
 
 
-def generator(stream: str) -> Tensor:
+def generator(stream: str, device: str = "cpu") -> Tensor:
     """The state of a stream: one of 'init', 'shuffle', 'dropout', 'augment'.
+
+    It moves to the device that draws from it, so what is drawn does not depend on the device.
 
     Example:
         >>> from fastnn import random
@@ -51,6 +53,8 @@ def generator(stream: str) -> Tensor:
     """
     if not _generators:
         manual_seed(0)
+    if _generators[stream].device != device:
+        _generators[stream] = _core.move_generator(_generators[stream], device)
     result: Tensor = _generators[stream]
     return result
 
@@ -64,9 +68,10 @@ def get_state() -> dict[str, list[int]]:
         >>> fn.random.get_state()["init"]
         [3, 0]
     """
+    generator("init")  # there are generators
     state = {}
-    for name in _STREAMS:
-        seed, offset = (int(v) & (1 << 64) - 1 for v in np.asarray(generator(name)))
+    for name, words in _generators.items():
+        seed, offset = (int(v) & (1 << 64) - 1 for v in np.asarray(words.to("cpu")))
         state[name] = [seed, offset & _OFFSET_MASK]
     return state
 

@@ -1,7 +1,8 @@
 // The harness of tests of every CPU kernel, from every compiled table, at sizes around its blocks,
 // in memory of exactly the size it may touch: a read or write outside is AddressSanitizer's to
 // report. Values are compared across tables (v3 == v4 bitwise); the oracles are in the Python
-// tests.
+// tests. With FASTNN_TEST_CUDA the table is that of the CUDA kernels under the emulator, whose
+// device memory is the host's: every schedule has to give the same bits.
 #pragma once
 #include <cmath>
 #include <cstdlib>
@@ -10,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "kernels/cuda/abi.h"
 #include "test.h"
 
 namespace fastnn {
@@ -22,7 +23,9 @@ struct Table {
 };
 
 std::vector<Table> supported_tables() {
-#if defined(__x86_64__)
+#if defined(FASTNN_TEST_CUDA)
+  return {{"cuda", fastnn_cuda_library()->kernels}};
+#elif defined(__x86_64__)
   std::vector<Table> tables{{"v2", &v2::kernels()}};
   if (__builtin_cpu_supports("x86-64-v3")) tables.push_back({"v3", &v3::kernels()});
   if (__builtin_cpu_supports("x86-64-v4")) tables.push_back({"v4", &v4::kernels()});
@@ -71,9 +74,22 @@ void append(Bytes& bytes, const Buffer<T>& buffer) {
   bytes.insert(bytes.end(), begin, begin + buffer.values.size() * sizeof(T));
 }
 
-// Runs on every table; v3 and v4 must agree to the bit.
+// Runs on every table; v3 and v4 must agree to the bit, and so must all schedules.
 void compare(const std::string& what, const std::function<Bytes(const Kernels&)>& run,
              DType dtype) {
+#ifdef FASTNN_TEST_CUDA
+  const Kernels& kernels = (*fastnn_cuda_library()->kernels)[static_cast<int>(dtype)];
+  Bytes first;
+  for (const char* schedule : {"forward", "reverse", "random:1"}) {
+    setenv("FASTNN_EMULATOR_SCHEDULE", schedule, 1);
+    const Bytes bytes = run(kernels);
+    if (first.empty()) first = bytes;
+    EXPECT(bytes == first, "%s != forward: %s", schedule, what.c_str());
+    const char* error = fastnn_cuda_library()->take_error();
+    EXPECT(error == nullptr, "%s: %s", what.c_str(), error);
+  }
+  return;
+#endif
   Bytes v3;
   for (const Table& table : supported_tables()) {
     const Bytes bytes = run((*table.kernels)[static_cast<int>(dtype)]);
@@ -85,6 +101,9 @@ void compare(const std::string& what, const std::function<Bytes(const Kernels&)>
 // The sizes around a block and a chunk.
 inline std::vector<int64_t> sizes() {
   std::vector<int64_t> result;
+#ifdef FASTNN_TEST_CUDA  // around a vector and a block, since all is run a thread at a time
+  return {0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 33, 65, 130, 16385};
+#endif
   for (int64_t n = 0; n <= 66; ++n) result.push_back(n);
   for (const int64_t n : {127, 128, 129, 16383, 16384, 16385, 40000}) result.push_back(n);
   return result;

@@ -24,10 +24,6 @@ void loss_combine(const LossCombineArgs& args, Slice) {
 
 // ---- cross-entropy -----------------------------------------------------------------------------
 
-FASTNN_FN float class_weight(const ClassTarget& target, int64_t c) {
-  return target.weight == nullptr ? 1.f : target.weight[c];
-}
-
 // t_c of a row for a block of classes; 0 in the missing lanes.
 FASTNN_FN void target_block(const ClassTarget& target, int64_t r, int64_t cols, int64_t at,
                             int lanes, float (&t)[kBlockLanes]) {
@@ -44,11 +40,6 @@ FASTNN_FN void target_block(const ClassTarget& target, int64_t r, int64_t cols, 
   }
   const float share = target.smoothing / static_cast<float>(cols);
   for (int l = 0; l < kBlockLanes; ++l) t[l] = smoothed_target(t[l], w[l], target.smoothing, share);
-}
-
-// Whether one class stands for the row's target; else all of them have a part in it.
-FASTNN_FN bool is_one_class(const ClassTarget& target) {
-  return target.labels != nullptr && target.smoothing == 0.f;
 }
 
 // The loss of a row whose label is in range.

@@ -1,15 +1,10 @@
-// What losses of rows share: labels, where losses and their sums go, and the gradient of each.
+// What losses of rows share: zeros for a row, and where losses and their sums go.
 #pragma once
 #include "../families/loss.h"
 #include "loops.h"
 
 namespace fastnn {
 namespace {
-
-FASTNN_FN float loss_gradient(const LossGradient& g, int64_t i) {
-  const float dy = g.dy[g.dy_is_scalar ? 0 : i] * g.scale;
-  return g.divisor == nullptr ? dy : dy / *g.divisor;
-}
 
 // A row of zeros.
 template <class T>

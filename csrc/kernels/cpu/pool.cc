@@ -2,8 +2,8 @@
 // and NaN is larger than all: the last one of a window.
 #include "../families/pool.h"
 
+#include "../formulas/pool_regions.h"
 #include "pool_grid.h"
-#include "pool_regions.h"
 #include "table.h"
 
 namespace fastnn {
@@ -344,6 +344,11 @@ void avg_pool_bwd(const AvgPoolBwdArgs& args, Slice s) {
       }
     }
   }
+}
+
+void fractional_spans(const FractionalSpansArgs& args, Slice s) {
+  const Range planes = elements(s, rows_per_task(args.h * args.w), args.planes);
+  for (int64_t p = planes.begin; p < planes.end; ++p) fractional_spans_of(args, p);
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 // row is summed in sixteen lanes, and the lanes of up to sixteen rows are combined together, so
 // that ten classes cost a few vector operations. The exponentials are kept for softmax.
 #pragma once
+#include "../formulas/softmax.h"
 #include "lane_tree.h"
 
 namespace fastnn {

@@ -59,7 +59,6 @@ void log_softmax_fwd(const SoftmaxFwdArgs& args, Slice s) {
                  });
 }
 
-// softmax: dx = y (dy - sum dy y).  log_softmax: dx = dy - exp(y) sum dy.
 template <class T, bool kLog>
 void softmax_bwd(const SoftmaxBwdArgs& args, Slice s) {
   const Range rows = softmax_rows(s, args.rows, args.cols);
@@ -81,7 +80,7 @@ void softmax_bwd(const SoftmaxBwdArgs& args, Slice s) {
       load_block(dy + i, lanes, 0.f, g);
       load_block(y + i, lanes, 0.f, v);
       FASTNN_FOR_LANES(l)
-      v[l] = kLog ? g[l] - exp_scaled(v[l]) * kExpScale * total : v[l] * (g[l] - total);
+      v[l] = kLog ? log_softmax_dx(g[l], v[l], total) : softmax_dx(g[l], v[l], total);
       store_block(dx + i, lanes, v);
     });
   }

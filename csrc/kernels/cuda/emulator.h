@@ -138,6 +138,11 @@ inline unsigned long long atomicMin(unsigned long long* address, unsigned long l
   if (value < old) *address = value;
   return old;
 }
+inline unsigned long long atomicAdd(unsigned long long* address, unsigned long long value) {
+  const unsigned long long old = *address;
+  *address = old + value;
+  return old;
+}
 inline void __threadfence() {}
 
 // ---- runtime API: emulator_runtime.cc --------------------------------------------------------

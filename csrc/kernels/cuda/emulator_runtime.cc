@@ -41,6 +41,21 @@ cudaError_t fail(cudaError_t code, const std::string& text) {
   return code;
 }
 
+// What follows device memory, so that a write past its end is found when it is freed.
+// AddressSanitizer sees the first byte itself, and a read as well.
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kGuardBytes = 0;
+#else
+constexpr size_t kGuardBytes = 64;
+#endif
+constexpr unsigned char kGuard = 0xa5;
+bool guarded(const void* memory, size_t bytes) {
+  const auto* end = static_cast<const unsigned char*>(memory) + bytes;
+  bool ok = true;
+  for (size_t i = 0; i < kGuardBytes; ++i) ok = ok && end[i] == kGuard;
+  return ok;
+}
+
 bool lazy() {
   const char* value = std::getenv("FASTNN_EMULATOR_LAZY");
   return value != nullptr && value[0] == '1';
@@ -148,9 +163,11 @@ cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
   if (of(stream).graph != nullptr)
     return fail(cudaErrorInvalidValue, "emulator: memory allocated while capturing");
   // Not rounded up, so that AddressSanitizer sees the first byte past the end.
-  if (bytes > size_t{1} << 40 || posix_memalign(memory, 256, bytes != 0 ? bytes : 1) != 0)
+  if (bytes > size_t{1} << 40 ||
+      posix_memalign(memory, 256, bytes + kGuardBytes + (bytes == 0)) != 0)
     return fail(cudaErrorMemoryAllocation, "out of memory");
   std::memset(*memory, 0xff, bytes);
+  std::memset(static_cast<char*>(*memory) + bytes, kGuard, kGuardBytes);
   const std::lock_guard<std::recursive_mutex> lock(mutex);
   live[*memory] = bytes;
   return cudaSuccess;
@@ -163,6 +180,8 @@ cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
   const size_t bytes = found->second;
   live.erase(found);
   submit(stream, [memory, bytes] {
+    if (!guarded(memory, bytes))
+      fail(cudaErrorLaunchFailure, "emulator: device memory was written past its end");
     std::memset(memory, 0xff, bytes);  // a use after this reads NaN even without AddressSanitizer
     std::free(memory);
   });

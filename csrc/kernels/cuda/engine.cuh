@@ -5,6 +5,7 @@
 #pragma once
 #include "../kernels.h"
 #include "port.h"
+#include "table.h"
 
 namespace fastnn {
 namespace {
@@ -52,7 +53,7 @@ inline constexpr int kElementwiseUnroll = 2;  // vectors in flight per thread an
 
 template <class From, int kInputs>
 struct Inputs {
-  const From* x[kInputs];
+  const From* x[kInputs > 0 ? kInputs : 1];
 };
 
 // y[i] = f(x0[i], x1[i], ..., i). y may be one of the inputs: an element is read before it is
@@ -97,6 +98,16 @@ void elementwise(const Inputs<From, kInputs>& in, To* y, int64_t n, F f, Slice s
                 y, n, f);
 }
 
+// Calls use(e) for e < n, spread over all threads of a launch of element_grid(n) blocks of
+// kElementwiseThreads.
+template <class F>
+__device__ __forceinline__ void each_element(int64_t n, F use) {
+  for (int64_t e = blockIdx.x * int64_t{kElementwiseThreads} + threadIdx.x; e < n;
+       e += int64_t{gridDim.x} * kElementwiseThreads)
+    use(e);
+}
+inline int64_t element_grid(int64_t n) { return grid_for(ceil_div(n, kElementwiseThreads)); }
+
 // ---- sums over the threads of a group ----------------------------------------------------------
 // A group is one warp, or the whole block of kThreads. Every thread gets the same bits.
 __device__ __forceinline__ double warp_sum(double x) {
@@ -132,14 +143,37 @@ __device__ __forceinline__ double group_sum(double x) {
   return sums[0];
 }
 
-// ---- the status word ---------------------------------------------------------------------------
+// Any combination that does not depend on the order: the largest, the least.
+template <int kThreads, class X, class F>
+__device__ __forceinline__ X group_reduce(X x, F f) {
+  FASTNN_UNROLL
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2)
+    x = f(x, __shfl_xor_sync(0xffffffff, x, lanes));
+  if constexpr (kThreads > kWarp) {
+    constexpr int kWarps = kThreads / kWarp;
+    FASTNN_SHARED(X, part, kWarps);
+    __syncthreads();  // the last call's values have been read
+    if (threadIdx.x % kWarp == 0) part[threadIdx.x / kWarp] = x;
+    __syncthreads();
+    x = part[0];
+    for (int w = 1; w < kWarps; ++w) x = f(x, part[w]);
+  }
+  return x;
+}
+
+// ---- the status word, and counters
+// ---------------------------------------------------------------------------
 __device__ __forceinline__ bool is_ok(const Status* status) { return status->word == kStatusOk; }
 // The smallest word wins, whichever thread comes first.
 __device__ __forceinline__ void report(Status* status, int32_t site, int64_t index,
                                        DataError code) {
-  static_assert(sizeof(unsigned long long) == sizeof(uint64_t));
   atomicMin(reinterpret_cast<unsigned long long*>(&status->word), status_word(site, index, code));
 }
+// Of integers, so that the order does not matter.
+__device__ __forceinline__ void add(int64_t* sum, int64_t n) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(n));
+}
+static_assert(sizeof(unsigned long long) == sizeof(uint64_t));
 
 }  // namespace
 }  // namespace fastnn

@@ -1,16 +1,28 @@
-// The CUDA library behind its C ABI: the tables of all dtypes, and the functions of abi.h over the
-// runtime API. Invariant: nothing here waits for the device, but for stream_synchronize.
+// The CUDA library behind its C ABI: the tables of all families, and the functions of abi.h over
+// the runtime API. Invariant: nothing here waits for the device, but for stream_synchronize.
 #include <cstdio>
 #include <cstring>
 
 #include "abi.h"
 #include "port.h"
+#include "table.h"
 
 namespace fastnn {
 
-extern const Kernels kernels_cuda_float, kernels_cuda_bf16, kernels_cuda_f16;  // table.cu
+template <>
+const AugmentKernels cuda::Table<AugmentKernels>::of_dtype[kNumTableDTypes] = {};  // pending
+template <>
+const LinearBf16Kernels cuda::Table<LinearBf16Kernels>::of_dtype[kNumTableDTypes] = {};  // pending
+template <>
+const ConvKernels cuda::Table<ConvKernels>::of_dtype[kNumTableDTypes] = {};  // pending
 
 namespace {
+
+template <class... Family>
+FamilyList<Family...> of_dtype(int dtype, const FamilyList<Family...>*) {
+  return {cuda::Table<Family>::of_dtype[dtype]...};
+}
+Kernels of_dtype(int dtype) { return of_dtype(dtype, static_cast<const Kernels*>(nullptr)); }
 
 // ---- errors
 // --------------------------------------------------------------------------------------
@@ -169,8 +181,8 @@ constexpr const char* kBuild =
 #endif
 
 const CudaLibrary& library() {
-  // In the order of DType. Copied here, since other files' values are no constant expressions.
-  static const KernelTable table = {kernels_cuda_float, kernels_cuda_bf16, kernels_cuda_f16, {}};
+  // Copied here, since other files' values are no constant expressions.
+  static const KernelTable table = {of_dtype(0), of_dtype(1), of_dtype(2), of_dtype(3)};
   static const CudaLibrary library = {
       .abi_version = kCudaAbiVersion,
       .library_size = sizeof(CudaLibrary),

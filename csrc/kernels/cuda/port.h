@@ -11,6 +11,7 @@
 
 #define FASTNN_ASSUME_GLOBAL(p)
 #define FASTNN_UNROLL  // costs compile time, and brings nothing here
+#define FASTNN_NO_UNROLL
 // `name` points to `count` values of the block; __shared__ T name[count] in CUDA.
 #define FASTNN_SHARED(T, name, count)                          \
   static ::fastnn::emulator::Shared<T, (count)> name##_memory; \
@@ -29,6 +30,7 @@
 // compiler sees of a kernel's parameters alone.
 #define FASTNN_ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
 #define FASTNN_UNROLL _Pragma("unroll")
+#define FASTNN_NO_UNROLL _Pragma("unroll 1")
 #define FASTNN_SHARED(T, name, count) __shared__ T name[count]
 #define FASTNN_DYNAMIC_SHARED(T, name)                                         \
   extern __shared__ __align__(16) unsigned char fastnn_dynamic_shared_bytes[]; \

@@ -19,6 +19,12 @@ struct LossGradient {
   float scale;
   bool dy_is_scalar;
 };
+namespace {
+FASTNN_FN float loss_gradient(const LossGradient& g, int64_t i) {
+  const float dy = g.dy[g.dy_is_scalar ? 0 : i] * g.scale;
+  return g.divisor == nullptr ? dy : dy / *g.divisor;
+}
+}  // namespace
 // y = scale * sum(losses) / sum(weights), in the order of the tasks; no weights: no division. The
 // sum of weights is kept for backward. With a status word, a y that is not finite is reported.
 struct LossCombineArgs {
@@ -39,6 +45,15 @@ struct ClassTarget {
   int64_t ignore_index;
   float smoothing;
 };
+namespace {
+FASTNN_FN float class_weight(const ClassTarget& target, int64_t c) {
+  return target.weight == nullptr ? 1.f : target.weight[c];
+}
+// Whether one class stands for the row's target; else all of them have a part in it.
+FASTNN_FN bool is_one_class(const ClassTarget& target) {
+  return target.labels != nullptr && target.smoothing == 0.f;
+}
+}  // namespace
 // loss[r] = sum_c t_c (max + log_sum - x_c) over logits; weights: per task the sum of the weights
 // of its labels, or null. nll_loss takes logarithms of probabilities and has no max and log_sum.
 struct CrossEntropyFwdArgs {

@@ -20,29 +20,29 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def _draw() -> Any:
-    return _core.rng_draw(random.generator("dropout"))
+def _draw(x: Any) -> Any:
+    return _core.rng_draw(random.generator("dropout", getattr(x, "device", "cpu")))
 
 
 def _dropout(x: Any, *, p: float, inverted: bool, axes: int | None) -> tuple[Any, Vjp]:
-    draw = _draw()
+    draw = _draw(x)
     y = _core.dropout(x, draw, p, inverted, axes)
     return y, lambda dy, needs: (_core.dropout(dy, draw, p, inverted, axes),)
 
 
 def _alpha_dropout(x: Any, *, p: float) -> tuple[Any, Vjp]:
-    draw = _draw()
+    draw = _draw(x)
     y = _core.alpha_dropout(x, draw, p, False)
     return y, lambda dy, needs: (_core.alpha_dropout(dy, draw, p, True),)
 
 
 def _times_noise(x: Any, *, kernel: Callable[..., Any], p: float) -> tuple[Any, Vjp]:
-    draw = _draw()
+    draw = _draw(x)
     return kernel(x, draw, p), lambda dy, needs: (kernel(dy, draw, p),)
 
 
 def _sample_normal(mean: Any, variance: Any) -> tuple[Any, Vjp]:
-    draw = _draw()
+    draw = _draw(mean)
     y = _core.sample_normal(mean, variance, draw)
 
     def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:

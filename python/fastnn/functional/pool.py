@@ -331,7 +331,7 @@ def _fractional_max_pool(
     pseudo_random: bool,
     indices: bool,
 ) -> tuple[Any, Vjp]:
-    draw = _core.rng_draw(random.generator("dropout"))
+    draw = _core.rng_draw(random.generator("dropout", x.device))
     y, saved = _core.fractional_max_pool(x, kernel, out, draw, samples, pseudo_random)
     return _with_indices(x, y, saved, 2, _NO_GRID, indices)
 

@@ -144,8 +144,9 @@ class Optimizer:
         for i, group in enumerate(self.param_groups):
             for p in group["params"][:1]:
                 if p.device != self._rates[i].device:
-                    self._rates[i] = _core.to_device(self._rates[i], p.device)
-                    self._records[i] = _core.to_device(self._records[i], p.device)
+                    with unrecorded():
+                        self._rates[i] = _core.to_device(self._rates[i], p.device)
+                        self._records[i] = _core.to_device(self._records[i], p.device)
 
     def _kernel_group(self, index: int) -> Any:
         """What the update of a group takes; None if none of its parameters has a gradient."""

@@ -62,6 +62,7 @@ class Op:
         bench: What to time.
         bad: Wrong calls.
         cuda: None where the CUDA library has it, else "pending: why".
+        cuda_dtypes: Those of the dtypes that it has there; empty for all.
         large: A case that is worth several threads: more tasks than one, each of some cost.
         xfail: Reason per test template that the op is known to fail.
     """
@@ -80,7 +81,8 @@ class Op:
     bad: tuple[Bad, ...] = ()
     pairs: tuple[Case, ...] = ()
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    cuda: str | None = "pending: GEMM, softmax and the losses"
+    cuda: str | None = None
+    cuda_dtypes: tuple[str, ...] = ()
     large: Case | None = None
     xfail: Mapping[str, str] = field(default_factory=dict)
 

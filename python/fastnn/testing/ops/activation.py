@@ -77,7 +77,6 @@ def _activation(
         bound=bound,
         bench=Bench((((64, 128),), ((1 << 20,),), ((1 << 24,),)), map_cost(flops)),
         bad=(integers, *bad),
-        cuda=None,
     )
 
 

@@ -69,7 +69,6 @@ def _tensor_op(
         bench=Bench((((1 << 20,), (1 << 20,)),), map_cost(1)),
         bad=bad,
         dtypes=dtypes,
-        cuda=None,
     )
 
 
@@ -93,7 +92,6 @@ def _reduction(
         bound=summed,
         bench=Bench((((1 << 20,),), ((1 << 24,),)), lambda s: (size(s[0]), size(s[0]))),
         bad=bad,
-        cuda=None,
     )
 
 
@@ -129,7 +127,6 @@ _ADD = Op(
             "softplus, silu, gelu, gelu_tanh, relu6, hardsigmoid, hardswish, got 'rely'",
         ),
     ),
-    cuda="pending: the fused activation",
 )
 
 ROWS: tuple[Op, ...] = (

@@ -11,7 +11,7 @@ from fastnn import functional as F
 from fastnn.testing.bounds import Array, Grads, Sample
 from fastnn.testing.op import Bad, Bench, Op, Shapes, map_cost, normal, zeros
 from fastnn.testing.ops.linear import FUSED
-from fastnn.testing.ops.norm import PENDING, norm, not_floating
+from fastnn.testing.ops.norm import norm, not_floating
 from fastnn.testing.reference import norm as reference
 
 __all__ = ["ROWS"]
@@ -198,7 +198,6 @@ _BATCH_NORM = Op(
         ),
         not_floating(F.batch_norm, "batch_norm", None, None, None, None, True),
     ),
-    cuda=PENDING,
 )
 
 _GROUP_NORM = Op(
@@ -249,7 +248,6 @@ _GROUP_NORM = Op(
         ),
         not_floating(F.group_norm, "group_norm", 3),
     ),
-    cuda=PENDING,
 )
 
 _INSTANCE_NORM = Op(
@@ -301,7 +299,6 @@ _INSTANCE_NORM = Op(
         ),
         not_floating(F.instance_norm, "instance_norm"),
     ),
-    cuda=PENDING,
 )
 
 ROWS: tuple[Op, ...] = (_BATCH_NORM, _GROUP_NORM, _INSTANCE_NORM)

@@ -95,8 +95,6 @@ def _probability(name: str, call: object, rule: str = "0 <= p <= 1") -> Bad:
     )
 
 
-_PENDING = "pending: dropout's relatives"
-
 _DROPOUT = Op(
     name="fastnn.functional.dropout",
     family="dropout",
@@ -137,7 +135,6 @@ _DROPOUT = Op(
         ),
         _integers("dropout", F.dropout),
     ),
-    cuda=None,
 )
 
 
@@ -165,7 +162,6 @@ def _spatial(name: str, module: str, shapes: tuple[Shapes, ...], expected: str) 
             _integers(name, call, "dropout"),
         ),
         large=(shapes[-1], {}),
-        cuda=_PENDING,
     )
 
 
@@ -209,11 +205,10 @@ _STOCHASTIC_DEPTH = Op(
         ),
     ),
     large=(((40, 10_000),), {"p": 0.3, "mode": "row"}),
-    cuda=_PENDING,
 )
 
 
-def _noise(name: str, module: str, covers: str, cuda: str | None, bad: tuple[Bad, ...]) -> Op:
+def _noise(name: str, module: str, covers: str, bad: tuple[Bad, ...]) -> Op:
     call = getattr(F, name)
     return Op(
         name=f"fastnn.functional.{name}",
@@ -228,7 +223,6 @@ def _noise(name: str, module: str, covers: str, cuda: str | None, bad: tuple[Bad
         bound=globals()[name],
         bench=Bench((((64, 128),), ((1 << 20,),)), map_cost(20)),
         bad=(*bad, _integers(name, call)),
-        cuda=cuda,
     )
 
 
@@ -284,7 +278,6 @@ _DROP_CONNECT = Op(
         ),
     ),
     large=(((300, 200), (250, 200), (250,)), {}),
-    cuda=_PENDING,
 )
 
 ROWS: tuple[Op, ...] = (
@@ -305,21 +298,18 @@ ROWS: tuple[Op, ...] = (
         "alpha_dropout",
         "AlphaDropout",
         "dropout",
-        None,
         (_probability("alpha_dropout", F.alpha_dropout),),
     ),
     _noise(
         "gaussian_dropout",
         "GaussianDropout",
         "gaussian_dropout",
-        _PENDING,
         (_probability("gaussian_dropout", F.gaussian_dropout, "0 <= p < 1"),),
     ),
     _noise(
         "poisson_dropout",
         "PoissonDropout",
         "poisson_dropout",
-        _PENDING,
         (_probability("poisson_dropout", F.poisson_dropout, "p = 0 or 2^-16 <= p < 1"),),
     ),
     _DROP_CONNECT,

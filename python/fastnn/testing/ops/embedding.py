@@ -86,7 +86,6 @@ _EMBEDDING = Op(
         ),
     ),
     large=(((100, 40), (500, 64)), {}),
-    cuda="pending: embeddings",
 )
 
 ROWS: tuple[Op, ...] = (_EMBEDDING,)

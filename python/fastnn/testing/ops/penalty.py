@@ -43,7 +43,6 @@ def _row(
         bench=Bench((((10_000,),), ((1_000_000,),)), map_cost(3)),
         bad=bad,
         dtypes=("float32",),  # the penalty is float32 whatever the parameters are
-        cuda="pending: penalties",
     )
 
 

@@ -15,8 +15,6 @@ from fastnn.testing.reference import pool as reference
 
 __all__ = ["ROWS"]
 
-_PENDING = "pending: pooling"
-
 
 def max_pool(vjp: Callable[..., Grads]) -> Bound:
     """The largest element as it is; where n windows share one, its gradient is a sum in float32."""
@@ -69,7 +67,6 @@ def _row(
         bench=Bench(bench, _moved(bench_windows)),
         bad=bad,
         large=(large, params[0]),
-        cuda=_PENDING,
     )
 
 

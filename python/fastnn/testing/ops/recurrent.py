@@ -242,7 +242,6 @@ _LSTM = Op(
         ),
     ),
     large=large(4, 2),
-    cuda="pending: recurrent layers",
 )
 
 _GRU = Op(
@@ -277,7 +276,6 @@ _GRU = Op(
         ),
     ),
     large=large(3, 1),
-    cuda="pending: recurrent layers",
 )
 
 _RNN = Op(
@@ -307,7 +305,6 @@ _RNN = Op(
         ),
     ),
     large=large(1, 1),
-    cuda="pending: recurrent layers",
 )
 
 ROWS: tuple[Op, ...] = (_LSTM, _GRU, _RNN)

@@ -73,7 +73,6 @@ _PAD = Op(
         ),
     ),
     large=(((200, 30, 40),), {"pad": (2, 2, 2, 2), "mode": "reflect"}),
-    cuda="pending: padding",
 )
 
 ROWS: tuple[Op, ...] = (_PAD,)

@@ -1,62 +1,27 @@
-// Layer normalisation: statistics in float64, by a warp or a block per row. Rows of up to a few
+// Layer and RMS norm: statistics in float64, by a warp or a block per row. Rows of up to a few
 // thousand columns stay in registers between the passes, longer ones are read again. The
 // parameters' gradients are partial sums per task, in float64, added in order by a second phase;
 // the tasks are those of the CPU (rows_per_task), so no result depends on the device's size.
-#pragma once
 #include "../formulas/norm.h"
-#include "engine.cuh"
+#include "channel_norm.cuh"
+#include "column.cuh"
+#include "row.cuh"
 
 namespace fastnn {
 namespace {
 
-// One row as its group of kThreads threads sees it: vector i of thread t starts at column
-// (i kThreads + t) kVec. kVecs is how many a thread keeps in registers; 0: none, for any length.
-template <class T, int kThreads, int kVecs>
-class Row {
- public:
-  static constexpr int kCount = kVec<T>;
-  using V = Vec<T, kCount>;
-
-  __device__ __forceinline__ Row(const T* p, int64_t cols, bool aligned)
-      : p_(p), cols_(cols), aligned_(aligned) {
-    if constexpr (kVecs > 0) {
-      FASTNN_UNROLL
-      for (int i = 0; i < kVecs; ++i) v_[i] = load<kCount>(p + at(i), cols - at(i), aligned);
-    }
-  }
-  static __device__ __forceinline__ int64_t at(int64_t i) {
-    return (i * kThreads + threadIdx.x % kThreads) * kCount;
-  }
-  __device__ __forceinline__ V vec(int i) const {
-    if constexpr (kVecs > 0) return v_[i];
-    return load<kCount>(p_ + at(i), cols_ - at(i), aligned_);
-  }
-  // Calls f(i, column, left) for each vector of this thread that holds any column.
-  template <class F>
-  static __device__ __forceinline__ void each(int64_t cols, F f) {
-    if constexpr (kVecs > 0) {
-      FASTNN_UNROLL
-      for (int i = 0; i < kVecs; ++i)
-        if (at(i) < cols) f(i, at(i), cols - at(i));
-    } else {
-      for (int i = 0; at(i) < cols; ++i) f(i, at(i), cols - at(i));
-    }
-  }
-
- private:
-  const T* p_;
-  int64_t cols_;
-  bool aligned_;
-  V v_[kVecs > 0 ? kVecs : 1];
+struct LayerNorm {
+  static constexpr bool kCentred = true;
+};
+// The second moment in the variance's place, and no mean.
+struct RmsNorm {
+  static constexpr bool kCentred = false;
 };
 
-inline constexpr int kNormThreads = 256;  // of a block, but for the longest rows
-inline constexpr int kLongRowThreads = 512;
-
 // ---- forward -----------------------------------------------------------------------------------
-template <class T, int kThreads, int kVecs>
-__global__ void __launch_bounds__(kThreads > kNormThreads ? kThreads : kNormThreads)
-    layer_norm_fwd_kernel(LayerNormFwdArgs args) {
+template <class Norm, class T, int kThreads, int kVecs>
+__global__ void __launch_bounds__(kThreads > kRowThreads ? kThreads : kRowThreads)
+    row_norm_fwd_kernel(LayerNormFwdArgs args) {
   using Columns = Row<T, kThreads, kVecs>;
   constexpr int kCount = kVec<T>;
   const int64_t cols = args.cols;
@@ -70,13 +35,15 @@ __global__ void __launch_bounds__(kThreads > kNormThreads ? kThreads : kNormThre
   for (int64_t r = blockIdx.x * groups + threadIdx.x / kThreads; r < args.rows;
        r += gridDim.x * groups) {
     const Columns row(x + r * cols, cols, x_aligned);
-    double sum = 0;
-    Columns::each(cols, [&](int i, int64_t, int64_t) {
-      const auto v = row.vec(i);
-      FASTNN_UNROLL
-      for (int k = 0; k < kCount; ++k) sum += static_cast<double>(to_float(v.v[k]));
-    });
-    const double mean = group_sum<kThreads>(sum) / static_cast<double>(cols);
+    double mean = 0;
+    if constexpr (Norm::kCentred) {
+      Columns::each(cols, [&](int i, int64_t, int64_t) {
+        const auto v = row.vec(i);
+        FASTNN_UNROLL
+        for (int k = 0; k < kCount; ++k) mean += static_cast<double>(to_float(v.v[k]));
+      });
+      mean = group_sum<kThreads>(mean) / static_cast<double>(cols);
+    }
     double squares = 0;
     Columns::each(cols, [&](int i, int64_t, int64_t left) {
       const auto v = row.vec(i);
@@ -87,8 +54,7 @@ __global__ void __launch_bounds__(kThreads > kNormThreads ? kThreads : kNormThre
       }
     });
     const double variance = group_sum<kThreads>(squares) / static_cast<double>(cols);
-    const float rstd =
-        static_cast<float>(1.0 / __builtin_sqrt(variance + static_cast<double>(args.eps)));
+    const float rstd = reciprocal_std(variance, args.eps);
     const SplitMean split_mean = split(mean);
     Columns::each(cols, [&](int i, int64_t c, int64_t left) {
       const auto v = row.vec(i);
@@ -109,25 +75,25 @@ __global__ void __launch_bounds__(kThreads > kNormThreads ? kThreads : kNormThre
   }
 }
 
-template <class T, int kThreads, int kVecs>
-void launch_layer_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
-  constexpr int kBlock = kThreads > kNormThreads ? kThreads : kNormThreads;
+template <class Norm, class T, int kThreads, int kVecs>
+void launch_row_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
+  constexpr int kBlock = kThreads > kRowThreads ? kThreads : kRowThreads;
   const int64_t grid = grid_for(ceil_div(args.rows, kBlock / kThreads));
-  FASTNN_LAUNCH((layer_norm_fwd_kernel<T, kThreads, kVecs>), grid, kBlock, s.stream, args);
+  FASTNN_LAUNCH((row_norm_fwd_kernel<Norm, T, kThreads, kVecs>), grid, kBlock, s.stream, args);
 }
 
-template <class T>
-void layer_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
+template <class Norm, class T>
+void row_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
   if (args.rows <= 0) return;
   const int64_t vecs = ceil_div(args.cols, kVec<T>);
-  if (vecs <= 32) return launch_layer_norm_fwd<T, kWarp, 1>(args, s);
-  if (vecs <= 64) return launch_layer_norm_fwd<T, kWarp, 2>(args, s);
-  if (vecs <= 128) return launch_layer_norm_fwd<T, kWarp, 4>(args, s);
-  if (vecs <= 256) return launch_layer_norm_fwd<T, kNormThreads, 1>(args, s);
-  if (vecs <= 512) return launch_layer_norm_fwd<T, kNormThreads, 2>(args, s);
-  if (vecs <= 1024) return launch_layer_norm_fwd<T, kNormThreads, 4>(args, s);
-  if (vecs <= 2048) return launch_layer_norm_fwd<T, kLongRowThreads, 4>(args, s);
-  launch_layer_norm_fwd<T, kLongRowThreads, 0>(args, s);
+  if (vecs <= 32) return launch_row_norm_fwd<Norm, T, kWarp, 1>(args, s);
+  if (vecs <= 64) return launch_row_norm_fwd<Norm, T, kWarp, 2>(args, s);
+  if (vecs <= 128) return launch_row_norm_fwd<Norm, T, kWarp, 4>(args, s);
+  if (vecs <= 256) return launch_row_norm_fwd<Norm, T, kRowThreads, 1>(args, s);
+  if (vecs <= 512) return launch_row_norm_fwd<Norm, T, kRowThreads, 2>(args, s);
+  if (vecs <= 1024) return launch_row_norm_fwd<Norm, T, kRowThreads, 4>(args, s);
+  if (vecs <= 2048) return launch_row_norm_fwd<Norm, T, kLongRowThreads, 4>(args, s);
+  launch_row_norm_fwd<Norm, T, kLongRowThreads, 0>(args, s);
 }
 
 // ---- backward: dx, and dw and db summed over the rows of each task -----------------------------
@@ -138,7 +104,7 @@ template <class T, int kThreads, int kVecs>
 struct ColumnSums {
   static constexpr int kCount = kVec<T>, kSlots = kVecs > 0 ? kVecs : 1;
   using Sum = std::conditional_t<(kVecs * kCount <= 8), double, float>;
-  static constexpr int kGroups = kThreads < kNormThreads ? kNormThreads / kThreads : 1;
+  static constexpr int kGroups = kThreads < kRowThreads ? kRowThreads / kThreads : 1;
   Sum dw[kSlots][kCount] = {}, db[kSlots][kCount] = {};
 
   // Writes the sums over all groups of the block to out[2, cols].
@@ -208,9 +174,9 @@ __device__ __forceinline__ RowGradient row_gradient(const Row<T, kThreads, kVecs
   return {static_cast<float>(sums[0] * scale), static_cast<float>(sums[1] * scale)};
 }
 
-template <class T, int kThreads, int kVecs>
-__global__ void __launch_bounds__(kThreads > kNormThreads ? kThreads : kNormThreads)
-    layer_norm_bwd_kernel(LayerNormBwdArgs args, int64_t tasks, int64_t rows_of_task) {
+template <class Norm, class T, int kThreads, int kVecs>
+__global__ void __launch_bounds__(kThreads > kRowThreads ? kThreads : kRowThreads)
+    row_norm_bwd_kernel(LayerNormBwdArgs args, int64_t tasks, int64_t rows_of_task) {
   using Columns = Row<T, kThreads, kVecs>;
   using Sums = ColumnSums<T, kThreads, kVecs>;
   constexpr int kCount = kVec<T>;
@@ -232,6 +198,7 @@ __global__ void __launch_bounds__(kThreads > kNormThreads ? kThreads : kNormThre
       const float rstd = args.rstd[r];
       RowGradient means = {};
       if (dx != nullptr) means = row_gradient(x_row, dy_row, w, w_aligned, cols, mean, rstd);
+      if constexpr (!Norm::kCentred) means.mean_g = 0;
       Columns::each(cols, [&](int i, int64_t c, int64_t left) {
         const auto xv = x_row.vec(i), dv = dy_row.vec(i);
         Vec<T, kCount> scale, out;
@@ -258,64 +225,66 @@ __global__ void __launch_bounds__(kThreads > kNormThreads ? kThreads : kNormThre
   }
 }
 
-template <class T, int kThreads, int kVecs>
-void launch_layer_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
-  constexpr int kBlock = kThreads > kNormThreads ? kThreads : kNormThreads;
+template <class Norm, class T, int kThreads, int kVecs>
+void launch_row_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
+  constexpr int kBlock = kThreads > kRowThreads ? kThreads : kRowThreads;
   const int64_t rows_of_task = rows_per_task(args.cols), tasks = ceil_div(args.rows, rows_of_task);
-  FASTNN_LAUNCH((layer_norm_bwd_kernel<T, kThreads, kVecs>), grid_for(tasks), kBlock, s.stream,
+  FASTNN_LAUNCH((row_norm_bwd_kernel<Norm, T, kThreads, kVecs>), grid_for(tasks), kBlock, s.stream,
                 args, tasks, rows_of_task);
 }
 
-template <class T>
-void layer_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
+template <class Norm, class T>
+void row_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
   if (args.rows <= 0) return;
   const int64_t vecs = ceil_div(args.cols, kVec<T>);
-  if (vecs <= 32) return launch_layer_norm_bwd<T, kWarp, 1>(args, s);
-  if (vecs <= 64) return launch_layer_norm_bwd<T, kWarp, 2>(args, s);
-  if (vecs <= 128) return launch_layer_norm_bwd<T, kWarp, 4>(args, s);
-  if (vecs <= 256) return launch_layer_norm_bwd<T, kNormThreads, 1>(args, s);
-  if (vecs <= 512) return launch_layer_norm_bwd<T, kNormThreads, 2>(args, s);
-  if (vecs <= 1024) return launch_layer_norm_bwd<T, kNormThreads, 4>(args, s);
-  launch_layer_norm_bwd<T, kLongRowThreads, 0>(args, s);
+  if (vecs <= 32) return launch_row_norm_bwd<Norm, T, kWarp, 1>(args, s);
+  if (vecs <= 64) return launch_row_norm_bwd<Norm, T, kWarp, 2>(args, s);
+  if (vecs <= 128) return launch_row_norm_bwd<Norm, T, kWarp, 4>(args, s);
+  if (vecs <= 256) return launch_row_norm_bwd<Norm, T, kRowThreads, 1>(args, s);
+  if (vecs <= 512) return launch_row_norm_bwd<Norm, T, kRowThreads, 2>(args, s);
+  if (vecs <= 1024) return launch_row_norm_bwd<Norm, T, kRowThreads, 4>(args, s);
+  launch_row_norm_bwd<Norm, T, kLongRowThreads, 0>(args, s);
 }
 
-// ---- the second phase: the sum over tasks ------------------------------------------------------
-// A block has 32 columns of dw, or of db; its warp j adds the tasks j, j + 8, ..., and
-// then the warps are added in order.
-inline constexpr int kParamWarps = 8;
-
+// ---- the second phase: the sums over tasks, and over samples ----------------------------------
+// Of partials [rows, 2, cols] of dw and db.
 template <class T>
-__global__ void __launch_bounds__(kParamWarps* kWarp)
-    layer_norm_bwd_params_kernel(LayerNormBwdArgs args, int64_t tasks) {
-  FASTNN_SHARED(double, part, kParamWarps* kWarp);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp,
-            warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int64_t cols = args.cols;
-  for (int64_t block = blockIdx.x; block < 2 * ceil_div(cols, kWarp); block += gridDim.x) {
-    const int64_t c = block / 2 * kWarp + lane, half = block % 2;
-    double sum = 0;
-    if (c < cols)
-      for (int64_t task = warp; task < tasks; task += kParamWarps)
-        sum += args.partials[(task * 2 + half) * cols + c];
-    part[threadIdx.x] = sum;
-    __syncthreads();
-    T* out = static_cast<T*>(half == 0 ? args.dw : args.db);
-    if (warp == 0 && c < cols && out != nullptr) {
-      double total = 0;
-      for (int w = 0; w < kParamWarps; ++w) total += part[w * kWarp + lane];
-      out[c] = from_float<T>(static_cast<float>(total));
-    }
-    __syncthreads();  // before the next columns overwrite part
-  }
+void sum_partials(const double* partials, int64_t rows, int64_t cols, void* dw, void* db, Slice s) {
+  if (dw != nullptr) sum_columns(partials, 2 * cols, static_cast<T*>(dw), rows, cols, s);
+  if (db != nullptr) sum_columns(partials + cols, 2 * cols, static_cast<T*>(db), rows, cols, s);
 }
-
 template <class T>
 void layer_norm_bwd_params(const LayerNormBwdArgs& args, Slice s) {
-  if (args.cols <= 0) return;
   const int64_t tasks = ceil_div(args.rows, rows_per_task(args.cols));
-  FASTNN_LAUNCH((layer_norm_bwd_params_kernel<T>), grid_for(2 * ceil_div(args.cols, kWarp)),
-                kParamWarps * kWarp, s.stream, args, tasks);
+  sum_partials<T>(args.partials, tasks, args.cols, args.dw, args.db, s);
+}
+template <class T>
+void channel_norm_bwd_params(const ChannelNormBwdArgs& args, Slice s) {
+  sum_partials<T>(args.partials, args.groups > 0 ? args.batch : 1, args.channels, args.dw, args.db,
+                  s);
+}
+
+template <class T>
+constexpr NormKernels kernels() {
+  return {
+      .layer_norm_fwd = row_norm_fwd<LayerNorm, T>,
+      .rms_norm_fwd = row_norm_fwd<RmsNorm, T>,
+      .layer_norm_bwd = row_norm_bwd<LayerNorm, T>,
+      .rms_norm_bwd = row_norm_bwd<RmsNorm, T>,
+      .layer_norm_bwd_params = layer_norm_bwd_params<T>,
+      .plane_norm_fwd = plane_norm_fwd<T>,
+      .column_norm_fwd = column_norm_fwd<T>,
+      .plane_norm_bwd = plane_norm_bwd<T>,
+      .column_norm_bwd = column_norm_bwd<T>,
+      .channel_norm_bwd_params = channel_norm_bwd_params<T>,
+      .running_stats = float32_only<T, RunningStatsArgs>(running_stats),
+  };
 }
 
 }  // namespace
+
+template <>
+constinit const NormKernels cuda::Table<NormKernels>::of_dtype[kNumTableDTypes] = {
+    kernels<float>(), kernels<bf16>(), kernels<f16>(), {}};
+
 }  // namespace fastnn

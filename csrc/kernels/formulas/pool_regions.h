@@ -3,7 +3,6 @@
 #pragma once
 #include "../families/pool.h"
 #include "../philox.h"
-#include "loops.h"
 
 namespace fastnn {
 namespace {
@@ -29,38 +28,38 @@ FASTNN_FN void random_spans(PoolSpan* spans, int64_t n, int64_t out, int32_t ker
   auto begin = static_cast<int32_t>(out > 1 ? 0 : n - kernel);
   for (int64_t i = 0; i < out; ++i) {
     spans[i] = {begin, begin + kernel};
-    const uint64_t left = static_cast<uint64_t>(out - 1 - i);
+    const auto left = static_cast<uint64_t>(out - 1 - i);
     const PhiloxBlock block =
         philox(first_block + static_cast<uint64_t>(i / 4), draw.offset, draw.seed);
-    const bool large = uint64_t{block.word[i % 4]} * left >> 32 < static_cast<uint64_t>(large_left);
+    const bool large =
+        uint64_t{word_of(block, i % 4)} * left >> 32 < static_cast<uint64_t>(large_left);
     large_left -= large;
     begin += static_cast<int32_t>(small + large);
   }
 }
 
-void fractional_spans(const FractionalSpansArgs& args, Slice s) {
-  const Range planes = elements(s, rows_per_task(args.h * args.w), args.planes);
+// The regions of plane p.
+FASTNN_FN void fractional_spans_of(const FractionalSpansArgs& args, int64_t p) {
   const auto blocks = static_cast<uint64_t>(ceil_div(args.out_h + args.out_w, 4) + 1);
-  for (int64_t p = planes.begin; p < planes.end; ++p) {
-    PoolSpan *rows = args.rows + p * args.out_h, *cols = args.cols + p * args.out_w;
-    const uint64_t first = static_cast<uint64_t>(p) * blocks;
-    if (args.samples != nullptr || args.pseudo_random) {
-      double u[2];
-      if (args.samples != nullptr) {
-        u[0] = static_cast<double>(args.samples[2 * p]);
-        u[1] = static_cast<double>(args.samples[2 * p + 1]);
-      } else {
-        const PhiloxBlock block = philox(first, args.draw->offset, args.draw->seed);
-        for (int i = 0; i < 2; ++i) u[i] = static_cast<double>(uniform01(block.word[i]));
-      }
-      pseudo_random_spans(cols, args.w, args.out_w, args.kernel_w, u[0]);
-      pseudo_random_spans(rows, args.h, args.out_h, args.kernel_h, u[1]);
-    } else {
-      const auto below = static_cast<uint64_t>(ceil_div(args.out_w, 4));
-      random_spans(cols, args.w, args.out_w, args.kernel_w, *args.draw, first);
-      random_spans(rows, args.h, args.out_h, args.kernel_h, *args.draw, first + below);
-    }
+  PoolSpan *rows = args.rows + p * args.out_h, *cols = args.cols + p * args.out_w;
+  const uint64_t first = static_cast<uint64_t>(p) * blocks;
+  if (args.samples == nullptr && !args.pseudo_random) {
+    const auto below = static_cast<uint64_t>(ceil_div(args.out_w, 4));
+    random_spans(cols, args.w, args.out_w, args.kernel_w, *args.draw, first);
+    random_spans(rows, args.h, args.out_h, args.kernel_h, *args.draw, first + below);
+    return;
   }
+  double u = 0, v = 0;
+  if (args.samples != nullptr) {
+    u = static_cast<double>(args.samples[2 * p]);
+    v = static_cast<double>(args.samples[2 * p + 1]);
+  } else {
+    const PhiloxBlock block = philox(first, args.draw->offset, args.draw->seed);
+    u = static_cast<double>(uniform01(block.word[0]));
+    v = static_cast<double>(uniform01(block.word[1]));
+  }
+  pseudo_random_spans(cols, args.w, args.out_w, args.kernel_w, u);
+  pseudo_random_spans(rows, args.h, args.out_h, args.kernel_h, v);
 }
 
 }  // namespace

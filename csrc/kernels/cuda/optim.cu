@@ -2,13 +2,12 @@
 // after the other, whatever the rule. Learning rate, step counts and corrections are read from
 // memory, so a recorded launch sees them change. Invariant: once the status word is set, nothing is
 // changed.
-#pragma once
-#include "reduce.cuh"
+#include "chunk.cuh"
 
 namespace fastnn {
 namespace {
 
-inline constexpr int kOptimThreads = 256;
+inline constexpr int kOptimThreads = kReduceThreads;
 
 // The chunks of a parameter are neighbours: the first of them counts its step.
 __global__ void __launch_bounds__(kOptimThreads) optim_begin_kernel(OptimArgs args) {
@@ -20,12 +19,6 @@ __global__ void __launch_bounds__(kOptimThreads) optim_begin_kernel(OptimArgs ar
 }
 inline void optim_begin(const OptimArgs& args, Slice s) {
   FASTNN_LAUNCH(optim_begin_kernel, 1, kOptimThreads, s.stream, args);
-}
-
-// Calls f(i, left) for the vectors of a chunk that this thread has.
-template <int kCount, class F>
-__device__ __forceinline__ void each_vec(int64_t n, F f) {
-  for (int64_t i = int64_t{threadIdx.x} * kCount; i < n; i += kOptimThreads * kCount) f(i, n - i);
 }
 
 __device__ __forceinline__ float clip_factor(const OptimArgs& args) {
@@ -128,24 +121,60 @@ void optim_update(const OptimArgs& args, Slice s) {
 
 // ---- the norm of all gradients as one vector ---------------------------------------------------
 
-// Of |g| or g^2, in float64: finite gradients never overflow it. Other powers are relative to the
-// largest, which grad_norm_max finds: pending.
-template <class T>
-__global__ void __launch_bounds__(kReduceThreads) grad_norm_sum_kernel(GradNormArgs args) {
-  const bool squared = args.norm_type == 2;
+// Calls use(task, size, gradient) for the chunks that this block has.
+template <class T, class F>
+__device__ __forceinline__ void each_gradient(const GradNormArgs& args, F use) {
   for (int32_t task = blockIdx.x; task < args.num_chunks; task += gridDim.x) {
     const TensorChunk chunk = args.chunks[task];
-    const auto* g = static_cast<const T*>(chunk.g);
+    auto* g = static_cast<T*>(const_cast<void*>(chunk.g));
     FASTNN_ASSUME_GLOBAL(g);
-    const double sum = chunk_sum(g, chunk.n, [squared](double v) {
-      return squared ? v * v : v < 0 ? -v : v;
-    });
-    if (threadIdx.x == 0) args.sums[task] = sum;
+    use(task, chunk.n, g);
   }
 }
 
+template <class T>
+__global__ void __launch_bounds__(kReduceThreads) grad_norm_max_kernel(GradNormArgs args) {
+  each_gradient<T>(args, [&](int32_t task, int64_t n, const T* g) {
+    const bool aligned = is_aligned(g);
+    float m = 0;
+    each_vec<kVec<T>>(n, [&](int64_t i, int64_t left) {
+      const auto v = load<kVec<T>>(g + i, left, aligned);
+      FASTNN_UNROLL
+      for (int k = 0; k < kVec<T>; ++k) m = max(abs(to_float(v.v[k])), m);
+    });
+    m = group_reduce<kReduceThreads>(m, [](float a, float b) { return max(a, b); });
+    if (threadIdx.x == 0) args.maxima[task] = m;
+  });
+}
+
+// The largest of all, by the whole block.
+__device__ __forceinline__ float max_of(const float* maxima, int32_t count) {
+  float m = 0;
+  for (int32_t i = threadIdx.x; i < count; i += kReduceThreads) m = max(maxima[i], m);
+  return group_reduce<kReduceThreads>(m, [](float a, float b) { return max(a, b); });
+}
+
+// In float64: finite gradients never overflow it. Other powers than 1 and 2 are relative to the
+// largest of all.
+template <class T>
+__global__ void __launch_bounds__(kReduceThreads) grad_norm_sum_kernel(GradNormArgs args) {
+  const bool squared = args.norm_type == 2, absolute = args.norm_type == 1;
+  const PowerSum power(static_cast<float>(args.norm_type),
+                       squared || absolute ? 1.f : max_of(args.maxima, args.num_chunks));
+  each_gradient<T>(args, [&](int32_t task, int64_t n, const T* g) {
+    const double sum = chunk_sum(g, n, [&](float v) {
+      const double d = static_cast<double>(v);
+      return squared ? d * d : static_cast<double>(absolute ? abs(v) : power(v));
+    });
+    if (threadIdx.x == 0) args.sums[task] = sum;
+  });
+}
+
 __global__ void __launch_bounds__(kReduceThreads) grad_norm_combine_kernel(GradNormArgs args) {
-  const double norm = combine_norm(args.norm_type, combine(args.sums, args.num_chunks), 0.f);
+  const double p = args.norm_type;
+  const double total = p < static_cast<double>(kInf) ? combine(args.sums, args.num_chunks) : 0.0;
+  const float largest = p == 1 || p == 2 ? 0.f : max_of(args.maxima, args.num_chunks);
+  const double norm = combine_norm(p, total, largest);
   if (threadIdx.x != 0) return;
   args.norm[0] = static_cast<float>(norm);
   args.norm[1] = norm_factor(norm, static_cast<double>(args.max_norm));
@@ -157,18 +186,15 @@ __global__ void __launch_bounds__(kReduceThreads) grad_norm_combine_kernel(GradN
 
 template <class T, class F>
 __device__ __forceinline__ void map_gradients(const GradNormArgs& args, F f) {
-  for (int32_t task = blockIdx.x; task < args.num_chunks; task += gridDim.x) {
-    const TensorChunk chunk = args.chunks[task];
-    auto* g = static_cast<T*>(const_cast<void*>(chunk.g));
-    FASTNN_ASSUME_GLOBAL(g);
+  each_gradient<T>(args, [&](int32_t, int64_t n, T* g) {
     const bool aligned = is_aligned(g);
-    each_vec<kVec<T>>(chunk.n, [&](int64_t i, int64_t left) {
+    each_vec<kVec<T>>(n, [&](int64_t i, int64_t left) {
       auto v = load<kVec<T>>(g + i, left, aligned);
       FASTNN_UNROLL
       for (int k = 0; k < kVec<T>; ++k) v.v[k] = from_float<T>(f(to_float(v.v[k])));
       store(g + i, v, left, aligned);
     });
-  }
+  });
 }
 
 template <class T>
@@ -203,5 +229,30 @@ void grad_clamp(const GradNormArgs& args, Slice s) {
   FASTNN_LAUNCH(grad_clamp_kernel<T>, grid_for(args.num_chunks), kOptimThreads, s.stream, args);
 }
 
+template <class T>
+void grad_norm_max(const GradNormArgs& args, Slice s) {
+  if (args.num_chunks <= 0) return;
+  FASTNN_LAUNCH(grad_norm_max_kernel<T>, grid_for(args.num_chunks), kReduceThreads, s.stream, args);
+}
+
+template <class T, class... R>
+constexpr OptimKernels kernels(OptimRuleList<R...>) {
+  return {
+      .optim_begin = optim_begin,
+      .optim_check = optim_check<T>,
+      .optim_update = {optim_update<T, R>...},
+      .grad_norm_max = grad_norm_max<T>,
+      .grad_norm_sum = grad_norm_sum<T>,
+      .grad_norm_combine = grad_norm_combine,
+      .grad_scale = grad_scale<T>,
+      .grad_clamp = grad_clamp<T>,
+  };
+}
+
 }  // namespace
+
+template <>
+constinit const OptimKernels cuda::Table<OptimKernels>::of_dtype[kNumTableDTypes] = {
+    kernels<float>(OptimRules{}), kernels<bf16>(OptimRules{}), kernels<f16>(OptimRules{}), {}};
+
 }  // namespace fastnn

@@ -1,0 +1,193 @@
+// Matrix products in float32, plain: tiles of both factors in shared memory, a rectangle of C in
+// the registers of each thread. It serves every shape and stride. Invariant: an element is the sum
+// that gemm_plan.h describes, whatever the tile, so the bits are those of the CPU where that has
+// FMA. The epilogue (bias, the pre-activation, the activation) comes with the last block of k.
+#pragma once
+#include "../families/linear.h"
+#include "activation.cuh"
+#include "column.cuh"
+
+namespace fastnn {
+namespace {
+
+inline constexpr int kGemmSide = 16;  // threads along each side of a tile
+inline constexpr int kGemmThreads = kGemmSide * kGemmSide;
+inline constexpr int kGemmDepth = 16;  // of k in shared memory at a time
+static_assert(kGemmThreads / kGemmDepth == kGemmSide && kGemmChain % kGemmDepth == 0 &&
+              kGemmKC % kGemmChain == 0);
+
+// A strip of a factor: element (p, i) of kDepth x kWidth at strip[p * kPitch + i].
+template <int kWidth>
+struct GemmStrip {
+  static constexpr int kPitch = kWidth + 4;  // rows stay aligned, and start in other banks
+  static constexpr int kSize = kGemmDepth * kPitch;
+
+  // From elements `step` apart along k, `stride` along the other side; zeros outside. Neighbouring
+  // threads read neighbouring elements, whichever side those are on.
+  static __device__ __forceinline__ void load(float* strip, const float* x, int64_t step,
+                                              int64_t stride, int64_t depth, int64_t width) {
+    const bool k_first = step == 1;
+    const int t = static_cast<int>(threadIdx.x);
+    int p = k_first ? t % kGemmDepth : t / kWidth, i = k_first ? t / kGemmDepth : t % kWidth;
+    const int to_p = k_first ? 0 : kGemmThreads / kWidth, to_i = k_first ? kGemmSide : 0;
+    const float* at = x + p * step + i * stride;
+    const int64_t to_at = to_p * step + to_i * stride;
+    FASTNN_UNROLL
+    for (int n = 0; n < kGemmDepth * kWidth / kGemmThreads; ++n) {
+      strip[p * kPitch + i] = p < depth && i < width ? *at : 0.f;
+      p += to_p, i += to_i, at += to_at;
+    }
+  }
+};
+
+// The part of a tile that a thread has: its row i is row i kGemmSide + own of the tile, likewise
+// its columns, so that a warp reads a strip without conflicts and writes C in runs.
+template <int kRows, int kCols>
+struct GemmPart {
+  float chain[kRows][kCols], sum[kRows][kCols];
+
+  __device__ __forceinline__ static int row() { return static_cast<int>(threadIdx.x) / kGemmSide; }
+  __device__ __forceinline__ static int col() { return static_cast<int>(threadIdx.x) % kGemmSide; }
+
+  template <class F>
+  __device__ __forceinline__ void each(F f) {
+    FASTNN_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      FASTNN_UNROLL
+      for (int j = 0; j < kCols; ++j) f(i, j);
+    }
+  }
+  __device__ __forceinline__ void multiply(const float* a, const float* b) {
+    using A = GemmStrip<kRows * kGemmSide>;
+    using B = GemmStrip<kCols * kGemmSide>;
+    FASTNN_NO_UNROLL
+    for (int p = 0; p < kGemmDepth; p += 4) {  // all at once take more registers than there are
+      FASTNN_UNROLL
+      for (int q = p; q < p + 4; ++q) {
+        float u[kRows], v[kCols];
+        FASTNN_UNROLL
+        for (int i = 0; i < kRows; ++i) u[i] = a[q * A::kPitch + i * kGemmSide + row()];
+        FASTNN_UNROLL
+        for (int j = 0; j < kCols; ++j) v[j] = b[q * B::kPitch + j * kGemmSide + col()];
+        each([&](int i, int j) { chain[i][j] = mad(u[i], v[j], chain[i][j]); });
+      }
+    }
+  }
+};
+
+// One block of k, of `depth`, of the tile at (row, col): chains of kGemmChain, added in order.
+template <int kRows, int kCols>
+__device__ __forceinline__ void gemm_block(const GemmArgs& g, int64_t row, int64_t col, int64_t k,
+                                           int64_t depth, float* a, float* b,
+                                           GemmPart<kRows, kCols>& part) {
+  for (int64_t p = 0; p < depth || p == 0; p += kGemmDepth) {
+    __syncthreads();  // the last strips have been read
+    GemmStrip<kRows * kGemmSide>::load(a, g.a + row * g.a_row + (k + p) * g.a_col, g.a_col, g.a_row,
+                                       depth - p, g.m - row);
+    GemmStrip<kCols * kGemmSide>::load(b, g.b + col * g.b_col + (k + p) * g.b_row, g.b_row, g.b_col,
+                                       depth - p, g.n - col);
+    __syncthreads();
+    if (p % kGemmChain == 0) part.each([&](int i, int j) { part.chain[i][j] = 0.f; });
+    part.multiply(a, b);
+    if ((p + kGemmDepth) % kGemmChain != 0 && p + kGemmDepth < depth) continue;
+    const bool first = p < kGemmChain;
+    part.each([&](int i, int j) {
+      part.sum[i][j] = first ? part.chain[i][j] : part.sum[i][j] + part.chain[i][j];
+    });
+  }
+}
+
+// f(at, column) for the elements of C that this thread has.
+template <int kRows, int kCols, class F>
+__device__ __forceinline__ void each_of_c(const GemmArgs& g, int64_t row, int64_t col,
+                                          GemmPart<kRows, kCols>& part, F f) {
+  part.each([&](int i, int j) {
+    const int64_t r = row + i * kGemmSide + part.row(), c = col + j * kGemmSide + part.col();
+    if (r < g.m && c < g.n) f(i, j, r * g.ldc + c, c);
+  });
+}
+
+template <int kRows, int kCols>
+__global__ void __launch_bounds__(kGemmThreads, 2) gemm_kernel(GemmArgs g) {
+  using Part = GemmPart<kRows, kCols>;
+  constexpr int64_t kHeight = kRows * kGemmSide, kWidth = kCols * kGemmSide;
+  FASTNN_SHARED(float, a, (GemmStrip<kHeight>::kSize));
+  FASTNN_SHARED(float, b, (GemmStrip<kWidth>::kSize));
+  const int64_t across = ceil_div(g.n, kWidth), tiles = ceil_div(g.m, kHeight) * across;
+  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const int64_t row = tile / across * kHeight, col = tile % across * kWidth;
+    Part part;
+    for (int64_t k = 0; k < g.k || k == 0; k += kGemmKC) {
+      gemm_block(g, row, col, k, least(kGemmKC, g.k - k), a, b, part);
+      const bool adds = k > 0 || g.accumulate, last = k + kGemmKC >= g.k;
+      each_of_c(g, row, col, part, [&](int i, int j, int64_t at, int64_t c) {
+        float v = part.sum[i][j];
+        if (adds) v = g.c[at] + v;
+        if (last && g.bias != nullptr) v += g.bias[c];
+        g.c[at] = v;
+        if (last && g.z != nullptr) g.z[at] = v;
+      });
+    }
+    if (g.activation == 0) continue;
+    // Read again, one by one: the choice of the activation is one text, not one per element.
+    FASTNN_NO_UNROLL
+    for (int e = 0; e < kRows * kCols; ++e) {
+      const int64_t r = row + e / kCols * kGemmSide + Part::row();
+      const int64_t c = col + e % kCols * kGemmSide + Part::col();
+      if (r >= g.m || c >= g.n) continue;
+      float* y = g.c + r * g.ldc + c;
+      *y = activate(g.activation, *y, g.activation_param, Activations{});
+    }
+  }
+}
+
+template <int kRows, int kCols>
+void launch_gemm(const GemmArgs& g, Slice s) {
+  const int64_t tiles = ceil_div(g.m, kRows * kGemmSide) * ceil_div(g.n, kCols * kGemmSide);
+  FASTNN_LAUNCH((gemm_kernel<kRows, kCols>), grid_for(tiles), kGemmThreads, s.stream, g);
+}
+
+// Large tiles where there are enough of them to go round.
+inline void gemm(const GemmArgs& g, Slice s) {
+  if (g.m <= 0 || g.n <= 0) return;
+  constexpr int64_t kEnough = 128;
+  if (ceil_div(g.m, 64) * ceil_div(g.n, 64) >= kEnough) return launch_gemm<4, 4>(g, s);
+  launch_gemm<2, 2>(g, s);
+}
+
+// A batch, product by product; the terms of a sum follow one another and add to C.
+inline void gemm_batch(const GemmBatchArgs& batch, Slice s) {
+  const GemmPlan plan = gemm_plan_as(false, batch.one);
+  for (int64_t i = 0; i < batch.items * batch.terms; ++i) {
+    GemmArgs g = gemm_item(batch, plan, i);
+    g.accumulate = batch.one.accumulate || i % batch.terms > 0;
+    gemm(g, s);
+  }
+}
+
+// ---- the elementwise half of linear's backward -------------------------------------------------
+template <class... A>
+constexpr Kernel<ActivationBwdArgs> activation_bwd_of(int activation, ActivationList<A...>) {
+  constexpr Kernel<ActivationBwdArgs> kAll[] = {activation_bwd<float, A>...};
+  return kAll[activation];
+}
+
+// dz = dy act'(saved), then the sums of its columns, layer by layer.
+inline void linear_bwd(const LinearBwdArgs& args, Slice s) {
+  const int64_t size = args.rows * args.cols;
+  const auto *dy = static_cast<const float*>(args.dy),
+             *saved = static_cast<const float*>(args.saved);
+  auto *out = static_cast<float*>(args.dz), *db = static_cast<float*>(args.db);
+  const float* dz = dy;
+  if (saved != nullptr) {
+    activation_bwd_of(args.activation, Activations{})(
+        {dy, saved, out, args.items * size, args.activation_param}, s);
+    dz = out;
+  }
+  if (db == nullptr) return;
+  for (int64_t i = 0; i < args.items; ++i)
+    sum_columns(dz + i * size, args.cols, db + i * args.cols, args.rows, args.cols, s);
+}
+
+}  // namespace
+}  // namespace fastnn
