@@ -97,7 +97,8 @@ constexpr Kernels table() {
       LinearBf16Kernels{},  // pending
       LossKernels{},        // pending
       MarginKernels{},      // pending
-      MovementKernels{.gather = nullptr, .copy_rows = nullptr, .advance = advance},
+      MovementKernels{
+          .gather = nullptr, .copy_rows = nullptr, .transpose = nullptr, .advance = advance},
       norm<T>(),
       optim<T>(OptimRules{}),
       ParametricKernels{},  // pending

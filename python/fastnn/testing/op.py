@@ -63,6 +63,8 @@ class Op:
         bad: Wrong calls.
         cuda: None where the CUDA library has it, else "pending: why".
         large: A case that is worth several threads: more tasks than one, each of some cost.
+        layout: What a channels-last first input gives: "nchw", the order of the shape; "nhwc"; or
+            "memory", channels-last element by element, as if the shape were (n, h, w, c).
         xfail: Reason per test template that the op is known to fail.
     """
 
@@ -82,6 +84,7 @@ class Op:
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     cuda: str | None = "pending: GEMM, softmax and the losses"
     large: Case | None = None
+    layout: str = "nchw"
     xfail: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -156,7 +159,15 @@ def zeros(*shape: int) -> Array:
 
 # ---- shapes --------------------------------------------------------------------------------------
 
-UNARY: tuple[Shapes, ...] = (((),), ((0,),), ((1,),), ((3, 0, 2),), ((5, 7),), ((40_001,),))
+UNARY: tuple[Shapes, ...] = (
+    ((),),
+    ((0,),),
+    ((1,),),
+    ((3, 0, 2),),
+    ((5, 7),),
+    ((2, 3, 4, 5),),
+    ((40_001,),),
+)
 
 
 def size(shape: tuple[int, ...] | None) -> int:

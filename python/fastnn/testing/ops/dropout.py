@@ -100,6 +100,7 @@ _PENDING = "pending: dropout's relatives"
 _DROPOUT = Op(
     name="fastnn.functional.dropout",
     family="dropout",
+    layout="memory",
     arrays=(),
     reference=(reference.dropout, reference.dropout_vjp),
     covers=("dropout", "rng_draw", "nn.Dropout"),
@@ -146,6 +147,7 @@ def _spatial(name: str, module: str, shapes: tuple[Shapes, ...], expected: str) 
     return Op(
         name=f"fastnn.functional.{name}",
         family="dropout",
+        layout="nhwc" if "2d" in name else "nchw",
         arrays=(),
         reference=(getattr(reference, name), getattr(reference, f"{name}_vjp")),
         covers=("dropout_rows", f"nn.{module}"),
@@ -172,6 +174,7 @@ def _spatial(name: str, module: str, shapes: tuple[Shapes, ...], expected: str) 
 _STOCHASTIC_DEPTH = Op(
     name="fastnn.functional.stochastic_depth",
     family="dropout",
+    layout="memory",
     arrays=(),
     reference=(reference.stochastic_depth, reference.stochastic_depth_vjp),
     covers=("dropout_rows", "nn.StochasticDepth"),
@@ -181,7 +184,7 @@ _STOCHASTIC_DEPTH = Op(
         for mode in ("row", "batch")
         for scaling in ("inverted", "vanilla")
     ),
-    shapes=(((9, 2, 3),), ((5,),), ((0, 3),), ((3, 0),), ((40, 1000),)),
+    shapes=(((9, 2, 3),), ((5,),), ((0, 3),), ((3, 0),), ((4, 2, 3, 5),), ((40, 1000),)),
     tail=None,
     make=normal(),
     bound=dropout,
@@ -218,6 +221,7 @@ def _noise(name: str, module: str, covers: str, cuda: str | None, bad: tuple[Bad
     return Op(
         name=f"fastnn.functional.{name}",
         family="dropout",
+        layout="memory",
         arrays=(),
         reference=(getattr(reference, name), getattr(reference, f"{name}_vjp")),
         covers=(covers, f"nn.{module}"),
