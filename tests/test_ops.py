@@ -1,6 +1,7 @@
 """Templates over the op table: every op against its oracle, every tail, NaN at every lane."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import fastnn as fn
@@ -156,6 +157,26 @@ def test_special_values_at_every_lane(op, dtype, value):
         if got.ndim > 0:  # a scalar is made of all elements
             same = x == clean[0] if len(shapes[0]) == 1 else np.arange(n + 1) == n
             assert_bitwise_equal(got[same], expected[same])
+
+
+@pytest.mark.parametrize(("op", "dtype"), rows("channels-last"))
+def test_channels_last_inputs(op, dtype):
+    """The oracle's values whatever the order in memory; noise counts elements in that order."""
+    cases = [(s, p) for s, p in op.cases if len(s[0] or ()) == 4 and "dropout_p" not in p]
+    assert cases or op.layout == "nchw"
+    for shapes, params in cases:
+        s = op.sample(shapes, params, dtype)
+        if op.layout != "memory":
+            harness.check(op, s, harness.run(op, s, channels_last=True))
+        else:
+            moved = tuple(np.ascontiguousarray(x.transpose(0, 2, 3, 1)) for x in s.inputs)
+            dy = s.dy.transpose(0, 2, 3, 1)
+            in_memory = harness.run(op, replace(s, inputs=moved, dy=dy))
+            y, grads = harness.run(op, s, channels_last=True)
+            for got, expected in zip((y, *grads), (in_memory[0], *in_memory[1]), strict=True):
+                assert_bitwise_equal(got.transpose(0, 2, 3, 1), expected)
+        y = op.call(*harness.to_tensors(op, s.inputs, dtype, channels_last=True), **params)
+        assert y.layout == ("nchw" if op.layout == "nchw" else "nhwc")
 
 
 ROW_WISE = [

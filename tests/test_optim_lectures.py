@@ -100,3 +100,19 @@ def test_weight_decay_is_an_l2_penalty(half, options):
 def test_decoupled_decay_is_another_thing_for_adam():
     coupled = decayed("Adam", None, weight_decay=0.5)
     assert np.abs(coupled - decayed("AdamW", None, weight_decay=0.5)).max() > 0.05
+
+
+@pytest.mark.parametrize("size", [12, 5, 1])
+def test_batch_online_and_minibatch_descent_are_sizes_of_a_batch(size):
+    """OPT-1 to OPT-3: one step of the whole sum, a step for each sample, and what is in between."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((12, 4)).astype(np.float32), rng.standard_normal((12, 1))
+    model = fn.nn.Linear(4, 1, bias=False)
+    w = np.array(model.weight.detach(), np.float64)
+    trainer = fn.train.Trainer(model, fn.F.mse_loss, fn.optim.SGD(model.parameters(), lr=0.05))
+    trainer.fit(x, y.astype(np.float32), epochs=3, batch_size=size, shuffle=False, verbose=0)
+    for _ in range(3):
+        for at in range(0, 12, size):
+            rows, labels = x[at : at + size].astype(np.float64), y[at : at + size]
+            w -= 0.05 * 2 * (rows @ w.T - labels).T @ rows / len(rows)
+    np.testing.assert_allclose(np.array(model.weight.detach()), w, rtol=1e-5, atol=1e-6)

@@ -32,6 +32,30 @@ Storage::~Storage() {
   }
 }
 
+Strides strides_of(const Shape& shape, Layout layout) {
+  constexpr int kChannelsLast[] = {1, 3, 2, 0};  // axes from the inside
+  Strides strides{};
+  int64_t stride = 1;
+  for (int i = 0; i < shape.ndim; ++i) {
+    const int axis = layout == Layout::kNhwc ? kChannelsLast[i] : shape.ndim - 1 - i;
+    strides[axis] = stride;
+    stride *= shape.dims[axis];
+  }
+  return strides;
+}
+
+std::optional<Layout> layout_of(const Shape& shape, const Strides& strides) {
+  const auto fits = [&](Layout layout) {
+    const Strides dense = strides_of(shape, layout);
+    for (int i = 0; i < shape.ndim; ++i)
+      if (shape.dims[i] > 1 && strides[i] != dense[i]) return false;
+    return true;
+  };
+  if (shape.numel() == 0 || fits(Layout::kNchw)) return Layout::kNchw;
+  if (shape.ndim == 4 && fits(Layout::kNhwc)) return Layout::kNhwc;
+  return std::nullopt;
+}
+
 Array Array::reshaped(const Shape& to) const {
   Array y = *this;
   y.shape = to;

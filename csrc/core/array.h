@@ -7,6 +7,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <utility>
 
@@ -19,6 +20,8 @@ namespace fastnn {
 inline constexpr int kMaxDims = 8;
 
 enum class Device : uint8_t { kCpu, kCuda };
+// The order of the elements: that of the shape, or channels-last, which four axes (n, c, h, w) may
+// have. The shape is the same.
 enum class Layout : uint8_t { kNchw, kNhwc };
 
 constexpr size_t item_size(DType dtype) {
@@ -61,6 +64,12 @@ struct Shape {
   }
 };
 std::ostream& operator<<(std::ostream& out, const Shape& shape);
+
+// Elements from one index of an axis to the next.
+using Strides = std::array<int64_t, kMaxDims>;
+Strides strides_of(const Shape& shape, Layout layout);
+// The layout that has these strides; both may, and then it is kNchw.
+std::optional<Layout> layout_of(const Shape& shape, const Strides& strides);
 
 struct Storage;
 
@@ -156,5 +165,7 @@ T* write_as(const Array& x) {
 }
 
 void copy_bytes(const Array& from, const Array& to);  // across devices; synchronous
+// The same values in another order: the same array where the orders do not differ.
+Array to_layout(const Array& x, Layout layout);
 
 }  // namespace fastnn

@@ -16,15 +16,23 @@ constexpr std::array<ActivationInfo, sizeof...(A)> describe(ActivationList<A...>
 }
 constexpr auto kInfo = describe(Activations{});
 
-Array activation_fwd(const Array& x, int kind, float a) {
+Array activation_fwd(const AnyLayout& x, int kind, float a) {
   Array y = empty_like(x);
   const ActivationFwdArgs args{read(x), write(y), x.numel(), a};
   launch(elementwise(kInfo[kind].name, x, kCostPerExp), &Kernels::activation_fwd, kind, args);
   return y;
 }
 
-Array activation_bwd(const Array& dy, const Array& saved, int kind, float a) {
+// x = f(x) in the memory of x.
+void activation_(const AnyLayout& x, int kind, float a) {
+  check_writable(kInfo[kind].name, "input", x);
+  launch(elementwise(kInfo[kind].name, x, kCostPerExp), &Kernels::activation_fwd, kind,
+         ActivationFwdArgs{read(x), write(x), x.numel(), a});
+}
+
+Array activation_bwd(const AnyLayout& dy, const AnyLayout& saved, int kind, float a) {
   check_same(kInfo[kind].name, "the output", saved, "its gradient", dy);
+  check_layout(kInfo[kind].name, "the output", saved, "its gradient", dy);
   Array dx = empty_like(dy);
   const ActivationBwdArgs args{read(dy), read(saved), write(dx), dy.numel(), a};
   launch(elementwise(kInfo[kind].name, dy, kCostPerExp), &Kernels::activation_bwd, kind, args);
@@ -33,7 +41,8 @@ Array activation_bwd(const Array& dy, const Array& saved, int kind, float a) {
 
 constexpr const char* kBinaryNames[] = {"add", "sub", "mul", "div", "rsub", "rdiv"};
 
-Array binary(int kind, const Array& x, const Array& z) {
+Array binary(int kind, const AnyLayout& x, const AnyLayout& other) {
+  const Array z = to_layout(other, x.layout);
   check_same(kBinaryNames[kind], "input", x, "other", z);
   Array y = empty_like(x);
   const BinaryArgs args{read(x), read(z), write(y), x.numel(), 0.f};
@@ -41,7 +50,7 @@ Array binary(int kind, const Array& x, const Array& z) {
   return y;
 }
 
-Array binary_scalar(int kind, const Array& x, float z) {
+Array binary_scalar(int kind, const AnyLayout& x, float z) {
   Array y = empty_like(x);
   const BinaryArgs args{read(x), nullptr, write(y), x.numel(), z};
   launch(elementwise(kBinaryNames[kind], x), &Kernels::binary, kind, args);
@@ -49,8 +58,9 @@ Array binary_scalar(int kind, const Array& x, float z) {
 }
 
 // act(x + z), and x + z itself when `save_sum`: what the activation's derivative needs.
-std::pair<Array, OptionalArray> add_activation(const Array& x, const Array& z, int kind, float a,
-                                               bool save_sum) {
+std::pair<Array, OptionalArray> add_activation(const AnyLayout& x, const AnyLayout& other, int kind,
+                                               float a, bool save_sum) {
+  const Array z = to_layout(other, x.layout);
   check_same("add", "input", x, "other", z);
   Array y = empty_like(x);
   OptionalArray sum;
@@ -70,6 +80,7 @@ void bind_activation(py::module_& m) {
         py::make_tuple(i, kInfo[i].saves_output, kInfo[i].default_parameter);
   m.attr("ACTIVATIONS") = activations;
   m.def("activation_fwd", &activation_fwd, py::arg("x"), py::arg("kind"), py::arg("a"));
+  m.def("activation_", &activation_, py::arg("x"), py::arg("kind"), py::arg("a"));
   m.def("activation_bwd", &activation_bwd, py::arg("dy"), py::arg("saved"), py::arg("kind"),
         py::arg("a"));
   m.def("add_activation", &add_activation, py::arg("x"), py::arg("z"), py::arg("kind"),

@@ -60,7 +60,7 @@ Array broadcast_scalar(const Array& x, const std::vector<int64_t>& shape, float 
 }
 
 // On the CPU by a launch, so that a recorded step copies in every replay.
-Array clone(const Array& x) {
+Array clone(const AnyLayout& x) {
   Array y = empty_like(x);
   const auto bytes = static_cast<int64_t>(x.bytes());
   if (x.device() != Device::kCpu) {
@@ -72,7 +72,7 @@ Array clone(const Array& x) {
   return y;
 }
 
-Array to_device(const Array& x, const std::string& device) {
+Array to_device(const AnyLayout& x, const std::string& device) {
   const Device target = parse_device(device);
   if (x.device() == target) return x;
   refuse_while_recording("Tensor.to(device)");
@@ -82,8 +82,13 @@ Array to_device(const Array& x, const std::string& device) {
   return y;
 }
 
+Layout parse_layout(std::string_view name) {
+  check(name == "nchw" || name == "nhwc", "layout: expected 'nchw' or 'nhwc', got '", name, "'");
+  return name == "nhwc" ? Layout::kNhwc : Layout::kNchw;
+}
+
 // Rounds to nearest even; the only conversions are between float32 and the other floats.
-Array to_dtype(const Array& x, const std::string& dtype) {
+Array to_dtype(const AnyLayout& x, const std::string& dtype) {
   const DType target = parse_dtype(dtype);
   if (x.dtype == target) return x;
   check<TypeError>(x.dtype == DType::kFloat32 || target == DType::kFloat32,
@@ -128,7 +133,8 @@ Array item(const Array& x, int64_t index) {
 }
 
 // Writes x into y, which keeps its memory: whoever refers to y sees the new values.
-void copy_(const Array& y, const Array& x) {
+void copy_(const AnyLayout& y, const AnyLayout& source) {
+  const Array x = to_layout(source, y.layout);
   check(x.shape == y.shape, "copy_: expected a source of shape ", y.shape, ", got ", x.shape);
   check_dtype("copy_", "the source", x, y.dtype);
   check_writable("copy_", "the target", y);
@@ -137,7 +143,7 @@ void copy_(const Array& y, const Array& x) {
   copy_bytes(x, y);
 }
 
-int64_t data_pointer(const Array& x) { return reinterpret_cast<int64_t>(x.storage->data); }
+int64_t data_pointer(const AnyLayout& x) { return reinterpret_cast<int64_t>(x.storage->data); }
 
 // The first flat index that is not finite, or -1.
 int64_t first_not_finite(const Array& x) {
@@ -150,10 +156,35 @@ int64_t first_not_finite(const Array& x) {
 
 }  // namespace
 
+Array to_layout(const Array& x, Layout layout) {
+  check(layout == Layout::kNchw || x.shape.ndim == 4,
+        "contiguous: expected a Tensor of shape (n, c, h, w) for channels_last, got ", x.shape);
+  Array y = x;
+  y.layout = layout;
+  const int64_t channels = x.shape[1], size = x.shape.ndim == 4 ? x.shape[2] * x.shape[3] : 1;
+  if (x.layout == layout || x.numel() == 0 || channels == 1 || size == 1) return y;
+  y = empty(x.shape, x.dtype, x.device());
+  y.layout = layout;
+  const bool last = layout == Layout::kNhwc;
+  const auto item = static_cast<int64_t>(item_size(x.dtype));
+  const TransposeArgs args{
+      read(x), write(y), x.shape[0], last ? channels : size, last ? size : channels, item};
+  launch({"contiguous", x.device(), DType::kFloat32, args.batch * args.tasks_per_matrix(),
+          static_cast<double>(x.numel()) * kCostPerElement},
+         &Kernels::transpose, args);
+  return y;
+}
+
 void bind_arrays(py::module_& m) {
   m.def("full", &full, py::arg("shape"), py::arg("value"), py::arg("dtype"), py::arg("device"));
   m.def("broadcast_scalar", &broadcast_scalar, py::arg("x"), py::arg("shape"), py::arg("scale"));
-  m.def("share", [](const Array& x) { return x; }, py::arg("x"));
+  m.def("share", [](const AnyLayout& x) -> Array { return x; }, py::arg("x"));
+  m.def(
+      "to_layout",
+      [](const AnyLayout& x, const std::string& layout) {
+        return to_layout(x, parse_layout(layout));
+      },
+      py::arg("x"), py::arg("layout"));
   m.def("clone", &clone, py::arg("x"));
   m.def("to_device", &to_device, py::arg("x"), py::arg("device"));
   m.def("to_dtype", &to_dtype, py::arg("x"), py::arg("dtype"));

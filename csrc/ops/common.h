@@ -19,6 +19,11 @@ inline void check_same(const char* op, const char* name, const Array& x, const c
   check(x.device() == other.device(), op, ": expected ", other_name, " on ",
         device_name(x.device()), " like ", name, ", got ", device_name(other.device()));
 }
+// Elements are paired in memory: what an op takes as it is, it takes in one layout.
+inline void check_layout(const char* op, const char* name, const Array& x, const char* other_name,
+                         const Array& other) {
+  check(x.layout == other.layout, op, ": expected ", other_name, " in the layout of ", name);
+}
 inline void check_dtype(const char* op, const char* name, const Array& x, DType dtype) {
   check<TypeError>(x.dtype == dtype, op, ": expected ", name, " of dtype ", dtype_name(dtype),
                    ", got ", dtype_name(x.dtype));

@@ -52,11 +52,10 @@ struct Export {
 template <class Managed>
 Managed* make_export(const Array& array) {
   auto* out = new Export<Managed>{{}, array, {}, {}};
-  int64_t stride = 1;
-  for (int i = array.shape.ndim - 1; i >= 0; --i) {
+  const Strides strides = strides_of(array.shape, array.layout);
+  for (int i = 0; i < array.shape.ndim; ++i) {
     out->shape[i] = array.shape.dims[i];
-    out->strides[i] = stride;
-    stride *= array.shape.dims[i];
+    out->strides[i] = strides[i];
   }
   const bool cpu = array.device() == Device::kCpu;
   out->managed.tensor = {array.storage->data,
@@ -80,7 +79,7 @@ void destroy_capsule(PyObject* capsule) {
   managed->deleter(managed);
 }
 
-py::object to_dlpack(const Array& array, bool versioned) {
+py::object to_dlpack(const AnyLayout& array, bool versioned) {
   refuse_while_recording("__dlpack__");
   if (!versioned) {
     check(array.storage->writable,
@@ -112,22 +111,22 @@ Array import_capsule(PyObject* capsule, const char* name, const char* used, bool
         t.device.type);
   check(t.ndim <= kMaxDims, "from_dlpack: expected at most ", kMaxDims, " axes, got ", t.ndim);
   Shape shape;
-  int64_t stride = 1;
-  bool contiguous = true;
   shape.ndim = t.ndim;
-  for (int i = t.ndim - 1; i >= 0; --i) {
-    shape.dims[i] = t.shape[i];
-    contiguous = contiguous && (t.strides == nullptr || t.shape[i] <= 1 || t.strides[i] == stride);
-    stride *= t.shape[i];
-  }
-  check(contiguous,
-        "from_dlpack: expected a contiguous array, got strides that are not row-major; copy it "
-        "first");
+  std::copy_n(t.shape, t.ndim, shape.dims.begin());
+  Strides strides = strides_of(shape, Layout::kNchw);
+  if (t.strides != nullptr) std::copy_n(t.strides, t.ndim, strides.begin());
+  const auto layout = layout_of(shape, strides);
+  check(layout.has_value(),
+        "from_dlpack: expected a contiguous array, got strides that are neither row-major nor "
+        "channels-last; copy it first");
   const DType dtype = dtype_of(t.dtype);
   PyCapsule_SetName(capsule, used);
-  return borrow(static_cast<char*>(t.data) + t.byte_offset, shape, dtype, writable, [managed] {
-    if (managed->deleter != nullptr) managed->deleter(managed);
-  });
+  Array array =
+      borrow(static_cast<char*>(t.data) + t.byte_offset, shape, dtype, writable, [managed] {
+        if (managed->deleter != nullptr) managed->deleter(managed);
+      });
+  array.layout = *layout;
+  return array;
 }
 
 Array from_dlpack(const py::object& capsule) {

@@ -15,9 +15,13 @@ void check_probability(const char* op, double p) {
 
 uint32_t threshold_of(double p) { return static_cast<uint32_t>(p * kLanes + 0.5); }
 
-// The first `axes` axes have a draw for each of their elements; what lies below stays together.
-Array dropout(const Array& x, const Array& draw, double p, bool inverted, std::optional<int> axes) {
+// The first `axes` axes have a draw for each of their elements; what lies below stays together. An
+// element's draw is that of its place in memory, so backward takes dy in the layout of y.
+Array dropout(const AnyLayout& x, const Array& draw, double p, bool inverted,
+              std::optional<int> axes) {
   check_probability("dropout", p);
+  if (x.layout == Layout::kNhwc && axes.value_or(0) > 1)  // planes
+    return to_layout(dropout({to_layout(x, Layout::kNchw)}, draw, p, inverted, axes), x.layout);
   Array y = empty_like(x);
   const Array local = draw_on(draw, x.device());
   const Keep keep = keep_of(p, inverted);
@@ -36,7 +40,7 @@ Array dropout(const Array& x, const Array& draw, double p, bool inverted, std::o
 
 // Dropped elements take SELU's lower limit a' = -1.7581; a and b keep mean 0 and variance 1
 // (Klambauer et al. 2017). Backward is the slope: a where kept, else 0.
-Array alpha_dropout(const Array& x, const Array& draw, double p, bool backward) {
+Array alpha_dropout(const AnyLayout& x, const Array& draw, double p, bool backward) {
   check_probability("alpha_dropout", p);
   constexpr double kSaturation = -1.7580993408473766;
   Array y = empty_like(x);
@@ -58,7 +62,7 @@ Array alpha_dropout(const Array& x, const Array& draw, double p, bool backward) 
   return y;
 }
 
-Array gaussian_dropout(const Array& x, const Array& draw, double p) {
+Array gaussian_dropout(const AnyLayout& x, const Array& draw, double p) {
   check(p >= 0 && p < 1, "gaussian_dropout: expected 0 <= p < 1, got ", p);
   Array y = empty_like(x);
   const Array local = draw_on(draw, x.device());
@@ -88,7 +92,7 @@ std::vector<int32_t> poisson_thresholds(double rate, int64_t* first) {
   return thresholds;
 }
 
-Array poisson_dropout(const Array& x, const Array& draw, double p) {
+Array poisson_dropout(const AnyLayout& x, const Array& draw, double p) {
   check(p >= 1 / kLanes && p < 1, "poisson_dropout: expected p = 0 or 2^-16 <= p < 1, got ", p);
   const double rate = (1 - p) / p;
   int64_t first = 0;

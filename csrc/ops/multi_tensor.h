@@ -10,8 +10,10 @@ namespace fastnn {
 
 using Arrays = std::vector<Array>;
 
-// Parameters (or gradients) of one dtype on one device; `grads`, if there are any, fit them.
-void check_parameters(const char* op, const Arrays& params, const Arrays& grads);
+// Parameters (or gradients) of one dtype on one device, which are written or only read; `grads` fit
+// them.
+void check_parameters(const char* op, const Arrays& params, const Arrays& grads,
+                      bool written = true);
 
 // What the rows of a table point to, beside the parameters. Empty lists give null pointers.
 struct TableColumns {

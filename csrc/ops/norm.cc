@@ -142,7 +142,8 @@ Gradients row_norm_bwd(const Array& dy, const Array& x, const OptionalArray& w,
 }
 
 // ---- channels -------------------------------------------------------------------------------
-// A norm over channels as the kernels see it; groups as in Planes.
+// A norm over channels as the kernels see it; groups as in Planes. Channels-last, batch norm has
+// columns of which every place of every image is a row.
 struct ChannelNorm {
   const char* op;
   const Array& x;
@@ -151,13 +152,15 @@ struct ChannelNorm {
   float eps;
   After after;
 
-  int64_t batch() const { return x.shape[0]; }
-  int64_t channels() const { return x.shape[1]; }
-  int64_t size() const {
+  bool last() const { return x.layout == Layout::kNhwc; }
+  int64_t places() const {
     int64_t n = 1;
     for (int i = 2; i < x.shape.ndim; ++i) n *= x.shape.dims[i];
     return n;
   }
+  int64_t batch() const { return last() ? x.shape[0] * places() : x.shape[0]; }
+  int64_t channels() const { return x.shape[1]; }
+  int64_t size() const { return last() ? 1 : places(); }
   Planes planes() const { return {batch(), channels(), size(), groups}; }
   bool by_columns() const { return groups == 0 && size() == 1; }
   Launch launch_of(double cost) const {
@@ -241,7 +244,7 @@ Normalized channel_norm_fwd(const ChannelNorm& n, const RunningStats& running, b
   return {y, mean, var, draw};
 }
 
-Normalized batch_norm_fwd(const Array& x, const OptionalArray& running_mean,
+Normalized batch_norm_fwd(const AnyLayout& x, const OptionalArray& running_mean,
                           const OptionalArray& running_var, const OptionalArray& count,
                           const OptionalArray& w, const OptionalArray& b, bool training,
                           std::optional<double> momentum, float eps, const After::Tuple& after) {
@@ -283,11 +286,12 @@ Normalized instance_norm_fwd(const Array& x, const OptionalArray& running_mean,
 }
 
 // `constant`: the statistics were given, not computed from x.
-Gradients channel_norm_bwd(const std::string& op, const Array& dy, const Array& x,
+Gradients channel_norm_bwd(const std::string& op, const AnyLayout& dy, const AnyLayout& x,
                            const OptionalArray& w, const OptionalArray& b, const Array& mean,
                            const Array& var, int64_t groups, float eps, bool constant,
                            const After::Tuple& after, bool need_dx, bool need_dw, bool need_db) {
   check_same(op.c_str(), "the output", x, "its gradient", dy);
+  check_layout(op.c_str(), "the output", x, "its gradient", dy);
   const ChannelNorm n{op.c_str(), x, w, b, groups, eps, After(after)};
   OptionalArray dx, dw, db;
   Array partials;

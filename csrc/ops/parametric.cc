@@ -75,7 +75,7 @@ Array maxout_bwd(const Array& dy, const Array& x, const Array& y, int64_t pieces
   return dx;
 }
 
-Array hardtanh_fwd(const Array& x, double low, double high) {
+Array hardtanh_fwd(const AnyLayout& x, double low, double high) {
   check(low <= high, "hardtanh: expected min_val <= max_val, got ", low, " and ", high);
   Array y = empty_like(x);
   launch(elementwise("hardtanh", x), &Kernels::hardtanh_fwd,
@@ -84,8 +84,9 @@ Array hardtanh_fwd(const Array& x, double low, double high) {
   return y;
 }
 
-Array hardtanh_bwd(const Array& dy, const Array& x, double low, double high) {
+Array hardtanh_bwd(const AnyLayout& dy, const AnyLayout& x, double low, double high) {
   check_same("hardtanh", "the output", x, "its gradient", dy);
+  check_layout("hardtanh", "the output", x, "its gradient", dy);
   Array dx = empty_like(x);
   launch(elementwise("hardtanh", x), &Kernels::hardtanh_bwd,
          HardtanhBwdArgs{read(dy), read(x), write(dx), x.numel(), static_cast<float>(low),

@@ -7,7 +7,7 @@ namespace {
 // l1 sum |w| + l2 sum w^2 over all parameters, a float32 scalar.
 Array penalty_fwd(const std::string& op, const Arrays& params, double l1, double l2) {
   check(!params.empty(), op, ": expected at least one parameter, got none");
-  check_parameters(op.c_str(), params, params);
+  check_parameters(op.c_str(), params, params, false);
   const Array table = chunk_table({params, {}, {}, {}});
   const Device device = params[0].device();
   const Array partials = empty({num_chunks(table)}, DType::kInt64, device);

@@ -55,14 +55,16 @@ PyObject* get_shape(PyObject* self, void*) {
     PyTuple_SET_ITEM(tuple, i, PyLong_FromLongLong(shape.dims[i]));
   return tuple;
 }
+PyObject* get_layout(PyObject* self, void*) {
+  static PyObject* const names[] = {PyUnicode_InternFromString("nchw"),
+                                    PyUnicode_InternFromString("nhwc")};
+  return Py_NewRef(names[static_cast<int>(cast(self)->array.layout)]);
+}
 PyObject* get_dtype(PyObject* self, void*) {
   return PyUnicode_InternFromString(dtype_name(cast(self)->array.dtype));
 }
 PyObject* get_device(PyObject* self, void*) {
   return PyUnicode_InternFromString(device_name(cast(self)->array.device()));
-}
-PyObject* get_layout(PyObject* self, void*) {
-  return PyUnicode_InternFromString(cast(self)->array.layout == Layout::kNchw ? "nchw" : "nhwc");
 }
 PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(cast(self)->array.shape.ndim); }
 PyObject* get_version(PyObject* self, void*) {
@@ -73,7 +75,8 @@ PyGetSetDef attributes[] = {
     {"shape", get_shape, nullptr, "Sizes of the axes.", nullptr},
     {"dtype", get_dtype, nullptr, "Storage dtype, by NumPy's name.", nullptr},
     {"device", get_device, nullptr, "'cpu' or 'cuda'.", nullptr},
-    {"layout", get_layout, nullptr, "'nchw' or 'nhwc'.", nullptr},
+    {"layout", get_layout, nullptr,
+     "Order of the elements: 'nchw', that of the shape, or 'nhwc', channels-last.", nullptr},
     {"ndim", get_ndim, nullptr, "Number of axes.", nullptr},
     {"_version", get_version, nullptr, "Counts writes in place.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
@@ -125,13 +128,20 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
                     "buffer: expected a writable Tensor, got one that shares read-only memory");
     return -1;
   }
+  const bool takes_strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES &&
+                             (flags & PyBUF_C_CONTIGUOUS) != PyBUF_C_CONTIGUOUS;
+  if (array.layout != Layout::kNchw && !takes_strides) {
+    PyErr_SetString(PyExc_BufferError,
+                    "buffer: expected a Tensor in the order of its shape, got a channels-last one; "
+                    "call contiguous() first");
+    return -1;
+  }
   auto* exported = new Exported{array, {}, {}};
   const auto item = static_cast<Py_ssize_t>(item_size(array.dtype));
-  Py_ssize_t stride = item;
-  for (int i = array.shape.ndim - 1; i >= 0; --i) {
+  const Strides strides = strides_of(array.shape, array.layout);
+  for (int i = 0; i < array.shape.ndim; ++i) {
     exported->shape[i] = array.shape.dims[i];
-    exported->strides[i] = stride;
-    stride *= exported->shape[i];
+    exported->strides[i] = strides[i] * item;
   }
   *view = {.buf = array.storage->data,
            .obj = Py_NewRef(self),
@@ -173,43 +183,66 @@ std::optional<DType> buffer_dtype(const Py_buffer& view) {
   return std::nullopt;
 }
 
+// The layout and shape of a buffer that kernels can read where it is, or nothing.
+std::optional<Layout> buffer_layout(const Py_buffer& view, Shape* shape) {
+  if (view.ndim > kMaxDims || reinterpret_cast<uintptr_t>(view.buf) % view.itemsize != 0)
+    return std::nullopt;
+  Strides strides{};
+  shape->ndim = view.ndim;
+  for (int i = 0; i < view.ndim; ++i) {
+    shape->dims[i] = view.shape[i];
+    // Between items, or of no use.
+    strides[i] = view.strides[i] % view.itemsize == 0 ? view.strides[i] / view.itemsize : -1;
+  }
+  return layout_of(*shape, strides);
+}
+
 // Shares the memory of an object with a buffer that kernels can read as it is.
 std::optional<Array> share_buffer(PyObject* object) {
   auto view = std::make_unique<Py_buffer>();
-  if (PyObject_GetBuffer(object, view.get(), PyBUF_ND | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {
+  if (PyObject_GetBuffer(object, view.get(), PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
     PyErr_Clear();
     return std::nullopt;
   }
   const auto dtype = buffer_dtype(*view);
-  const bool aligned =
-      reinterpret_cast<uintptr_t>(view->buf) % static_cast<uintptr_t>(view->itemsize) == 0;
-  if (!dtype || !aligned || view->ndim > kMaxDims) {
+  Shape shape;
+  const auto layout = dtype ? buffer_layout(*view, &shape) : std::nullopt;
+  if (!layout) {
     PyBuffer_Release(view.get());
     return std::nullopt;
   }
-  Shape shape;
-  shape.ndim = view->ndim;
-  for (int i = 0; i < view->ndim; ++i) shape.dims[i] = view->shape[i];
   void* data = view->buf;
   const bool writable = !view->readonly;
-  return borrow(data, shape, *dtype, writable, [held = view.release()] {
+  Array array = borrow(data, shape, *dtype, writable, [held = view.release()] {
     const py::gil_scoped_acquire gil;
     PyBuffer_Release(held);
     delete held;
   });
+  array.layout = *layout;
+  return array;
 }
 
-// The versions of the Tensors that a vjp closes over: what backward will read.
-py::tuple saved_versions(const py::object& vjp) {
-  PyObject* closure = PyFunction_Check(vjp.ptr()) ? PyFunction_GET_CLOSURE(vjp.ptr()) : nullptr;
+constexpr size_t kMaxSaved = 64;
+
+// The versions of the Tensors that a function closes over, and those of a function within it.
+size_t add_versions(PyObject* function, int64_t (&versions)[kMaxSaved], size_t count) {
+  PyObject* closure = PyFunction_Check(function) ? PyFunction_GET_CLOSURE(function) : nullptr;
   const Py_ssize_t cells = closure == nullptr ? 0 : PyTuple_GET_SIZE(closure);
-  int64_t versions[64];
-  size_t count = 0;
-  for (Py_ssize_t i = 0; i < cells && count < 64; ++i) {
+  for (Py_ssize_t i = 0; i < cells && count < kMaxSaved; ++i) {
     PyObject* content = PyCell_GET(PyTuple_GET_ITEM(closure, i));
-    if (content != nullptr && is_tensor(content))
+    if (content == nullptr) continue;
+    if (is_tensor(content))
       versions[count++] = cast(content)->array.version();
+    else if (PyFunction_Check(content))
+      count = add_versions(content, versions, count);
   }
+  return count;
+}
+
+// What backward will read.
+py::tuple saved_versions(const py::object& vjp) {
+  int64_t versions[kMaxSaved];
+  const size_t count = add_versions(vjp.ptr(), versions, 0);
   py::tuple result(count);
   for (size_t i = 0; i < count; ++i) result[i] = py::int_(versions[i]);
   return result;
@@ -221,6 +254,14 @@ bool is_tensor(PyObject* object) { return PyObject_TypeCheck(object, base_type);
 
 py::object wrap(Array array) {
   return py::reinterpret_steal<py::object>(allocate(tensor_type, std::move(array)));
+}
+
+Array in_order(Array x) {
+  if (x.layout == Layout::kNchw) [[likely]]
+    return x;
+  Array y = to_layout(x, Layout::kNchw);
+  if (y.storage.get() != x.storage.get()) y.storage->writable = false;
+  return y;
 }
 
 Array array_from(PyObject* object) {

@@ -22,9 +22,14 @@ struct TensorObject {
 bool is_tensor(PyObject* object);
 py::object wrap(Array array);  // a new Tensor
 
-// The array behind anything array-like: a Tensor's own, the caller's memory where it is contiguous
-// and of a supported dtype, else a converted copy. Never written to.
+// The array behind anything array-like: a Tensor's own, the caller's memory where it has a layout
+// of ours and a supported dtype, else a converted copy. Never written to.
 Array array_from(PyObject* object);
+
+// The parameter of an op that knows channels-last. As a plain Array, an argument arrives in the
+// order of its shape: of another layout, as a copy that may not be written.
+struct AnyLayout : Array {};
+Array in_order(Array x);
 
 void bind_tensor(py::module_& module);
 void bind_dlpack(py::module_& module);
@@ -38,11 +43,21 @@ struct type_caster<fastnn::Array> {
   PYBIND11_TYPE_CASTER(fastnn::Array, io_name("typing.Any", "fastnn.tensor.Tensor"));
   bool load(handle source, bool) {
     if (source.is_none()) return false;
-    value = fastnn::array_from(source.ptr());
+    value = fastnn::in_order(fastnn::array_from(source.ptr()));
     return true;
   }
   static handle cast(fastnn::Array array, return_value_policy, handle) {
     return fastnn::wrap(std::move(array)).release();
+  }
+};
+
+template <>
+struct type_caster<fastnn::AnyLayout> {
+  PYBIND11_TYPE_CASTER(fastnn::AnyLayout, io_name("typing.Any", "fastnn.tensor.Tensor"));
+  bool load(handle source, bool) {
+    if (source.is_none()) return false;
+    value = {fastnn::array_from(source.ptr())};
+    return true;
   }
 };
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
-from fastnn.tape import Vjp, apply
+from fastnn.tape import Rule, Vjp, apply
 
 if TYPE_CHECKING:
     from fastnn.tensor import Tensor
@@ -20,6 +21,31 @@ def arithmetic(name: str, x: Any, z: Any) -> Tensor:
     if name in ("rsub", "rdiv"):
         name, x, z = name[1:], z, x
     return apply(_binary, x, z, name=name)
+
+
+def keeps_layout(rule: Rule) -> Rule:
+    """A rule whose kernels know the order of the shape only: channels-last goes in and comes out.
+
+    A gradient with respect to the first input is channels-last as well."""
+
+    def to_last(y: Any) -> Any:
+        return _core.to_layout(y, "nhwc") if y is not None and y.ndim == 4 else y
+
+    @wraps(rule)
+    def kept(x: Any, *inputs: Any, **params: Any) -> tuple[Any, Vjp]:
+        x = x if isinstance(x, _core.TensorBase) else _core.share(x)
+        if x.layout == "nchw":
+            return rule(x, *inputs, **params)
+        y, vjp = rule(_core.to_layout(x, "nchw"), *inputs, **params)
+        several = isinstance(y, tuple)
+
+        def last(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+            dx, *rest = vjp(dy if several else _core.to_layout(dy, "nchw"), needs)
+            return to_last(dx), *rest
+
+        return tuple(map(to_last, y)) if several else to_last(y), last
+
+    return kept
 
 
 # A vjp closes over what it needs and nothing else: the tape keeps that alive, and guards it against
@@ -95,12 +121,18 @@ def sum(x: Any, *, scale: float) -> tuple[Any, Vjp]:
 
 
 def reshape(x: Any, *, shape: list[int]) -> tuple[Any, Vjp]:
-    before = list(x.shape)
-    return _core.reshape(x, shape), lambda dy, needs: (_core.reshape(dy, before),)
+    # The result shares x's memory: a write in place to one of them changes the other, and what it
+    # then is the tape does not know. Closing over x makes it notice.
+    return _core.reshape(x, shape), lambda dy, needs: (_core.reshape(dy, list(x.shape)),)
 
 
 def clone(x: Any) -> tuple[Any, Vjp]:
     return _core.clone(x), lambda dy, needs: (dy,)
+
+
+def to_layout(x: Any, *, target: str) -> tuple[Any, Vjp]:
+    source = x.layout
+    return _core.to_layout(x, target), lambda dy, needs: (_core.to_layout(dy, source),)
 
 
 def to_device(x: Any, *, target: str) -> tuple[Any, Vjp]:

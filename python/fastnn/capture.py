@@ -105,7 +105,7 @@ class CapturedFunction(Generic[P, R]):
         if kwargs:
             raise TypeError("capture: expected positional arguments only, got " + ", ".join(kwargs))
         arrays = [as_tensor(a) for a in args]
-        key = tuple((a.shape, a.dtype, a.device) for a in arrays), is_grad_enabled()
+        key = tuple((a.shape, a.dtype, a.device, a.layout) for a in arrays), is_grad_enabled()
         recordings = self._recordings.setdefault(key, [])
         recordings[:] = [r for r in recordings if r.plan.is_current()]
         for recording in recordings:

@@ -22,6 +22,7 @@ __all__ = [
     "Rule",
     "Vjp",
     "apply",
+    "apply_in_place",
     "enable_grad",
     "is_grad_enabled",
     "no_grad",
@@ -50,13 +51,16 @@ def _needs(x: Any) -> bool:
 class Node:
     """One recorded op: its inputs, the rule for their gradients, and what that rule has saved."""
 
-    __slots__ = ("inputs", "name", "num_outputs", "versions", "vjp")
+    __slots__ = ("inputs", "layouts", "name", "num_outputs", "versions", "vjp")
 
-    def __init__(self, name: str, inputs: tuple[Any, ...], vjp: Vjp, num_outputs: int) -> None:
+    def __init__(
+        self, name: str, inputs: tuple[Any, ...], vjp: Vjp, outputs: Sequence[Any]
+    ) -> None:
         self.name = name
         self.inputs = inputs
         self.vjp: Vjp | None = vjp
-        self.num_outputs = num_outputs
+        self.num_outputs = len(outputs)
+        self.layouts = [y.layout for y in outputs]
         self.versions = _core.saved_versions(vjp)
 
     def gradients(self, dys: Sequence[Any]) -> tuple[Any, ...]:
@@ -71,6 +75,11 @@ class Node:
                 f"backward: a Tensor that {self.name} needs was changed in place after the forward "
                 "pass; clone() it before the change"
             )
+        # A vjp pairs dy with what it saved element by element, so dy has the layout of its y.
+        dys = [
+            dy if dy is None or dy.layout == layout else _core.to_layout(dy, layout)
+            for dy, layout in zip(dys, self.layouts, strict=True)
+        ]
         needs = tuple(map(_needs, self.inputs))
         return self.vjp(dys[0] if self.num_outputs == 1 else tuple(dys), needs)
 
@@ -151,23 +160,55 @@ def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
     return result
 
 
+def apply_in_place(rule: Rule, x: Any, *, name: str, **params: Any) -> Tensor:
+    """Call a rule that writes its result over x; x is that result from now on, on the tape as well.
+
+    Raises:
+        RuntimeError: If x is a leaf that requires a gradient, which is of the value that it has.
+
+    Example:
+        >>> import fastnn as fn
+        >>> x = fn.tensor([-1.0, 2.0])
+        >>> fn.functional.relu(x, inplace=True) is x, x.numpy()
+        (True, array([0., 2.], dtype=float32))
+    """
+    # Another object for the same memory: x must not keep its own node alive.
+    memory = _core.share(x)
+    if not (_mode.enabled and x.requires_grad):
+        rule(memory, **params)
+        result: Tensor = x
+        return result
+    if x._node is None:
+        raise RuntimeError(
+            f"{name}: expected the result of an op to write in place, got a leaf that requires a "
+            "gradient; call it without inplace"
+        )
+    before = _core.share(x)
+    before.requires_grad = True
+    before._node = x._node
+    _, vjp = rule(memory, **params)
+    x._node = (Node(name, (before,), vjp, (memory,)), 0)
+    changed: Tensor = x
+    return changed
+
+
 def _record(rule: Rule, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
     _mode.enabled = False  # not no_grad(): this is every op's price
     try:
         outputs, vjp = rule(*inputs, **params)
     finally:
         _mode.enabled = True
-    several = isinstance(outputs, tuple)
-    node = Node(rule.__name__.lstrip("_"), inputs, vjp, len(outputs) if several else 1)
+    several = outputs if isinstance(outputs, tuple) else (outputs,)
+    node = Node(rule.__name__.lstrip("_"), inputs, vjp, several)
     results = []
-    for i, y in enumerate(outputs if several else (outputs,)):
+    for i, y in enumerate(several):
         # Another object for the same memory: the rule may have saved y, and y must not keep its own
         # node alive.
         result = _core.share(y)
         result.requires_grad = True
         result._node = (node, i)
         results.append(result)
-    return tuple(results) if several else results[0]
+    return tuple(results) if isinstance(outputs, tuple) else results[0]
 
 
 def run_backward(root: Any, seed: Any) -> None:
@@ -197,6 +238,8 @@ def run_backward(root: Any, seed: Any) -> None:
 
 
 def _accumulate_leaf(x: Any, dx: Any, owned: set[int]) -> None:
+    if dx.layout != x.layout:
+        dx = _core.to_layout(dx, x.layout)
     if x.grad is not None:
         x.grad = _core.binary(_ADD, x.grad, dx)
     elif _core.data_pointer(dx) in owned:

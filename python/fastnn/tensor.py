@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _convert, _core, _rules
+from fastnn.creation import from_numpy, ones, zeros
 from fastnn.tape import Rule, Vjp, apply, enable_grad, is_grad_enabled, no_grad, run_backward
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Tensor(_core.TensorBase):
         shape: Sizes of the axes, a tuple.
         dtype: ``"float32"``, ``"bfloat16"``, ``"int64"`` or ``"uint8"``.
         device: ``"cpu"`` or ``"cuda"``.
+        layout: ``"nchw"``, or ``"nhwc"`` for images (n, c, h, w) whose channels are last in memory;
+            see :meth:`contiguous`.
         grad: The gradient that ``backward`` accumulated, or None.
         requires_grad: Whether ops record this Tensor for ``backward``.
     """
@@ -193,6 +196,35 @@ class Tensor(_core.TensorBase):
         _core.copy_(self, source)
         return self
 
+    def contiguous(self, memory_format: str = "contiguous_format") -> Tensor:
+        """The same values with their elements in another order; itself if it is so already.
+
+        The shape stays (n, c, h, w). Elementwise ops, dropout, norms over channels, convolutions,
+        pooling and padding keep the order of their first argument. Elementwise ops, dropout and
+        batch norm work in it; the others convert inside. What does not know channels-last takes a
+        copy in the order of the shape, and gives its result in that.
+
+        Args:
+            memory_format: ``"contiguous_format"``, the order of the shape, or ``"channels_last"``.
+
+        Raises:
+            ValueError: If the format is another, or there are not four axes for channels-last.
+
+        Example:
+            >>> import fastnn as fn
+            >>> x = fn.ones(2, 3, 4, 5).contiguous("channels_last")
+            >>> x.shape, x.layout, x.numpy().strides
+            ((2, 3, 4, 5), 'nhwc', (240, 4, 60, 12))
+        """
+        layouts = {"contiguous_format": "nchw", "channels_last": "nhwc"}
+        if memory_format not in layouts:
+            raise ValueError(
+                "contiguous: expected memory_format 'contiguous_format' or 'channels_last', "
+                f"got {memory_format!r}"
+            )
+        target = layouts[memory_format]
+        return self if self.layout == target else apply(_rules.to_layout, self, target=target)
+
     def reshape(self, *shape: int | Sequence[int]) -> Tensor:
         """The same elements in another shape; one size may be -1. Shares memory.
 
@@ -315,40 +347,6 @@ def tensor(
     return result
 
 
-def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
-    """A Tensor that shares the memory of a contiguous float32, int64 or uint8 array.
-
-    The array must not change while the tape needs it.
-
-    Raises:
-        TypeError: If the array would have to be converted; use :func:`tensor` for a copy.
-
-    Example:
-        >>> import fastnn as fn
-        >>> a = np.zeros(2, np.float32)
-        >>> fn.from_numpy(a).copy_(np.ones(2, np.float32)); a
-        Tensor([1., 1.], dtype=float32)
-        array([1., 1.], dtype=float32)
-    """
-    if not (
-        isinstance(array, np.ndarray)
-        and array.dtype.name in ("float32", "int64", "uint8")
-        and array.dtype.isnative
-        and array.flags.c_contiguous
-        and array.flags.aligned
-    ):
-        got = (
-            f"dtype {array.dtype} with strides {array.strides}"
-            if isinstance(array, np.ndarray)
-            else type(array).__name__
-        )
-        raise TypeError(
-            "from_numpy: expected a contiguous float32, int64 or uint8 array, got "
-            f"{got}; fastnn.tensor() copies and converts"
-        )
-    return _core.share(array)
-
-
 def as_tensor(data: object) -> Any:
     """A Tensor as it is, on the tape; anything else as a Tensor that shares its memory if it can.
 
@@ -358,28 +356,6 @@ def as_tensor(data: object) -> Any:
         (2,)
     """
     return data if isinstance(data, Tensor) else _core.share(data)
-
-
-def zeros(*shape: int, dtype: str = "float32", device: str = "cpu") -> Tensor:
-    """A Tensor of zeros.
-
-    Example:
-        >>> import fastnn as fn
-        >>> fn.zeros(2, 1).shape
-        (2, 1)
-    """
-    return _core.full(list(shape), 0.0, dtype, device)
-
-
-def ones(*shape: int, dtype: str = "float32", device: str = "cpu") -> Tensor:
-    """A Tensor of ones.
-
-    Example:
-        >>> import fastnn as fn
-        >>> fn.ones(2).sum().item()
-        2.0
-    """
-    return _core.full(list(shape), 1.0, dtype, device)
 
 
 def _check_float(op: str, x: Any) -> None:

@@ -247,6 +247,24 @@ Bytes rows_by_index(const Kernels& k, int64_t cols) {
   return out;
 }
 
+// There and back again: two matrices of 5 rows.
+template <class T>
+Bytes transposed(const Kernels& k, int64_t cols) {
+  constexpr int64_t kBatch = 2, kRows = 5, kItem = sizeof(T);
+  const int64_t n = kBatch * kRows * cols;
+  Buffer<T> x(n), y(n, true), z(n, true);
+  const TransposeArgs turn{x.get(), y.get(), kBatch, kRows, cols, kItem},
+      back{y.get(), z.get(), kBatch, cols, kRows, kItem};
+  k.transpose(turn, {0, kBatch * turn.tasks_per_matrix(), nullptr});
+  k.transpose(back, {0, kBatch * back.tasks_per_matrix(), nullptr});
+  Bytes out, first;
+  append(out, z);
+  append(first, x);
+  EXPECT(out == first, "transposed twice");
+  append(out, y);
+  return out;
+}
+
 template <class T>
 void compare_dtype(DType dtype) {
   for (const int64_t n : sizes()) {
@@ -262,6 +280,7 @@ void compare_dtype(DType dtype) {
     compare("maxout" + at, [n](const Kernels& k) { return maxout<T>(k, 3, n, 2); }, dtype);
     if (n == 0) continue;
     compare("softmax" + at, [n](const Kernels& k) { return softmax<T>(k, 3, n); }, dtype);
+    compare("transpose" + at, [n](const Kernels& k) { return transposed<T>(k, n); }, dtype);
     compare("take" + at, [n](const Kernels& k) { return rows_by_index<T>(k, n); }, dtype);
     for (const auto& [kernel, stride, pad] : {std::array{2, 2, 0}, {3, 1, 1}, {3, 2, 1}, {2, 3, 1}})
       if (n >= kernel)

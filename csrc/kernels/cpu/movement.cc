@@ -28,10 +28,43 @@ void copy_rows(const CopyRowsArgs& args, Slice s) {
                      static_cast<uint64_t>(args.row_bytes));
 }
 
+// Blocks of rows of x, so that the lines of the cache that a column crosses are used up.
+template <class Item>
+void transpose(const TransposeArgs& args, Slice s) {
+  constexpr int64_t kRows = 16;
+  const int64_t per_matrix = args.tasks_per_matrix();
+  for (int64_t task = s.begin; task < s.end; ++task) {
+    const int64_t offset = task / per_matrix * args.rows * args.cols;
+    const auto* x = static_cast<const Item*>(args.x) + offset;
+    auto* y = static_cast<Item*>(args.y) + offset;
+    const int64_t first = task % per_matrix * kTransposeCols,
+                  last = least(first + kTransposeCols, args.cols);
+    for (int64_t r = 0; r < args.rows; r += kRows) {
+      const int64_t rows = least(kRows, args.rows - r);
+      for (int64_t c = first; c < last; ++c)
+#pragma GCC ivdep
+        for (int64_t i = 0; i < rows; ++i) y[c * args.rows + r + i] = x[(r + i) * args.cols + c];
+    }
+  }
+}
+void transpose_items(const TransposeArgs& args, Slice s) {
+  switch (args.item) {
+    case 1:
+      return transpose<uint8_t>(args, s);
+    case 2:
+      return transpose<uint16_t>(args, s);
+    case 4:
+      return transpose<uint32_t>(args, s);
+    default:
+      return transpose<uint64_t>(args, s);
+  }
+}
+
 constexpr MovementKernels kernels() {
   return {
       .gather = gather,
       .copy_rows = copy_rows,
+      .transpose = transpose_items,
       .advance = advance,
   };
 }

@@ -70,6 +70,7 @@ constexpr MovementKernels kernels() {
   return {
       .gather = gather,
       .copy_rows = copy_rows,
+      .transpose = nullptr,  // pending
       .advance = advance,
   };
 }

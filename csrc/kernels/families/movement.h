@@ -18,6 +18,15 @@ struct CopyRowsArgs {
   void* y;
   int64_t rows, row_bytes, x_pitch, y_pitch;
 };
+// y[i, c, r] = x[i, r, c] of items of 1, 2, 4 or 8 bytes. Tasks: kTransposeCols rows of one y[i].
+struct TransposeArgs {
+  const void* x;
+  void* y;
+  int64_t batch, rows, cols, item;
+  constexpr int64_t tasks_per_matrix() const;
+};
+inline constexpr int64_t kTransposeCols = 64;
+constexpr int64_t TransposeArgs::tasks_per_matrix() const { return ceil_div(cols, kTransposeCols); }
 struct AdvanceArgs {
   int64_t* value;
   int64_t by;
@@ -26,6 +35,7 @@ struct AdvanceArgs {
 struct MovementKernels {
   Kernel<GatherArgs> gather;
   Kernel<CopyRowsArgs> copy_rows;
+  Kernel<TransposeArgs> transpose;
   Kernel<AdvanceArgs> advance;
 };
 

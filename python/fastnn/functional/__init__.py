@@ -5,7 +5,6 @@ anything array-like and returns Tensors; what torch does not have (``activation=
 """
 
 from fastnn.functional.activation import (
-    add,
     elu,
     gelu,
     hardsigmoid,
@@ -20,6 +19,7 @@ from fastnn.functional.activation import (
     swish,
     tanh,
 )
+from fastnn.functional.arithmetic import add
 from fastnn.functional.channel_norm import batch_norm, group_norm, instance_norm
 from fastnn.functional.conv import conv1d, conv2d, conv_transpose2d
 from fastnn.functional.dropout import (

@@ -1,11 +1,17 @@
-"""Activations. One rule serves them all: the formulas are in csrc/kernels/formulas/activation.h."""
+"""Activations. One rule serves them all: the formulas are in csrc/kernels/formulas/activation.h.
+
+With ``inplace`` the result is written over the input where that changes no gradient: where none is
+recorded, and for those whose derivative can be taken from the output (relu, relu6, and leaky_relu
+with a slope > 0). Elsewhere, and for an input that is no Tensor, it is a wish that is not granted.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core, _rules
+from fastnn import _core
 from fastnn.functional.parametric import parametric
+from fastnn.tape import apply_in_place
 from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ _RELU6 = _core.ACTIVATIONS["relu6"]
 _HARDSIGMOID = _core.ACTIVATIONS["hardsigmoid"]
 _HARDSWISH = _core.ACTIVATIONS["hardswish"]
 _SWISH = _core.PARAMETRIC["swish"]
+_NAMES = tuple(_core.ACTIVATIONS)
 
 
 Activation = str | tuple[str, float] | None
@@ -51,13 +58,20 @@ def resolve_activation(op: str, activation: Activation) -> tuple[int, bool, floa
     return kind, saves_output, default if a is None else float(a)
 
 
+def _activation_in_place(x: Any, *, kind: int, a: float) -> tuple[Any, Vjp]:
+    _core.activation_(x, kind, a)
+    return x, lambda dy, needs: (_core.activation_bwd(dy, x, kind, a),)
+
+
 def _activation(x: Any, *, kind: int, a: float, saves_output: bool) -> tuple[Any, Vjp]:
     y = _core.activation_fwd(x, kind, a)
     saved = y if saves_output else x
     return y, lambda dy, needs: (_core.activation_bwd(dy, saved, kind, a),)
 
 
-def activate(info: tuple[int, bool, float], x: Any, a: float = 0.0) -> Tensor:
+def activate(
+    info: tuple[int, bool, float], x: Any, a: float = 0.0, inplace: bool = False
+) -> Tensor:
     """An activation that :func:`resolve_activation` has found, with the parameter a.
 
     Example:
@@ -66,28 +80,22 @@ def activate(info: tuple[int, bool, float], x: Any, a: float = 0.0) -> Tensor:
         array([0., 2.], dtype=float32)
     """
     kind, saves_output, _ = info
+    if inplace and type(x) is Tensor:
+        from_output = saves_output or (info is _LEAKY_RELU and a > 0)  # signs are the same
+        if from_output or not (x.requires_grad and is_grad_enabled()):
+            return apply_in_place(_activation_in_place, x, name=_NAMES[kind], kind=kind, a=a)
     if type(x) is Tensor and x.requires_grad:
         result: Tensor = apply(_activation, x, kind=kind, a=a, saves_output=saves_output)
         return result
     return _core.activation_fwd(x, kind, a)  # nothing to record: one native call
 
 
-def _add(x: Any, z: Any, *, kind: int, a: float, saves_output: bool, save: bool) -> tuple[Any, Vjp]:
-    y, total = _core.add_activation(x, z, kind, a, save and not saves_output)
-    saved = y if saves_output else total
-
-    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        dx = _core.activation_bwd(dy, saved, kind, a)
-        return dx, dx
-
-    return y, vjp
-
-
-def relu(input: ArrayLike | Tensor) -> Tensor:
+def relu(input: ArrayLike | Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0), with gradient 0 at 0.
 
     Args:
         input: Array of any shape.
+        inplace: Whether to write over the input where that changes no gradient.
 
     Returns:
         Tensor of the same shape and dtype.
@@ -100,14 +108,15 @@ def relu(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Nair, Hinton 2010, "Rectified linear units improve restricted Boltzmann machines".
     """
-    return activate(_RELU, input)
+    return activate(_RELU, input, inplace=inplace)
 
 
-def relu6(input: ArrayLike | Tensor) -> Tensor:
+def relu6(input: ArrayLike | Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6), with gradient 0 at 0 and at 6.
 
     Args:
         input: Array of any shape.
+        inplace: Whether to write over the input where that changes no gradient.
 
     Returns:
         Tensor of the same shape and dtype.
@@ -120,14 +129,15 @@ def relu6(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Krizhevsky 2010, "Convolutional deep belief networks on CIFAR-10".
     """
-    return activate(_RELU6, input)
+    return activate(_RELU6, input, inplace=inplace)
 
 
-def hardsigmoid(input: ArrayLike | Tensor) -> Tensor:
+def hardsigmoid(input: ArrayLike | Tensor, inplace: bool = False) -> Tensor:
     """min(max(x + 3, 0), 6) / 6, with gradient 0 where that is 0 or 1.
 
     Args:
         input: Array of any shape.
+        inplace: Whether to write over the input where that changes no gradient.
 
     Returns:
         Tensor of the same shape and dtype.
@@ -140,14 +150,15 @@ def hardsigmoid(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Howard et al. 2019, "Searching for MobileNetV3".
     """
-    return activate(_HARDSIGMOID, input)
+    return activate(_HARDSIGMOID, input, inplace=inplace)
 
 
-def hardswish(input: ArrayLike | Tensor) -> Tensor:
+def hardswish(input: ArrayLike | Tensor, inplace: bool = False) -> Tensor:
     """x min(max(x + 3, 0), 6) / 6, with gradient 0 up to -3 and 1 from 3 on.
 
     Args:
         input: Array of any shape.
+        inplace: Whether to write over the input where that changes no gradient.
 
     Returns:
         Tensor of the same shape and dtype.
@@ -160,15 +171,18 @@ def hardswish(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Howard et al. 2019, "Searching for MobileNetV3".
     """
-    return activate(_HARDSWISH, input)
+    return activate(_HARDSWISH, input, inplace=inplace)
 
 
-def leaky_relu(input: ArrayLike | Tensor, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(
+    input: ArrayLike | Tensor, negative_slope: float = 0.01, inplace: bool = False
+) -> Tensor:
     """x where x > 0, else negative_slope x.
 
     Args:
         input: Array of any shape.
         negative_slope: Slope for x <= 0.
+        inplace: Whether to write over the input where that changes no gradient.
 
     Returns:
         Tensor of the same shape and dtype.
@@ -181,15 +195,16 @@ def leaky_relu(input: ArrayLike | Tensor, negative_slope: float = 0.01) -> Tenso
     Source:
         Maas, Hannun, Ng 2013, "Rectifier nonlinearities improve neural network acoustic models".
     """
-    return activate(_LEAKY_RELU, input, negative_slope)
+    return activate(_LEAKY_RELU, input, negative_slope, inplace=inplace)
 
 
-def elu(input: ArrayLike | Tensor, alpha: float = 1.0) -> Tensor:
+def elu(input: ArrayLike | Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha (e^x - 1).
 
     Args:
         input: Array of any shape.
         alpha: Minus the limit at -infinity.
+        inplace: Whether to write over the input where that changes no gradient.
 
     Returns:
         Tensor of the same shape and dtype.
@@ -202,14 +217,15 @@ def elu(input: ArrayLike | Tensor, alpha: float = 1.0) -> Tensor:
     Source:
         Clevert, Unterthiner, Hochreiter 2016, "Fast and accurate deep network learning by ELUs".
     """
-    return activate(_ELU, input, alpha)
+    return activate(_ELU, input, alpha, inplace=inplace)
 
 
-def selu(input: ArrayLike | Tensor) -> Tensor:
+def selu(input: ArrayLike | Tensor, inplace: bool = False) -> Tensor:
     """1.0507 x where x > 0, else 1.0507 * 1.6733 (e^x - 1).
 
     Args:
         input: Array of any shape.
+        inplace: Whether to write over the input where that changes no gradient.
 
     Returns:
         Tensor of the same shape and dtype.
@@ -222,7 +238,7 @@ def selu(input: ArrayLike | Tensor) -> Tensor:
     Source:
         Klambauer et al. 2017, "Self-normalizing neural networks".
     """
-    return activate(_SELU, input)
+    return activate(_SELU, input, inplace=inplace)
 
 
 def sigmoid(input: ArrayLike | Tensor) -> Tensor:
@@ -286,11 +302,12 @@ def softplus(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
     return activate(_SOFTPLUS, input, beta)
 
 
-def silu(input: ArrayLike | Tensor) -> Tensor:
+def silu(input: ArrayLike | Tensor, inplace: bool = False) -> Tensor:
     """x sigmoid(x): swish with beta 1.
 
     Args:
         input: Array of any shape.
+        inplace: Whether to write over the input where that changes no gradient.
 
     Returns:
         Tensor of the same shape and dtype.
@@ -304,7 +321,7 @@ def silu(input: ArrayLike | Tensor) -> Tensor:
         Elfwing, Uchibe, Doya 2018, "Sigmoid-weighted linear units for neural network function
         approximation in reinforcement learning".
     """
-    return activate(_SILU, input, 1.0)
+    return activate(_SILU, input, 1.0, inplace=inplace)
 
 
 def swish(input: ArrayLike | Tensor, beta: float | Tensor = 1.0) -> Tensor:
@@ -359,33 +376,3 @@ def gelu(input: ArrayLike | Tensor, approximate: str = "none") -> Tensor:
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
     return activate(_GELU if approximate == "none" else _GELU_TANH, input)
-
-
-def add(
-    input: ArrayLike | Tensor, other: ArrayLike | Tensor, *, activation: Activation = None
-) -> Tensor:
-    """act(input + other), in one pass: the end of a residual block.
-
-    Args:
-        input: Array of any shape.
-        other: Array of the same shape and dtype.
-        activation: Name of an activation, or (name, parameter), as in :func:`linear`.
-
-    Returns:
-        Tensor of the same shape and dtype.
-
-    Raises:
-        ValueError: If shapes differ, or there is no such activation.
-        TypeError: If dtypes differ.
-
-    Example:
-        >>> import fastnn as fn
-        >>> fn.functional.add([1.0, 2.0], [-3.0, 1.0], activation="relu").numpy()
-        array([0., 3.], dtype=float32)
-    """
-    if activation is None:
-        return _rules.arithmetic("add", input, other)
-    kind, saves_output, a = resolve_activation("add", activation)
-    return apply(
-        _add, input, other, kind=kind, a=a, saves_output=saves_output, save=is_grad_enabled()
-    )

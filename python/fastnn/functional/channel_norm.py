@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core
+from fastnn import _core, _rules
 from fastnn.functional.activation import Activation
 from fastnn.functional.norm import After, apply_norm
 from fastnn.tensor import Tensor, Vjp
@@ -55,6 +55,7 @@ def _batch_norm(
     return y, _channel_vjp("batch_norm", (x, w, b), saved, 0, not training, eps, after)
 
 
+@_rules.keeps_layout
 def _group_norm(
     x: Any, w: Any, b: Any, *, groups: int, eps: float, after: After
 ) -> tuple[Any, Vjp]:
@@ -62,6 +63,7 @@ def _group_norm(
     return y, _channel_vjp("group_norm", (x, w, b), saved, groups, False, eps, after)
 
 
+@_rules.keeps_layout
 def _instance_norm(
     x: Any,
     w: Any,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core
+from fastnn import _core, _rules
 from fastnn.functional.activation import Activation, resolve_activation
 from fastnn.functional.pool import Size, _pair
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
@@ -22,6 +22,7 @@ Padding = Size | str
 Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], int]
 
 
+@_rules.keeps_layout
 def _conv(
     x: Any,
     w: Any,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn import _core, random
 from fastnn.functional.activation import Activation, activate, resolve_activation
 from fastnn.functional.dropout import dropout
-from fastnn.tensor import Rule, Tensor, Vjp, apply
+from fastnn.tensor import Rule, Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -32,8 +32,11 @@ def apply_norm(
         array([[0., 0.]], dtype=float32)
     """
     kind, saves_output, a = resolve_activation(op, activation)
-    # Fused on the CPU only, so far: elsewhere 16-bit numbers are rounded in between.
-    if (kind or dropout_p) and getattr(inputs[0], "device", "cpu") != "cpu":
+    inputs = as_tensor(inputs[0]), *inputs[1:]
+    # Fused on the CPU only, so far: elsewhere 16-bit numbers are rounded in between. Dropout counts
+    # elements in memory, which is not the order that all norms work in if channels are last.
+    apart = inputs[0].device != "cpu" or (dropout_p and inputs[0].layout != "nchw")
+    if apart and (kind or dropout_p):
         y: Tensor = apply(rule, *inputs, after=(0, 0.0, None, 0.0), **params)
         y = activate((kind, saves_output, a), y, a) if kind else y
         return dropout(y, dropout_p)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core
+from fastnn import _core, _rules
 from fastnn.tensor import Tensor, Vjp, apply
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _PRELU = _core.PARAMETRIC["prelu"]
 
 
+@_rules.keeps_layout
 def parametric(x: Any, a: Any, *, kind: int) -> tuple[Any, Vjp]:
     """The rule of an activation f(x, a) whose a is a Tensor."""
     return _core.parametric_fwd(kind, x, a), lambda dy, needs: _core.parametric_bwd(kind, dy, x, a)

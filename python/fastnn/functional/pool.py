@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core, random
+from fastnn import _core, _rules, random
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def _pair(op: str, name: str, value: Any, spatial: int, trivial: int = 1) -> tup
 # ---- max -----------------------------------------------------------------------------------------
 
 
+@_rules.keeps_layout
 def _max_pool(
     x: Any, *, spatial: int, grid: tuple[Any, ...], save: bool, indices: bool
 ) -> tuple[Any, Vjp]:
-    arguments = (*grid, save, indices)
-    y, saved = _core.max_pool(x, spatial, *arguments)
+    y, saved = _core.max_pool(*(x, spatial, *grid, save, indices))
     return _with_indices(x, y, saved, spatial, grid, indices)
 
 
@@ -160,6 +160,7 @@ def max_pool2d(
 # ---- average -------------------------------------------------------------------------------------
 
 
+@_rules.keeps_layout
 def _avg_pool(x: Any, *, spatial: int, grid: tuple[Any, ...]) -> tuple[Any, Vjp]:
     shape = list(x.shape)
     y = _core.avg_pool(x, spatial, *grid)
@@ -245,12 +246,14 @@ def avg_pool2d(
 # ---- adaptive and fractional ---------------------------------------------------------------------
 
 
+@_rules.keeps_layout
 def _adaptive_avg_pool(x: Any, *, out: tuple[int, int]) -> tuple[Any, Vjp]:
     shape = list(x.shape)
     y = _core.adaptive_avg_pool(x, 2, out)
     return y, lambda dy, needs: (_core.adaptive_avg_pool_bwd(dy, shape, 2, out),)
 
 
+@_rules.keeps_layout
 def _adaptive_max_pool(x: Any, *, out: tuple[int, int], indices: bool) -> tuple[Any, Vjp]:
     y, saved = _core.adaptive_max_pool(x, 2, out)
     return _with_indices(x, y, saved, 2, _NO_GRID, indices)
@@ -322,6 +325,7 @@ def adaptive_max_pool2d(
     return _pooled(apply(_adaptive_max_pool, x, out=out, indices=return_indices), return_indices)
 
 
+@_rules.keeps_layout
 def _fractional_max_pool(
     x: Any,
     *,

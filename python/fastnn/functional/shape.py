@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core
+from fastnn import _core, _rules
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _stack(*arrays: Any, dim: int) -> tuple[Any, Vjp]:
 
 def _unbind(x: Any) -> tuple[Any, Vjp]:
     parts = tuple(_core.item(x, i) for i in range(x.shape[0]))
-    whole, shape, dtype, device = list(x.shape), list(x.shape[1:]), x.dtype, x.device
+    shape, dtype, device = list(x.shape[1:]), x.dtype, x.device
 
     def vjp(dys: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
         given = dys if len(parts) > 1 else (dys,)
@@ -120,7 +120,7 @@ def _unbind(x: Any) -> tuple[Any, Vjp]:
             _core.reshape(_core.full(shape, 0.0, dtype, device) if dy is None else dy, [1, *shape])
             for dy in given
         ]
-        return (_core.reshape(_core.cat(rows, 0), whole),)
+        return (_core.reshape(_core.cat(rows, 0), list(x.shape)),)
 
     return parts, vjp
 
@@ -181,6 +181,7 @@ def unbind(input: ArrayLike | Tensor) -> tuple[Tensor, ...]:
     return parts if isinstance(parts, tuple) else (parts,)
 
 
+@_rules.keeps_layout
 def _pad(x: Any, *, dim: int, before: int, after: int, mode: int, value: float) -> tuple[Any, Vjp]:
     y = _core.pad(x, dim, before, after, mode, value)
     return y, lambda dy, needs: (_core.pad_bwd(dy, dim, before, after, mode),)

@@ -1,8 +1,8 @@
 """Activation layers. A Sequential fuses those with a `fused` description into the layer before.
 
-``inplace`` is accepted where torch has it, and is only a wish: results and gradients are the same,
-and the input is never overwritten. What it is for, not to need fresh memory, fusion and the caching
-allocator give without it.
+``inplace`` is accepted where torch has it, and is a wish: results and gradients are the same, and
+the input is overwritten where :mod:`fastnn.functional.activation` says that this can be. What a
+Sequential fuses needs no memory of its own anyway.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class _Activation(Module):
 
     def forward(self, input: Any) -> Any:
         """Apply the activation elementwise."""
-        function = getattr(F, self.name)
-        return function(input) if self.a is None else function(input, self.a)
+        arguments = () if self.a is None else (self.a,)
+        inplace = {"inplace": True} if self.inplace else {}
+        return getattr(F, self.name)(input, *arguments, **inplace)
 
 
 class _Plain(_Activation):

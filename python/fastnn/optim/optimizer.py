@@ -78,6 +78,11 @@ class Optimizer:
                 raise ValueError(
                     f"{name}: expected Tensors that require a gradient, got {type(p).__name__}"
                 )
+            if p.layout != "nchw":
+                raise ValueError(
+                    f"{name}: expected parameters in the order of their shape, got one of shape "
+                    f"{p.shape} that is channels-last; contiguous() gives it the other order"
+                )
             if id(p) in seen:
                 raise ValueError(
                     f"{name}: expected each parameter once, got one of shape {p.shape} twice"

@@ -21,8 +21,11 @@ Results = tuple[Array, tuple[Array | None, ...]]
 SEED = 0
 
 
-def to_tensors(op: Op, values: Inputs, dtype: str) -> list[Tensor | None]:
-    """Inputs as Tensors; those of floating dtype require a gradient."""
+def to_tensors(
+    op: Op, values: Inputs, dtype: str, *, channels_last: bool = False
+) -> list[Tensor | None]:
+    """Inputs as Tensors, the first one channels-last if asked; those of floating dtype require a
+    gradient."""
     tensors: list[Tensor | None] = []
     for i, x in enumerate(values):
         if x is None or x.dtype.kind in "iu":
@@ -31,13 +34,16 @@ def to_tensors(op: Op, values: Inputs, dtype: str) -> list[Tensor | None]:
         # The targets of a loss are float32 labels: they have no gradient.
         target = op.is_loss and i > 0
         stored = "float32" if target else dtype
-        tensors.append(tensor(x.astype(np.float32), stored, requires_grad=not target))
+        t = tensor(x.astype(np.float32), stored)
+        t = t.contiguous("channels_last") if channels_last and i == 0 else t
+        t.requires_grad = not target
+        tensors.append(t)
     return tensors
 
 
-def run(op: Op, s: Sample) -> Results:
+def run(op: Op, s: Sample, *, channels_last: bool = False) -> Results:
     """(output, gradients) of a sample, as float32 arrays (bfloat16 widened)."""
-    return _call(op, s.inputs, s.params, s.dtype, lambda shape: s.dy)
+    return _call(op, s.inputs, s.params, s.dtype, lambda shape: s.dy, channels_last=channels_last)
 
 
 def results(
@@ -54,9 +60,11 @@ def _call(
     params: dict[str, Any],
     dtype: str,
     dy: Callable[[tuple[int, ...]], Array],
+    *,
+    channels_last: bool = False,
 ) -> Results:
     random.manual_seed(SEED)
-    inputs = to_tensors(op, values, dtype)
+    inputs = to_tensors(op, values, dtype, channels_last=channels_last)
     y = op.call(*inputs, **params)
     y.backward(tensor(dy(y.shape).astype(np.float32), y.dtype))
     grads = tuple(None if x is None or x.grad is None else np.array(x.grad) for x in inputs)

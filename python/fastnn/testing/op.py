@@ -64,6 +64,8 @@ class Op:
         cuda: None where the CUDA library has it, else "pending: why".
         cuda_dtypes: Those of the dtypes that it has there; empty for all.
         large: A case that is worth several threads: more tasks than one, each of some cost.
+        layout: What a channels-last first input gives: "nchw", the order of the shape; "nhwc"; or
+            "memory", channels-last element by element, as if the shape were (n, h, w, c).
         xfail: Reason per test template that the op is known to fail.
     """
 
@@ -84,6 +86,7 @@ class Op:
     cuda: str | None = None
     cuda_dtypes: tuple[str, ...] = ()
     large: Case | None = None
+    layout: str = "nchw"
     xfail: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -158,7 +161,15 @@ def zeros(*shape: int) -> Array:
 
 # ---- shapes --------------------------------------------------------------------------------------
 
-UNARY: tuple[Shapes, ...] = (((),), ((0,),), ((1,),), ((3, 0, 2),), ((5, 7),), ((40_001,),))
+UNARY: tuple[Shapes, ...] = (
+    ((),),
+    ((0,),),
+    ((1,),),
+    ((3, 0, 2),),
+    ((5, 7),),
+    ((2, 3, 4, 5),),
+    ((40_001,),),
+)
 
 
 def size(shape: tuple[int, ...] | None) -> int:

@@ -249,7 +249,7 @@ def _floats(x: Any) -> Tensor:
     shared: Any = _core.share(x)
     if shared.dtype in ("int64", "uint8"):
         shared = _core.share(np.asarray(shared.to("cpu")).astype(np.float32))
-    result: Tensor = shared.detach().to("float32").to("cpu")
+    result: Tensor = shared.detach().to("float32").to("cpu").contiguous()
     return result
 
 

@@ -80,6 +80,7 @@ INTERNALS: Mapping[str, str] = {
     "accumulate": "test_counters.py",
     "gather": "test_counters.py",
     "copy_rows": "test_shape.py",
+    "transpose": "test_layout.py",
     "one_hot": "test_embedding.py",
     "argmax": "test_embedding.py",
     "topk_correct": "test_embedding.py",

@@ -67,6 +67,7 @@ def _activation(
     return Op(
         name=f"fastnn.functional.{name}",
         family="activation",
+        layout="memory",
         arrays=(),
         reference=(getattr(reference, name), getattr(reference, f"{name}_vjp")),
         covers=(*kernels, *modules),

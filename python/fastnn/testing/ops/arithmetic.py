@@ -58,6 +58,7 @@ def _tensor_op(
     return Op(
         name=f"fastnn.Tensor.{name}",
         family="activation",
+        layout="memory",
         arrays=("other",),
         reference=(getattr(reference, short), getattr(reference, f"{short}_vjp")),
         covers=covers,
@@ -99,6 +100,7 @@ def _reduction(
 _ADD = Op(
     name="fastnn.functional.add",
     family="activation",
+    layout="memory",
     arrays=("other",),
     reference=(reference.add, reference.add_vjp),
     covers=("binary", "add_activation"),

@@ -262,6 +262,7 @@ def _row(
     return Op(
         name=f"fastnn.functional.{name}",
         family="conv",
+        layout="nhwc" if "2d" in name else "nchw",
         arrays=("weight", "bias"),
         reference=functions,
         covers=(

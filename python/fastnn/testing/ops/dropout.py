@@ -98,6 +98,7 @@ def _probability(name: str, call: object, rule: str = "0 <= p <= 1") -> Bad:
 _DROPOUT = Op(
     name="fastnn.functional.dropout",
     family="dropout",
+    layout="memory",
     arrays=(),
     reference=(reference.dropout, reference.dropout_vjp),
     covers=("dropout", "rng_draw", "nn.Dropout"),
@@ -143,6 +144,7 @@ def _spatial(name: str, module: str, shapes: tuple[Shapes, ...], expected: str) 
     return Op(
         name=f"fastnn.functional.{name}",
         family="dropout",
+        layout="nhwc" if "2d" in name else "nchw",
         arrays=(),
         reference=(getattr(reference, name), getattr(reference, f"{name}_vjp")),
         covers=("dropout_rows", f"nn.{module}"),
@@ -168,6 +170,7 @@ def _spatial(name: str, module: str, shapes: tuple[Shapes, ...], expected: str) 
 _STOCHASTIC_DEPTH = Op(
     name="fastnn.functional.stochastic_depth",
     family="dropout",
+    layout="memory",
     arrays=(),
     reference=(reference.stochastic_depth, reference.stochastic_depth_vjp),
     covers=("dropout_rows", "nn.StochasticDepth"),
@@ -177,7 +180,7 @@ _STOCHASTIC_DEPTH = Op(
         for mode in ("row", "batch")
         for scaling in ("inverted", "vanilla")
     ),
-    shapes=(((9, 2, 3),), ((5,),), ((0, 3),), ((3, 0),), ((40, 1000),)),
+    shapes=(((9, 2, 3),), ((5,),), ((0, 3),), ((3, 0),), ((4, 2, 3, 5),), ((40, 1000),)),
     tail=None,
     make=normal(),
     bound=dropout,
@@ -213,6 +216,7 @@ def _noise(name: str, module: str, covers: str, bad: tuple[Bad, ...]) -> Op:
     return Op(
         name=f"fastnn.functional.{name}",
         family="dropout",
+        layout="memory",
         arrays=(),
         reference=(getattr(reference, name), getattr(reference, f"{name}_vjp")),
         covers=(covers, f"nn.{module}"),

@@ -31,6 +31,7 @@ def prelu(s: Sample) -> tuple[Array, Grads]:
 _PRELU = Op(
     name="fastnn.functional.prelu",
     family="parametric",
+    layout="nhwc",
     arrays=("weight",),
     reference=(reference.prelu, reference.prelu_vjp),
     covers=("parametric_fwd", "parametric_bwd", "parametric_bwd_params", "nn.PReLU"),
@@ -102,6 +103,7 @@ _MAXOUT = Op(
 _HARDTANH = Op(
     name="fastnn.functional.hardtanh",
     family="parametric",
+    layout="memory",
     arrays=(),
     reference=(reference.hardtanh, reference.hardtanh_vjp),
     covers=("hardtanh_fwd", "hardtanh_bwd", "nn.Hardtanh"),

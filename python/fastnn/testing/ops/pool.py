@@ -56,6 +56,7 @@ def _row(
     return Op(
         name=f"fastnn.functional.{name}",
         family="pool",
+        layout="nhwc" if "2d" in name else "nchw",
         arrays=(),
         reference=(getattr(reference, name), vjp),
         covers=(*covers, f"nn.{module}"),

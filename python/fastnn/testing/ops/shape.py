@@ -38,6 +38,7 @@ _PARAMS: tuple[dict[str, Any], ...] = (
 _PAD = Op(
     name="fastnn.functional.pad",
     family="shape",
+    layout="nhwc",
     arrays=(),
     reference=(reference.pad, reference.pad_vjp),
     covers=("take", "take_order", "take_bwd"),

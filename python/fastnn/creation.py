@@ -1,0 +1,76 @@
+"""Tensors of shared memory, zeros and ones. What copies and converts is fastnn.tensor()."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import _core
+
+if TYPE_CHECKING:
+    from fastnn.tensor import Tensor
+
+__all__ = ["from_numpy", "ones", "zeros"]
+
+
+def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+    """A Tensor that shares the memory of a contiguous float32, int64 or uint8 array.
+
+    Contiguous is also an array (n, c, h, w) whose channels are last in memory.
+
+    The array must not change while the tape needs it.
+
+    Raises:
+        TypeError: If the array would have to be converted; use :func:`tensor` for a copy.
+
+    Example:
+        >>> import fastnn as fn
+        >>> a = np.zeros(2, np.float32)
+        >>> fn.from_numpy(a).copy_(np.ones(2, np.float32)); a
+        Tensor([1., 1.], dtype=float32)
+        array([1., 1.], dtype=float32)
+    """
+    if not (
+        isinstance(array, np.ndarray)
+        and array.dtype.name in ("float32", "int64", "uint8")
+        and array.dtype.isnative
+        and (array.flags.c_contiguous or _is_channels_last(array))
+        and array.flags.aligned
+    ):
+        got = (
+            f"dtype {array.dtype} with strides {array.strides}"
+            if isinstance(array, np.ndarray)
+            else type(array).__name__
+        )
+        raise TypeError(
+            "from_numpy: expected a contiguous float32, int64 or uint8 array, got "
+            f"{got}; fastnn.tensor() copies and converts"
+        )
+    return _core.share(array)
+
+
+def _is_channels_last(array: np.ndarray[Any, Any]) -> bool:
+    return array.ndim == 4 and array.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def zeros(*shape: int, dtype: str = "float32", device: str = "cpu") -> Tensor:
+    """A Tensor of zeros.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.zeros(2, 1).shape
+        (2, 1)
+    """
+    return _core.full(list(shape), 0.0, dtype, device)
+
+
+def ones(*shape: int, dtype: str = "float32", device: str = "cpu") -> Tensor:
+    """A Tensor of ones.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.ones(2).sum().item()
+        2.0
+    """
+    return _core.full(list(shape), 1.0, dtype, device)
