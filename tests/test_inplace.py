@@ -6,6 +6,7 @@ import fastnn as fn
 import numpy as np
 import pytest
 from fastnn import F, nn
+from fastnn.tape import apply
 from fastnn.testing.compare import assert_bitwise_equal
 
 OUTPUT = {
@@ -118,6 +119,53 @@ def test_an_output_that_was_saved_may_not_change_either():
     F.leaky_relu(h, 0.5, inplace=True)
     with pytest.raises(RuntimeError, match="a Tensor that activation needs was changed in place"):
         h.sum().backward()
+
+
+# Uses of h = 2 x before it is changed whose backward needs none of its values, and d(use)/dx.
+EARLIER = {
+    "a sum": (lambda h, x: h + 1.0, 2.0),
+    "a sum of two": (lambda h, x: h + x, 3.0),
+    "a difference": (lambda h, x: x - h, -1.0),
+    "a multiple": (lambda h, x: h * 3.0, 6.0),
+    "all elements": (lambda h, x: h.sum(), 2.0),
+}
+
+
+@pytest.mark.parametrize("use", EARLIER)
+@pytest.mark.parametrize("both", [False, True])
+def test_an_earlier_use_keeps_its_gradient(use, both):
+    f, slope = EARLIER[use]
+    x = fn.tensor([-1.0, 2.0], requires_grad=True)
+    h = x * 2.0
+    z = f(h, x).sum()
+    changed = F.relu(h, inplace=True)
+    (z + changed.sum() if both else z).backward()
+    assert x.grad.numpy().tolist() == [slope, slope + 2.0 * both]
+
+
+def test_parameters_of_a_penalty_may_not_change():
+    parameters = [fn.tensor([1.0, 2.0], requires_grad=True) for _ in range(70)]
+    loss = F.l2_penalty(parameters, 0.1)
+    parameters[-1].detach().copy_(np.zeros(2, np.float32))
+    message = (
+        "backward: a Tensor that penalty needs was changed in place after the forward pass; "
+        "clone() it before the change"
+    )
+    with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
+        loss.backward()
+
+
+def test_a_vjp_may_close_over_itself():
+    def rule(x):
+        def vjp(dy, needs):
+            assert callable(vjp)
+            return (dy * 3.0,)
+
+        return x * 3.0, vjp
+
+    x = fn.tensor([1.0], requires_grad=True)
+    apply(rule, x).backward()
+    assert x.grad.item() == 3.0
 
 
 def test_no_cycle_keeps_memory():

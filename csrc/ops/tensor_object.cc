@@ -222,30 +222,25 @@ std::optional<Array> share_buffer(PyObject* object) {
   return array;
 }
 
-constexpr size_t kMaxSaved = 64;
-
-// The versions of the Tensors that a function closes over, and those of a function within it.
-size_t add_versions(PyObject* function, int64_t (&versions)[kMaxSaved], size_t count) {
-  PyObject* closure = PyFunction_Check(function) ? PyFunction_GET_CLOSURE(function) : nullptr;
-  const Py_ssize_t cells = closure == nullptr ? 0 : PyTuple_GET_SIZE(closure);
-  for (Py_ssize_t i = 0; i < cells && count < kMaxSaved; ++i) {
-    PyObject* content = PyCell_GET(PyTuple_GET_ITEM(closure, i));
-    if (content == nullptr) continue;
-    if (is_tensor(content))
-      versions[count++] = cast(content)->array.version();
-    else if (PyFunction_Check(content))
-      count = add_versions(content, versions, count);
+// The sum of the versions of a Tensor, or of those that a function closes over or a tuple has. Each
+// only ever counts up, so the sum changes when any of them does.
+int64_t versions_in(PyObject* object, int depth) {
+  if (is_tensor(object)) return cast(object)->array.version();
+  PyObject* items = PyFunction_Check(object) ? PyFunction_GET_CLOSURE(object) : object;
+  if (depth == 0 || items == nullptr || !PyTuple_Check(items)) return 0;
+  int64_t sum = 0;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items); ++i) {
+    PyObject* item = PyTuple_GET_ITEM(items, i);
+    if (PyCell_Check(item)) item = PyCell_GET(item);
+    if (item != nullptr) sum += versions_in(item, depth - 1);
   }
-  return count;
+  return sum;
 }
 
-// What backward will read.
-py::tuple saved_versions(const py::object& vjp) {
-  int64_t versions[kMaxSaved];
-  const size_t count = add_versions(vjp.ptr(), versions, 0);
-  py::tuple result(count);
-  for (size_t i = 0; i < count; ++i) result[i] = py::int_(versions[i]);
-  return result;
+// What backward will read: a vjp may wrap another, whose cells hold Tensors and tuples of them.
+int64_t saved_versions(const py::object& vjp) {
+  constexpr int kDepth = 4;  // also where a vjp closes over itself
+  return versions_in(vjp.ptr(), kDepth);
 }
 
 }  // namespace

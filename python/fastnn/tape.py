@@ -51,13 +51,15 @@ def _needs(x: Any) -> bool:
 class Node:
     """One recorded op: its inputs, the rule for their gradients, and what that rule has saved."""
 
-    __slots__ = ("inputs", "layouts", "name", "num_outputs", "versions", "vjp")
+    __slots__ = ("inputs", "layouts", "name", "num_outputs", "sources", "versions", "vjp")
 
     def __init__(
         self, name: str, inputs: tuple[Any, ...], vjp: Vjp, outputs: Sequence[Any]
     ) -> None:
         self.name = name
         self.inputs = inputs
+        # Where each input comes from now: an op in place gives its Tensor another node later.
+        self.sources = [getattr(x, "_node", None) for x in inputs]
         self.vjp: Vjp | None = vjp
         self.num_outputs = len(outputs)
         self.layouts = [y.layout for y in outputs]
@@ -216,25 +218,26 @@ def run_backward(root: Any, seed: Any) -> None:
     gradients: dict[Node, list[Any]] = {}
     owned = {_core.data_pointer(seed)}  # memory that some .grad, or the caller, holds already
 
-    def give(x: Any, dx: Any) -> None:
-        if x._node is None:
+    def give(x: Any, source: tuple[Node, int] | None, dx: Any) -> None:
+        if source is None:
             _accumulate_leaf(x, dx, owned)
         else:
-            node, i = x._node
+            node, i = source
             slots = gradients.setdefault(node, [None] * node.num_outputs)
             slots[i] = dx if slots[i] is None else _core.binary(_ADD, slots[i], dx)
 
     order = _topological(root)
-    give(root, seed)
+    give(root, root._node, seed)
     for node in reversed(order):
         dys = gradients.pop(node, None)
         if dys is None:
             continue
-        for x, dx in zip(node.inputs, node.gradients(dys), strict=True):
+        for x, source, dx in zip(node.inputs, node.sources, node.gradients(dys), strict=True):
             if dx is not None and _needs(x):
-                give(x, dx)
+                give(x, source, dx)
         node.vjp = None  # frees what it saved
         node.inputs = ()
+        node.sources = []
 
 
 def _accumulate_leaf(x: Any, dx: Any, owned: set[int]) -> None:
@@ -261,9 +264,5 @@ def _topological(root: Any) -> list[Node]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend(
-                (x._node[0], False)
-                for x in node.inputs
-                if isinstance(x, _core.TensorBase) and x._node is not None
-            )
+            stack.extend((source[0], False) for source in node.sources if source is not None)
     return order
