@@ -170,6 +170,18 @@ def test_what_is_missing_is_named():
 
 @pytest.mark.gpu
 @needs_cuda
+@pytest.mark.parametrize("after", [(1, 0.0, None, 0.0), (0, 0.0, None, 0.5)])
+def test_a_norm_refuses_what_it_would_not_fuse(after):
+    x = fn.ones(2, 3).to("cuda")
+    text = ": expected no activation or dropout fused on cuda; apply them to the result$"
+    with pytest.raises(ValueError, match="^layer_norm" + text):
+        _core.row_norm_fwd(x, (3,), None, None, 1e-5, True, after)
+    with pytest.raises(ValueError, match="^batch_norm" + text):
+        _core.batch_norm_fwd(x, None, None, None, None, None, True, 0.1, 1e-5, after)
+
+
+@pytest.mark.gpu
+@needs_cuda
 def test_round_trip_and_description():
     values = np.arange(10, dtype=np.float32)
     np.testing.assert_array_equal(np.array(fn.tensor(values).to("cuda").to("cpu")), values)

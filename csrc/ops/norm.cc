@@ -20,7 +20,9 @@ struct After {
   explicit After(const Tuple& t)
       : activation(std::get<0>(t)), a(std::get<1>(t)), random(std::get<2>(t)), p(std::get<3>(t)) {}
 };
-void check_after(const char* op, const After& after) {
+void check_after(const char* op, const After& after, Device device) {
+  check(device == Device::kCpu || (after.activation == 0 && after.p == 0), op,
+        ": expected no activation or dropout fused on cuda; apply them to the result");
   check(after.p >= 0 && after.p <= 1, op, ": expected 0 <= dropout_p <= 1, got ", after.p);
 }
 // In a forward pass, after all checks.
@@ -83,7 +85,7 @@ Normalized row_norm_fwd(const Array& x, const std::vector<int64_t>& normalized_s
   const auto [rows, cols] = rows_and_cols(x, axes);
   check(cols > 0 || rows == 0, op, ": expected at least one element to normalise, got input ",
         x.shape);
-  check_after(op, after);
+  check_after(op, after, x.device());
   const OptionalArray draw = draw_of(after);
   Array y = empty_like(x);
   Array mean = empty({rows}, DType::kInt64, x.device()),
@@ -173,7 +175,7 @@ void check_channels(const ChannelNorm& n, int axes) {
   const char* shape = axes == 2 ? "(n, channels, ...)" : "(n, channels, size, ...)";
   check(n.x.shape.ndim >= axes, n.op, ": expected input of shape ", shape, ", got ", n.x.shape);
   check_eps(n.op, n.eps);
-  check_after(n.op, n.after);
+  check_after(n.op, n.after, n.x.device());
   check_parameter(n.op, "weight", n.w, {n.channels()}, n.x);
   check_parameter(n.op, "bias", n.b, {n.channels()}, n.x);
 }

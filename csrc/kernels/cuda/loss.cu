@@ -49,8 +49,8 @@ struct CrossEntropyFwd {
     float m = 0, log_sum = 0, loss = 0;
     if constexpr (kIsLogits) {
       m = g.max(x);
-      const double total = g.sum(x, [m](int64_t, float v) { return exp_in_sum(v - m); });
-      log_sum = log(static_cast<float>(total));
+      const double total = g.sum(x, [m](int64_t, float v) { return exp_scaled(v - m); });
+      log_sum = log(static_cast<float>(total * kExpScale));
     }
     if (!is_ignored && !in_range(label, g.cols)) {
       if (g.leads()) report(args.status, args.site, g.r, DataError::kLabelOutOfRange);

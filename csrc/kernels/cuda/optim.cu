@@ -77,9 +77,15 @@ __global__ void __launch_bounds__(kOptimThreads) optim_update_kernel(OptimArgs a
     // One by one, since the compiler looks at assumptions before it unrolls loops.
     float *const slot0 = chunk.slots[0], *const slot1 = chunk.slots[1],
                  *const slot2 = chunk.slots[2];
-    if constexpr (kSlots > 0) FASTNN_ASSUME_GLOBAL(slot0);
-    if constexpr (kSlots > 1) FASTNN_ASSUME_GLOBAL(slot1);
-    if constexpr (kSlots > 2) FASTNN_ASSUME_GLOBAL(slot2);
+    if constexpr (kSlots > 0) {
+      FASTNN_ASSUME_GLOBAL(slot0);
+    }
+    if constexpr (kSlots > 1) {
+      FASTNN_ASSUME_GLOBAL(slot1);
+    }
+    if constexpr (kSlots > 2) {
+      FASTNN_ASSUME_GLOBAL(slot2);
+    }
     float* const at[kMaxSlots] = {slot0, slot1, slot2};
     bool aligned = is_aligned(p) && is_aligned(g);
     FASTNN_UNROLL

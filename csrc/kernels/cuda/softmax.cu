@@ -1,4 +1,5 @@
-// Softmax, log-softmax and logsumexp, as operations of the row engine.
+// Softmax, log-softmax and logsumexp, as operations of the row engine. Totals are of exp_scaled, as
+// on the CPU.
 #include "../formulas/softmax.h"
 #include "row.cuh"
 
@@ -13,13 +14,13 @@ struct SoftmaxFwd {
   __device__ __forceinline__ void row(const Group& g, Sums&) const {
     const auto x = g.row(args.x);
     const float m = g.max(x);
-    const double total = g.sum(x, [m](int64_t, float v) { return exp_in_sum(v - m); });
+    const double total = g.sum(x, [m](int64_t, float v) { return exp_scaled(v - m); });
     if constexpr (kLog) {
-      const float log_sum = log(static_cast<float>(total));
+      const float log_sum = log(static_cast<float>(total * kExpScale));
       g.map(x, args.y, [=](int64_t, float v) { return (v - m) - log_sum; });
     } else {
       const float scale = static_cast<float>(1.0 / total);
-      g.map(x, args.y, [=](int64_t, float v) { return exp(v - m) * scale; });
+      g.map(x, args.y, [=](int64_t, float v) { return exp_scaled(v - m) * scale; });
     }
   }
 };
@@ -47,11 +48,11 @@ struct LogSumExpFwd {
   __device__ __forceinline__ void row(const Group& g, Sums&) const {
     const auto x = g.row(args.x);
     const float m = g.max(x);
-    const double total = g.sum(x, [m](int64_t, float v) { return exp_in_sum(v - m); });
+    const double total = g.sum(x, [m](int64_t, float v) { return exp_scaled(v - m); });
     if (!g.leads()) return;
     using T = typename Group::Type;
     static_cast<T*>(args.y)[g.r] =
-        from_float<T>(abs(m) == kInf ? m : m + log(static_cast<float>(total)));
+        from_float<T>(abs(m) == kInf ? m : m + log(static_cast<float>(total * kExpScale)));
   }
 };
 
@@ -64,8 +65,8 @@ struct LogSumExpBwd {
   __device__ __forceinline__ void row(const Group& g, Sums&) const {
     const auto x = g.row(args.x);
     const float m = g.max(x);
-    const double total = g.sum(x, [m](int64_t, float v) { return exp_in_sum(v - m); });
-    const float log_sum = log(static_cast<float>(total));
+    const double total = g.sum(x, [m](int64_t, float v) { return exp_scaled(v - m); });
+    const float log_sum = log(static_cast<float>(total * kExpScale));
     const float dy = to_float(static_cast<const typename Group::Type*>(args.dy)[g.r]);
     g.map(x, args.dx, [=](int64_t, float v) { return exp((v - m) - log_sum) * dy; });
   }

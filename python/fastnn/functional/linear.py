@@ -6,24 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
 from fastnn.functional.activation import Activation, resolve_activation
-from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
+from fastnn.tensor import Rule, Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def _linear(
-    x: Any, w: Any, b: Any, *, kind: int, saves_output: bool, a: float, recording: bool
-) -> tuple[Any, Vjp]:
-    save_z = recording and kind != 0 and not saves_output
-    y, z = _core.linear_fwd(x, w, b, kind, a, save_z)
-    saved = None if kind == 0 else y if saves_output else z
+def make_rule(name: str, forward: Any, backward: Any) -> Rule:
+    """The rule of a linear layer, or of several at once (stacked.py), from its kernels."""
 
-    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        dx, dw, db = _core.linear_bwd(dy, x, w, saved, kind, a, *needs)
-        return dx, dw, db
+    def rule(
+        x: Any, w: Any, b: Any, *, kind: int, saves_output: bool, a: float, recording: bool
+    ) -> tuple[Any, Vjp]:
+        save_z = recording and kind != 0 and not saves_output
+        y, z = forward(x, w, b, kind, a, save_z)
+        saved = None if kind == 0 else y if saves_output else z
 
-    return y, vjp
+        def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+            dx, dw, db = backward(dy, x, w, saved, kind, a, *needs)
+            return dx, dw, db
+
+        return y, vjp
+
+    rule.__name__ = name
+    return rule
+
+
+_linear = make_rule("linear", _core.linear_fwd, _core.linear_bwd)
 
 
 def linear(

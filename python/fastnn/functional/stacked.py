@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
 from fastnn.functional.activation import Activation, resolve_activation
+from fastnn.functional.linear import make_rule
 from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
 
 if TYPE_CHECKING:
@@ -14,18 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def _stacked_linear(
-    x: Any, w: Any, b: Any, *, kind: int, saves_output: bool, a: float, recording: bool
-) -> tuple[Any, Vjp]:
-    save_z = recording and kind != 0 and not saves_output
-    y, z = _core.stacked_linear_fwd(x, w, b, kind, a, save_z)
-    saved = None if kind == 0 else y if saves_output else z
-
-    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        dx, dw, db = _core.stacked_linear_bwd(dy, x, w, saved, kind, a, *needs)
-        return dx, dw, db
-
-    return y, vjp
+_stacked_linear = make_rule("stacked_linear", _core.stacked_linear_fwd, _core.stacked_linear_bwd)
 
 
 def stacked_linear(
