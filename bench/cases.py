@@ -16,7 +16,13 @@ import numpy as np
 
 STEPS = 50  # batches that a training step cycles through, and steps per lax.scan
 
-_MLP = ((64, 64, 64, 10), (32,)), ((784, 512, 256, 10), (32, 128, 512))
+_WIDE = (784, 512, 256, 10)
+# Goal, sizes, batch, and the dropout between the layers, with BatchNorm before it.
+_MLPS: tuple[tuple[str, tuple[int, ...], int, float], ...] = (
+    ("C20", (64, 64, 64, 10), 32, 0.0),
+    *(("C21", _WIDE, batch, 0.0) for batch in (32, 128, 512)),
+    ("C22", _WIDE, 128, 0.2),
+)
 _GOALS = {
     "relu": "C8",
     "linear": "C6",
@@ -76,6 +82,7 @@ class Case:
         shape = " ".join("x".join(map(str, s)) or "()" for s in self.shape if s is not None)
         shown = self.kind in ("gemm", "call")
         extra = " ".join(str(v) for v in self.params.values()) if shown else ""
+        extra += " bfloat16" if self.dtype == "bfloat16" else ""
         kind = "" if self.kind in ("gemm", "fit", "import", "optimizer") else f" {self.kind}"
         return f"{self.op}{kind} {shape} {extra}".strip()
 
@@ -105,21 +112,20 @@ def _calls() -> Iterator[Case]:
 
 
 def _steps() -> Iterator[Case]:
-    for goal, (sizes, batches) in zip(("C20", "C21"), _MLP, strict=True):
-        for batch in batches:
-            weights = sum(i * o for i, o in itertools.pairwise(sizes))
-            first = sizes[0] * sizes[1]  # no gradient of the inputs
-            parameters = weights + sum(sizes[1:])
-            activations = batch * sum(sizes)
-            yield Case(
-                goal,
-                "train step",
-                "step",
-                list(sizes),
-                {"batch": batch},
-                flops=2.0 * batch * (3 * weights - first) + 12 * parameters,
-                bytes=4.0 * (7 * parameters + 4 * activations),
-            )
+    for goal, sizes, batch, dropout in _MLPS:
+        weights = sum(i * o for i, o in itertools.pairwise(sizes))
+        first = sizes[0] * sizes[1]  # no gradient of the inputs
+        parameters = weights + sum(sizes[1:])
+        activations = batch * sum(sizes)
+        yield Case(
+            goal,
+            "train step with norms" if dropout else "train step",
+            "step",
+            list(sizes),
+            {"batch": batch} | ({"dropout": dropout} if dropout else {}),
+            flops=2.0 * batch * (3 * weights - first) + 12 * parameters,
+            bytes=4.0 * (7 * parameters + 4 * activations),
+        )
 
 
 def _char_step() -> Case:
@@ -181,17 +187,27 @@ def _import() -> Case:
 
 
 def _gemms() -> Iterator[Case]:
-    for n in (256, 512, 1024, 2048):
+    for n in (64, 128, 256, 512, 1024, 2048):
         for layout in ("NN", "NT", "TN"):
-            yield Case(
-                "C2" if n == 256 else "C1",
-                "gemm",
-                "gemm",
-                [[n, n], [n, n]],
-                {"layout": layout},
-                2.0 * n**3,
-                12.0 * n * n,
-            )
+            yield _gemm("C2" if n <= 256 else "C1", n, n, n, layout)
+    for goal, layers, batches in (
+        ("C3", itertools.pairwise(_WIDE[:-1]), (32, 128)),
+        ("C4", [(256, 10)], (128,)),
+    ):
+        for (i, o), batch in itertools.product(layers, batches):
+            yield _gemm(goal, batch, o, i, "NT")  # y = x W'
+            yield _gemm(goal, batch, i, o, "NN")  # dx = dy W
+            yield _gemm(goal, o, i, batch, "TN")  # dW = dy' x
+    for n in (256, 512, 1024, 2048):
+        yield _gemm("C5", n, n, n, "NN", "bfloat16")
+
+
+def _gemm(goal: str, m: int, n: int, k: int, layout: str, dtype: str = "float32") -> Case:
+    """m x k times k x n; a T in the layout says that the matrix lies transposed in memory."""
+    a, b = [k, m] if layout[0] == "T" else [m, k], [n, k] if layout[1] == "T" else [k, n]
+    size = 2 if dtype == "bfloat16" else 4
+    moved = float(size * (m * k + k * n + m * n))
+    return Case(goal, "gemm", "gemm", [a, b], {"layout": layout}, 2.0 * m * n * k, moved, 0, dtype)
 
 
 def _optimizers() -> Iterator[Case]:

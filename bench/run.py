@@ -129,6 +129,7 @@ class Bench:
         if "error" in self.facts:
             sys.exit(f"fastnn: {self.facts['error']}\n{log.read_text()}")
         self.commit = _commit()
+        self.dropped: set[str] = set()  # settings that were told to be
 
     def measure(self, case: Case) -> list[dict[str, Any]]:
         """Records of one case; a failure is printed and gives none."""
@@ -150,7 +151,9 @@ class Bench:
         for name, error in errors.items():
             print(f"{case.title}: {name}: {error}", file=sys.stderr)
         for setting, why in dropped.items():
-            print(f"{case.title}: {setting} is dropped: {why}", file=sys.stderr)
+            if setting not in self.dropped:
+                print(f"from {case.title} on, {setting} is dropped: {why}", file=sys.stderr)
+        self.dropped |= dropped.keys()
         if "fastnn" in errors:
             return []
         times = self._rounds(case, entries)

@@ -84,13 +84,13 @@ def _op(case: dict[str, Any], arrays: dict[str, Any]) -> Any:
 
 
 def _gemm(case: dict[str, Any], arrays: dict[str, Any]) -> Any:
-    a, b = _tensors(arrays, False)
+    a, b = (t.to(case["dtype"]) for t in _tensors(arrays, False))
     ta, tb = (letter == "T" for letter in case["params"]["layout"])
     return lambda: _core.matmul(a, b, transpose_a=ta, transpose_b=tb)
 
 
-def _network(sizes: list[Any]) -> nn.Sequential:
-    """An MLP of these sizes, or LeNet-5 for images."""
+def _network(sizes: list[Any], dropout: float = 0.0) -> nn.Sequential:
+    """An MLP of these sizes, with norms if with dropout, or LeNet-5 for images."""
     fn.manual_seed(0)
     if not isinstance(sizes[0], int):
         first = nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)
@@ -99,8 +99,9 @@ def _network(sizes: list[Any]) -> nn.Sequential:
         return nn.Sequential(*first, *second, *hidden, nn.Linear(84, sizes[-1]))
     layers: list[Any] = []
     for i, o in itertools.pairwise(sizes):
-        layers += [nn.Linear(i, o), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+        after = [nn.BatchNorm1d(o), nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
+        layers += [nn.Linear(i, o), *after]
+    return nn.Sequential(*layers[: -len(after)])
 
 
 class _CharModel(nn.Module):
@@ -120,7 +121,9 @@ class _CharModel(nn.Module):
 
 def _model(case: dict[str, Any]) -> nn.Module:
     fn.manual_seed(0)
-    return _CharModel(*case["shape"]) if "length" in case["params"] else _network(case["shape"])
+    if "length" in case["params"]:
+        return _CharModel(*case["shape"])
+    return _network(case["shape"], case["params"].get("dropout", 0.0))
 
 
 def _char_steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +152,7 @@ def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         return _char_steps(case, arrays)
     batch = case["params"]["batch"]
     steps = len(arrays["y"]) // batch
-    model = _network(case["shape"])
+    model = _model(case)
     optimizer = optim.Adam(model.parameters(), lr=1e-5)
     optimizer.prepare()
 
@@ -242,7 +245,7 @@ def _outputs(
         return _trained_weights(case, arrays, captured)
     results = next(iter(variants(case, arrays).values()))()
     results = results if isinstance(results, list) else [results]
-    return [np.array(r.detach()) for r in results]
+    return [np.array(r.detach().to("float32")) for r in results]
 
 
 def _trained_weights(

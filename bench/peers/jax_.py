@@ -33,7 +33,8 @@ def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     if kind == "gemm":
         ta, tb = (letter == "T" for letter in case["params"]["layout"])
         product = jax.jit(lambda a, b: (a.T if ta else a) @ (b.T if tb else b))
-        return {"jit": lambda: _wait(product(*x))}
+        matrices = [m.astype(case["dtype"]) for m in x]
+        return {"jit": lambda: _wait(product(*matrices))}
     if kind in ("fwd", "fwd+bwd"):
         return _op(case, x, arrays)
     if kind == "augment":
@@ -208,46 +209,64 @@ def _dropout(case: dict[str, Any], x: Any, arrays: dict[str, Any]) -> dict[str, 
 # ---- networks ------------------------------------------------------------------------------------
 
 
-def _network(sizes: list[int]) -> list[Any]:
+def _network(sizes: list[int], norms: bool = False) -> list[Any]:
     rng = np.random.default_rng(0)
     layers = []
     for i, o in itertools.pairwise(sizes):
         w = rng.uniform(-1, 1, (i, o)) / i**0.5
-        layers.append((jnp.asarray(w, jnp.float32), jnp.zeros(o, jnp.float32)))
+        norm = (jnp.ones(o), jnp.zeros(o)) if norms else ()
+        layers.append((jnp.asarray(w, jnp.float32), jnp.zeros(o, jnp.float32), *norm))
     return layers
 
 
-def _forward(layers: Any, x: Any) -> Any:
-    for w, b in layers[:-1]:
-        x = jax.nn.relu(x @ w + b)
-    w, b = layers[-1]
+def _forward(layers: Any, x: Any, dropout: float = 0.0, key: Any = None) -> Any:
+    for w, b, *norm in layers[:-1]:
+        x = x @ w + b
+        if norm:  # without running statistics, which the others keep
+            x = _normalised(x, (0,)) * norm[0] + norm[1]
+        x = jax.nn.relu(x)
+        if dropout:
+            key, use = jax.random.split(key)
+            keep = jax.random.bernoulli(use, 1 - dropout, x.shape)
+            x = jnp.where(keep, x / (1 - dropout), 0)
+    w, b, *_ = layers[-1]
     return x @ w + b
 
 
-def _stepper(adam: Any) -> Any:
+def _stepper(adam: Any, dropout: float = 0.0) -> Any:
     def step(carry: Any, batch: Any) -> Any:
-        layers, state = carry
+        layers, state, key = carry
         x, y = batch
-        loss, grads = jax.value_and_grad(lambda p: _cross_entropy(_forward(p, x), y))(layers)
+        key, use = jax.random.split(key) if dropout else (key, key)
+
+        def loss_of(layers: Any) -> Any:
+            return _cross_entropy(_forward(layers, x, dropout, use), y)
+
+        loss, grads = jax.value_and_grad(loss_of)(layers)
         updates, state = adam.update(grads, state)
-        return (optax.apply_updates(layers, updates), state), loss
+        return (optax.apply_updates(layers, updates), state, key), loss
 
     return step
 
 
+def _start(adam: Any, layers: list[Any]) -> Any:
+    """What a step carries; keys by the fastest of JAX's generators."""
+    return layers, adam.init(layers), jax.random.key(0, impl="unsafe_rbg")
+
+
 def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
-    if case["op"] != "train step":  # MLPs only
+    if not case["op"].startswith("train step"):  # MLPs only
         return {}
     batch = case["params"]["batch"]
     steps = len(arrays["y"]) // batch
     xs = jnp.asarray(arrays["x"].reshape(steps, batch, -1))
     ys = jnp.asarray(arrays["y"].reshape(steps, batch))
     adam = optax.adam(1e-5)
-    step = _stepper(adam)
+    dropout = case["params"].get("dropout", 0.0)
+    step = _stepper(adam, dropout)
 
     def start() -> list[Any]:
-        layers = _network(case["shape"])
-        return [(layers, adam.init(layers))]
+        return [_start(adam, _network(case["shape"], dropout > 0))]
 
     one = jax.jit(step, donate_argnums=0)
     scan = jax.jit(lambda carry, xs, ys: jax.lax.scan(step, carry, (xs, ys)), donate_argnums=0)
@@ -310,8 +329,7 @@ def _fit(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         return epoch
 
     def fit(epoch: Any) -> Any:
-        layers = _network(case["shape"][0])
-        carry = (layers, adam.init(layers))
+        carry = _start(adam, _network(case["shape"][0]))
         rng = np.random.default_rng(0)
         for _ in range(epochs):
             carry = epoch(carry, x, y, rng.permutation(len(x)))

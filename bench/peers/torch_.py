@@ -44,7 +44,8 @@ def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
             m.T if letter == "T" else m
             for m, letter in zip((t["x0"], t["x1"]), case["params"]["layout"], strict=True)
         )
-        out = torch.empty(a.shape[0], b.shape[1])
+        a, b = (m.to(getattr(torch, case["dtype"])) for m in (a, b))
+        out = torch.empty(a.shape[0], b.shape[1], dtype=a.dtype)
         return {
             **_precisions("mm", lambda: a @ b),
             **_precisions("mm out=", lambda: torch.mm(a, b, out=out)),
@@ -175,8 +176,8 @@ def _call(case: dict[str, Any], function: Any, xs: list[Any], dy: Any) -> Any:
     return both
 
 
-def _network(sizes: list[Any]) -> torch.nn.Sequential:
-    """An MLP of these sizes, or LeNet-5 for images."""
+def _network(sizes: list[Any], dropout: float = 0.0) -> torch.nn.Sequential:
+    """An MLP of these sizes, with norms if with dropout, or LeNet-5 for images."""
     torch.manual_seed(0)
     nn = torch.nn
     if not isinstance(sizes[0], int):
@@ -186,8 +187,9 @@ def _network(sizes: list[Any]) -> torch.nn.Sequential:
         return nn.Sequential(*first, *second, *hidden, nn.Linear(84, sizes[-1]))
     layers: list[Any] = []
     for i, o in itertools.pairwise(sizes):
-        layers += [torch.nn.Linear(i, o), torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers[:-1])
+        after = [nn.BatchNorm1d(o), nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
+        layers += [nn.Linear(i, o), *after]
+    return nn.Sequential(*layers[: -len(after)])
 
 
 class _CharModel(torch.nn.Module):
@@ -212,7 +214,8 @@ def _steps(case: dict[str, Any], t: dict[str, Any]) -> dict[str, Any]:
     xs, ys = (t["x"], t["y"]) if sequences else (t["x"].split(batch), t["y"].split(batch))
 
     def make(fused: bool, compiled: bool, channels_last: bool = False) -> Any:
-        model = _CharModel(*case["shape"]) if sequences else _network(case["shape"])
+        dropout = case["params"].get("dropout", 0.0)
+        model = _CharModel(*case["shape"]) if sequences else _network(case["shape"], dropout)
         if channels_last:
             model = model.to(memory_format=torch.channels_last)
         adam = torch.optim.Adam(model.parameters(), lr=1e-5, fused=fused or None)
