@@ -42,8 +42,10 @@ inline constexpr int64_t kGemmPackRows = 192, kGemmPackCols = 192;
 // wide, since rows of C a power of two apart share the sets of a cache. Narrower down to kGemmMinNC
 // while there are fewer than kGemmTasks; a C of one row of tiles, down to kGemmCols.
 inline constexpr int64_t kGemmMC = 96, kGemmNC = 1024, kGemmMinNC = 256, kGemmTasks = 32;
-// The same of gemm_small, which keeps one strip of B on its stack.
+// The same of gemm_small, which keeps one strip of B on its stack; and of gemm_small across, which
+// keeps a strip of A: as many columns as leave kGemmAcrossTasks tasks, between the two.
 inline constexpr int64_t kGemmSmallMC = 192, kGemmSmallNC = 64;
+inline constexpr int64_t kGemmAcrossMC = 64, kGemmAcrossNC = 240, kGemmAcrossTasks = 4;
 
 // Internal linkage: the kernels of every instruction set include this, and must not share code.
 namespace {
@@ -62,6 +64,7 @@ constexpr GemmCut gemm_cut(int64_t size, int64_t unit, int64_t largest) {
 
 struct GemmPlan {
   bool packed;  // launch gemm_pack, then gemm_packed; else gemm_small alone
+  bool across;  // gemm_small computes the transpose, C^T = B^T A^T
   GemmCut pack_a,
       pack_b;  // float32 rows of A that are contiguous are not packed: the tiles read them in place
   int64_t k_blocks;          // at least 1: an empty product still writes C
@@ -78,6 +81,24 @@ constexpr bool gemm_packs(int64_t m, int64_t n, int64_t k) {
   return m >= 192 && n >= 192 && k >= 64 && m * n * k > (int64_t{1} << 24);
 }
 
+// The columns that one task of gemm_small takes across.
+constexpr int64_t gemm_across_cols(int64_t n) {
+  const int64_t cols = (n + kGemmAcrossTasks - 1) / kGemmAcrossTasks;
+  return cols < kGemmSmallNC ? kGemmSmallNC : cols > kGemmAcrossNC ? kGemmAcrossNC : cols;
+}
+
+// Whether gemm_small goes across: the columns of B, contiguous as a layer's weights are, then stay
+// where they are, and the few rows of A are packed in their place. In products of one element:
+// packing one costs 14, bringing one of C^T into C costs 30, and both fill vectors of 16.
+template <class T>
+constexpr bool gemm_goes_across(const GemmArgsOf<T>& g) {
+  if (g.b_row != 1 || g.b_col == 1 || g.k < kGemmChain) return false;
+  const int64_t strips = (g.n + gemm_across_cols(g.n) - 1) / gemm_across_cols(g.n);
+  const int64_t down = g.k * (g.m * ((g.n + 15) / 16 * 16) + 14 * g.n);
+  const int64_t across = g.k * (g.n * ((g.m + 15) / 16 * 16) + 14 * g.m * strips) + 30 * g.m * g.n;
+  return across < down;
+}
+
 template <class T>
 constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
   GemmPlan plan{};
@@ -90,6 +111,12 @@ constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
     }
     plan.pack_b = gemm_cut(g.n, kGemmCols, kGemmPackCols);
     plan.b_block = (g.n + kGemmCols - 1) / kGemmCols * kGemmCols * kGemmKC;
+  }
+  if (!packed && gemm_goes_across(g)) {
+    plan.across = true;
+    plan.rows = gemm_cut(g.m, kGemmAcrossMC, kGemmAcrossMC);
+    plan.cols = gemm_cut(g.n, kGemmRows, gemm_across_cols(g.n));
+    return plan;
   }
   plan.rows = gemm_cut(g.m, kGemmRows, packed ? kGemmMC : kGemmSmallMC);
   plan.cols = gemm_cut(g.n, kGemmCols, packed ? kGemmNC : kGemmSmallNC);

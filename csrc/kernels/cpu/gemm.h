@@ -127,6 +127,45 @@ void gemm_packed(const GemmArgs& g, Slice slice) {
   }
 }
 
+// Columns [j_begin, j_end) of kNR or fewer rows of C, by way of their transpose: rows of B^T lie in
+// memory as rows of A do, so that packing a strip of A^T is all it needs.
+void small_across(const GemmArgs& g, int64_t i, int64_t rows, int64_t j_begin, int64_t j_end,
+                  int64_t k_blocks) {
+  alignas(64) float panel[kGemmKC * kNR], across[(kGemmAcrossNC + kGemmRows) * kNR];
+  const int64_t vectors = (rows + kLanes - 1) / kLanes, width = vectors * kLanes;
+  const int64_t height = tile_rows(vectors);
+  float* c = g.c + i * g.ldc + j_begin;
+  if (g.accumulate) pack_panel(across, c, g.ldc, 1, j_end - j_begin, rows, width);
+  TileArgs t{};
+  t.a_row = g.b_col, t.a_col = g.b_row, t.b = panel, t.b_row = width, t.ldc = width;
+  for (int64_t block = 0; block < k_blocks; ++block) {
+    const int64_t p = block * kGemmKC;
+    t.k = least(kGemmKC, g.k - p);
+    t.add = block > 0 || g.accumulate;
+    pack_panel(panel, g.a + i * g.a_row + p * g.a_col, g.a_row, g.a_col, t.k, rows, width);
+    for (int64_t j = j_begin; j < j_end; j += height) {
+      const int64_t here = least(height, j_end - j);
+      t.a = g.b + j * g.b_col + p * g.b_row;
+      t.c = across + (j - j_begin) * width;
+      kTiles.of[0][vectors - 1].of_rows[here - 1](t);
+    }
+  }
+  for (int64_t j = j_begin; j < j_end; j += kNR) {
+    const TileAt at{i, j, rows, least(kNR, j_end - j), false, true};
+    alignas(64) float strip[kNR * kNR], bias[kNR] = {};
+    pack_panel(strip, across + (j - j_begin) * width, width, 1, rows, at.cols, kNR);
+    if (g.bias) {
+      copy_few(bias, g.bias + j, at.cols);
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t v = 0; v < kNR; v += kLanes)
+          store(strip + r * kNR + v, load(strip + r * kNR + v) + load(bias + v));
+    }
+    finish_tile(g, strip, kNR, at, kNR);
+    for (int64_t r = 0; r < rows; ++r)
+      copy_few(g.c + (i + r) * g.ldc + j, strip + r * kNR, at.cols);
+  }
+}
+
 // One strip of C, at most kNR columns wide, for the rows [i_begin, i_end).
 void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, int64_t k_blocks) {
   alignas(64) float panel[kGemmKC * kNR];
@@ -162,9 +201,15 @@ void gemm_small(const GemmArgs& g, Slice slice) {
   const GemmPlan plan = gemm_plan_as(false, g);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t row = task / plan.cols.parts, col = task % plan.cols.parts;
-    const int64_t j_end = plan.cols.begin(col + 1);
-    for (int64_t j = plan.cols.begin(col); j < j_end; j += kNR)
-      small_strip(g, plan.rows.begin(row), plan.rows.begin(row + 1), j, plan.k_blocks);
+    const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
+    const int64_t j_begin = plan.cols.begin(col), j_end = plan.cols.begin(col + 1);
+    if (plan.across) {
+      for (int64_t i = i_begin; i < i_end; i += kNR)
+        small_across(g, i, least(kNR, i_end - i), j_begin, j_end, plan.k_blocks);
+    } else {
+      for (int64_t j = j_begin; j < j_end; j += kNR)
+        small_strip(g, i_begin, i_end, j, plan.k_blocks);
+    }
   }
 }
 

@@ -183,8 +183,9 @@ struct MakeIndices<0, I...> {
   using Type = Indices<I...>;
 };
 
-// Copies n < kNR floats without a call.
+// Copies n <= kNR floats without a call.
 FASTNN_INLINE void copy_few(float* dst, const float* src, int64_t n) {
+  if (n == kNR) return static_cast<void>(__builtin_memcpy(dst, src, 4 * kNR));
   if (kNR > 32 && n & 32) __builtin_memcpy(dst, src, 128), dst += 32, src += 32;
   if (kNR > 16 && n & 16) __builtin_memcpy(dst, src, 64), dst += 16, src += 16;
   if (kNR > 8 && n & 8) __builtin_memcpy(dst, src, 32), dst += 8, src += 8;
