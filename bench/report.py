@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from typing import Any, TextIO
 
@@ -116,6 +117,51 @@ def _print_case(record: Record, out: TextIO) -> None:
 def table(lines: Iterable[Record], out: TextIO) -> None:
     for line in lines:
         print_record(line, out)
+
+
+# ---- the README's summary ------------------------------------------------------------------------
+
+_SUBJECTS = {
+    "C1": "products of square matrices, 512 to 2048",
+    "C2": "the same, 64 to 256",
+    "C3": "products of a training step, 784-512-256, batch 32 and 128",
+    "C4": "products of a head of 10, batch 128",
+    "C5": "bfloat16 products, 256 to 2048",
+    "C6": "linear with bias",
+    "C7": "activations, up to a million elements",
+    "C8": "relu",
+    "C9": "activations, more than a cache holds",
+    "C10": "softmax, log-softmax, logsumexp",
+    "C11": "cross-entropy",
+    "C12": "batch norm",
+    "C13": "layer, RMS, group and instance norm",
+    "C14": "dropout",
+    "C15": "Adam",
+    "C16": "SGD with momentum, RMSProp, Adagrad",
+    "C17": "LSTM, GRU",
+    "C18": "conv2d",
+    "C19": "max pooling",
+    "C20": "training step 64-64-64-10",
+    "C21": "training step 784-512-256-10",
+    "C22": "the same with batch norm and dropout",
+    "C23": "training step of LeNet-5",
+    "C24": "training step of a character LSTM",
+    "C25": "a whole fit on digits",
+    "C27": "a call of relu on 64 floats",
+}
+
+
+def summary(records: list[Record], threads: int = 1) -> list[str]:
+    """A row per goal: how many times faster fastnn is than the fastest peer, at best."""
+    text = ["| goal | what | cases | smallest | middle | largest |", "|-|-|-|-|-|-|"]
+    for goal, subject in _SUBJECTS.items():
+        cases = [r for r in records if r.get("goal") == goal and r["threads"] == threads]
+        found = sorted(x for x in map(ratio_at_best, cases) if x is not None)
+        if found:
+            cells = (found[0], statistics.median(found), found[-1])
+            numbers = " | ".join(f"{x:.2f}x" for x in cells)
+            text.append(f"| {goal} | {subject} | {len(found)} | {numbers} |")
+    return text
 
 
 # ---- Markdown ------------------------------------------------------------------------------------
