@@ -190,12 +190,13 @@ REFUSED = subprocess.run(
     [sys.executable, "-c", "import fastnn as fn; fn.ones(1)"],
     env=forced_to("v9"), capture_output=True, text=True,
 )  # fmt: skip
-LEVELS = re.findall(r"\bv[234](?:bf16)?\b", REFUSED.stderr.splitlines()[-1])
+LEVELS = re.findall(r"\bv[234](?:bf16|amx)?\b", REFUSED.stderr.splitlines()[-1])
 WHAT = {
     "v2": ("all_bounds", "adversarial"),
     "v3": ("all_digests", "adversarial"),
     "v4": ("all_digests", "adversarial"),
     "v4bf16": ("bounds_of_bf16_products",),  # all else is v4's
+    "v4amx": ("bounds_of_bf16_products",),
 }
 
 
@@ -242,9 +243,11 @@ def test_v2_is_within_bounds(processes):
     assert on("v2", processes) == [{"level": "v2"}, []]
 
 
-@pytest.mark.skipif("v4bf16" not in LEVELS, reason="the processor has no AVX512-BF16")
-def test_v4bf16_is_within_bounds(processes):
-    assert on("v4bf16", processes) == [{"level": "v4bf16"}]
+@pytest.mark.parametrize("level", ["v4bf16", "v4amx"])
+def test_products_of_bfloat16_are_within_bounds(level, processes):
+    if level not in LEVELS:
+        pytest.skip("the processor lacks the instructions")
+    assert on(level, processes) == [{"level": level}]
 
 
 def test_an_unknown_level_is_refused():

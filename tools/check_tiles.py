@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-WIDEST = {"v2": "xmm", "v3": "ymm", "v4": "zmm", "v4bf16": "zmm"}
+WIDEST = {"v2": "xmm", "v3": "ymm", "v4": "zmm", "v4bf16": "zmm", "v4amx": "tmm"}
 SOURCES = ("linear", "linear_bf16", "conv")
 TILE = re.compile(r"\b((?:conv_|dot_)?tile<[^>]+>)\(")
 MULTIPLY = re.compile(r"v?(?:fn?m(?:add|sub)\d*|mul|dpbf16)ps")

@@ -1,6 +1,11 @@
 // Which table serves a call, and how its tasks reach the pool or the stream.
 #include "dispatch.h"
 
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <cstdlib>
 #include <string_view>
 
@@ -23,6 +28,23 @@ struct Choice {
   std::string reason;
 };
 
+}  // namespace
+
+bool may_use_amx() {
+#if defined(__x86_64__)
+  // Linux gives a process the registers' state on request only (ARCH_REQ_XCOMP_PERM, XTILEDATA).
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  static const bool granted = __builtin_cpu_supports("x86-64-v4") &&
+                              __builtin_cpu_supports("amx-bf16") &&
+                              syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+
+namespace {
+
 const auto& levels() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -30,7 +52,8 @@ const auto& levels() {
   // bfloat16 take them twice the time of two fma on widened values. AMD's take half of it.
   const bool v4 = __builtin_cpu_supports("x86-64-v4") != 0;
   const bool bf16 = v4 && __builtin_cpu_supports("avx512bf16") != 0;
-  static const Level all[] = {{"v4bf16", v4bf16::kernels, bf16, __builtin_cpu_is("amd") != 0},
+  static const Level all[] = {{"v4amx", v4amx::kernels, may_use_amx()},
+                              {"v4bf16", v4bf16::kernels, bf16, __builtin_cpu_is("amd") != 0},
                               {"v4", v4::kernels, v4},
                               {"v3", v3::kernels, __builtin_cpu_supports("x86-64-v3") != 0},
                               {"v2", v2::kernels, true}};

@@ -26,7 +26,8 @@ inline constexpr double kReleaseCost = 50e3;  // longer kernels run without the 
 inline constexpr double kCostPerElement = 0.3, kCostPerExp = 1.0, kCostPerFlop = 0.015;
 
 const Kernels& kernel_table(Device device, DType dtype, const char* op);
-std::string cpu_level();         // "v2", "v3", "v4", "v4bf16" or "arm"
+bool may_use_amx();              // whether the processor has AMX's bfloat16, and Linux allows it
+std::string cpu_level();         // "v2", "v3", "v4", "v4bf16", "v4amx" or "arm"
 std::string cpu_level_reason();  // who chose it
 
 [[noreturn]] void throw_missing_kernel(const Launch& what);

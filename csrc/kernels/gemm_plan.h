@@ -42,6 +42,8 @@ inline constexpr int64_t kGemmPackRows = 192, kGemmPackCols = 192;
 // wide, since rows of C a power of two apart share the sets of a cache. Narrower down to kGemmMinNC
 // while there are fewer than kGemmTasks; a C of one row of tiles, down to kGemmCols.
 inline constexpr int64_t kGemmMC = 96, kGemmNC = 1024, kGemmMinNC = 256, kGemmTasks = 32;
+// The same of bfloat16, whose tiles may be 16 rows high.
+inline constexpr int64_t kGemmBf16Rows = 48, kGemmBf16MC = 192;
 // The same of gemm_small, which keeps one strip of B on its stack; and of gemm_small across, which
 // keeps a strip of A: as many columns as leave kGemmAcrossTasks tasks, between the two.
 inline constexpr int64_t kGemmSmallMC = 192, kGemmSmallNC = 64;
@@ -118,7 +120,10 @@ constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
     plan.cols = gemm_cut(g.n, kGemmRows, gemm_across_cols(g.n));
     return plan;
   }
-  plan.rows = gemm_cut(g.m, kGemmRows, packed ? kGemmMC : kGemmSmallMC);
+  if (sizeof(T) != sizeof(float))
+    plan.rows = gemm_cut(g.m, kGemmBf16Rows, kGemmBf16MC);
+  else
+    plan.rows = gemm_cut(g.m, kGemmRows, packed ? kGemmMC : kGemmSmallMC);
   plan.cols = gemm_cut(g.n, kGemmCols, packed ? kGemmNC : kGemmSmallNC);
   const int64_t narrowest = plan.rows.parts > 1 ? kGemmMinNC : kGemmCols;
   for (int64_t nc = kGemmNC / 2; packed && nc >= narrowest && plan.tasks() < kGemmTasks; nc /= 2)

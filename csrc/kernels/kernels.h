@@ -45,6 +45,9 @@ const KernelTable& kernels();
 namespace v4bf16 {
 const KernelTable& kernels();
 }
+namespace v4amx {
+const KernelTable& kernels();
+}
 namespace arm {
 const KernelTable& kernels();
 }

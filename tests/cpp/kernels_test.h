@@ -31,6 +31,7 @@ std::vector<Table> supported_tables() {
   if (__builtin_cpu_supports("x86-64-v4")) tables.push_back({"v4", &v4::kernels()});
   if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16"))
     tables.push_back({"v4bf16", &v4bf16::kernels()});
+  if (may_use_amx()) tables.push_back({"v4amx", &v4amx::kernels()});
   return tables;
 #else
   return {{"arm", &arm::kernels()}};

@@ -70,17 +70,30 @@ void pack_transposed(float* dst, const float* src, int64_t row_stride, int64_t d
   }
 }
 
-// How T goes into panels, whose elements are floats: kPerElement values along k in each of them.
+// How T goes into panels, whose elements are floats: kPerElement values along k in each of them, in
+// multiples of kStep elements, the last ones zero. kRowsOfA: A goes as it is, [m][elements].
 template <class T>
 struct Packing {
-  static constexpr int64_t kPerElement = 1;
+  static constexpr int64_t kPerElement = 1, kStep = 1;
+  static constexpr bool kRowsOfA = false;
 };
-#if defined(__AVX512BF16__)
+#if defined(__AMX_BF16__)
 template <>
 struct Packing<bf16> {
-  static constexpr int64_t kPerElement = 2;
+  static constexpr int64_t kPerElement = 2, kStep = 16;
+  static constexpr bool kRowsOfA = true;
+};
+#elif defined(__AVX512BF16__)
+template <>
+struct Packing<bf16> {
+  static constexpr int64_t kPerElement = 2, kStep = 1;
+  static constexpr bool kRowsOfA = false;
 };
 #endif
+template <class T>
+constexpr int64_t elements_of(int64_t depth) {
+  return ceil_div(depth, Packing<T>::kPerElement * Packing<T>::kStep) * Packing<T>::kStep;
+}
 
 // width is a multiple of kLanes, or kMR.
 inline void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t k_stride,
@@ -100,36 +113,86 @@ inline void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t
   }
 }
 
-// bfloat16 widened, or in pairs along k, of which an odd one out gets a zero.
-FASTNN_INLINE float bf16_element(const bf16* src, int64_t k_stride, int64_t p, int64_t depth) {
-  if constexpr (Packing<bf16>::kPerElement == 1) {
-    return to_float(src[p * k_stride]);
+// bfloat16 widened, or in pairs along k.
+FASTNN_INLINE float bf16_element(const bf16* src, int64_t k_stride) {
+  if constexpr (Packing<bf16>::kPerElement == 1)
+    return to_float(src[0]);
+  else
+    return from_bits(static_cast<int32_t>(src[0].bits | uint32_t{src[k_stride].bits} << 16));
+}
+
+// The elements of `rows` rows: dst[p][i], i < width, or dst[i][p] if kRows. Zero where there is
+// none.
+template <bool kRows>
+void pack_bf16(float* dst, const bf16* src, int64_t row_stride, int64_t k_stride, int64_t depth,
+               int64_t rows, int64_t width) {
+  constexpr int64_t kPer = Packing<bf16>::kPerElement;
+  const int64_t elements = elements_of<bf16>(depth), whole = depth / kPer;
+  const auto at = [&](int64_t p, int64_t i) -> float& {
+    return dst[kRows ? i * elements + p : p * width + i];
+  };
+  if (kRows && k_stride == 1) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const bf16* row = src + i * row_stride;
+      if constexpr (kPer == 2)  // a pair as it lies in memory
+        __builtin_memcpy(&at(0, i), row, 4 * whole);
+      else
+        for (int64_t p = 0; p < whole; ++p) at(p, i) = bf16_element(row + p, 1);
+    }
+  } else if (row_stride == 1) {
+    for (int64_t p = 0; p < whole; ++p)
+      for (int64_t i = 0; i < rows; ++i)
+        at(p, i) = bf16_element(src + kPer * p * k_stride + i, k_stride);
   } else {
-    const uint32_t low = src[2 * p * k_stride].bits;
-    const uint32_t high = 2 * p + 1 < depth ? src[(2 * p + 1) * k_stride].bits : 0;
-    return from_bits(static_cast<int32_t>(low | high << 16));
+    for (int64_t p = 0; p < whole; ++p)
+      for (int64_t i = 0; i < rows; ++i)
+        at(p, i) = bf16_element(src + kPer * p * k_stride + i * row_stride, k_stride);
   }
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t p = whole; p < elements; ++p) at(p, i) = 0;
+    if (whole * kPer < depth) {  // half a pair
+      const bf16 last[2] = {src[(depth - 1) * k_stride + i * row_stride], {}};
+      at(whole, i) = bf16_element(last, 1);
+    }
+  }
+  for (int64_t p = 0; !kRows && p < elements; ++p)
+    for (int64_t i = rows; i < width; ++i) at(p, i) = 0;
 }
 
 inline void pack_panel(float* dst, const bf16* src, int64_t row_stride, int64_t k_stride,
                        int64_t depth, int64_t rows, int64_t width) {
-  const int64_t elements = ceil_div(depth, Packing<bf16>::kPerElement);
-  if (k_stride == 1) {  // rows of elements first: their transpose is that of floats
-    alignas(64) float row[kNR * kGemmKC];
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t p = 0; p < elements; ++p)
-        row[i * elements + p] = bf16_element(src + i * row_stride, 1, p, depth);
-    return pack_transposed(dst, row, elements, elements, rows, width);
-  }
-  for (int64_t p = 0; p < elements; ++p, dst += width) {
-    for (int64_t i = 0; i < rows; ++i)
-      dst[i] = bf16_element(src + i * row_stride, k_stride, p, depth);
-    for (int64_t i = rows; i < width; ++i) dst[i] = 0;
+  if (k_stride != 1) return pack_bf16<false>(dst, src, row_stride, k_stride, depth, rows, width);
+  // Rows of elements first: their transpose is that of floats.
+  alignas(64) float row[kNR * kGemmKC];
+  const int64_t elements = elements_of<bf16>(depth);
+  pack_bf16<true>(row, src, row_stride, 1, depth, rows, width);
+  pack_transposed(dst, row, elements, elements, rows, width);
+}
+
+// Some rows of A: as panels of kMR, or as they are.
+template <class T>
+void pack_rows(float* dst, const T* src, int64_t row_stride, int64_t k_stride, int64_t depth,
+               int64_t rows) {
+  const int64_t elements = elements_of<T>(depth);
+  if constexpr (!Packing<T>::kRowsOfA) {
+    for (int64_t i = 0; i < rows; i += kMR)
+      pack_panel(dst + i * elements, src + i * row_stride, row_stride, k_stride, depth,
+                 least(kMR, rows - i), kMR);
+  } else if (k_stride == 1) {
+    pack_bf16<true>(dst, src, row_stride, 1, depth, rows, 0);
+  } else {  // the transpose of panels
+    alignas(64) float panel[kLanes * kGemmKC];
+    for (int64_t i = 0; i < rows; i += kLanes) {
+      const int64_t here = least(kLanes, rows - i);
+      pack_panel(panel, src + i * row_stride, row_stride, k_stride, depth, here, kLanes);
+      pack_transposed(dst + i * elements, panel, kLanes, here, elements, elements);
+    }
   }
 }
 
-// Scratch, for each k block: the panels of A, [m / kMR][depth][kMR] of elements; then, after all of
-// A, likewise the panels of B. Tasks: the pieces of A for each k block, then those of B.
+// Scratch, for each k block: the panels of A, [m / kMR][depth][kMR] of elements, or its rows; then,
+// after all of A, likewise the panels of B. Tasks: the pieces of A for each k block, then those of
+// B.
 template <class T>
 void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
   const GemmPlan plan = gemm_plan_as(true, g);
@@ -140,13 +203,12 @@ void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
     const int64_t t = is_a ? task : task - a_tasks;
     const int64_t block = t / cut.parts, part = t % cut.parts;
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
-    const int64_t elements = ceil_div(depth, Packing<T>::kPerElement);
+    const int64_t elements = elements_of<T>(depth);
     const int64_t end = cut.begin(part + 1);
     if (is_a) {
-      float* panels = g.scratch + block * plan.a_block;
-      for (int64_t i = cut.begin(part); i < end; i += kMR)
-        pack_panel(panels + i * elements, g.a + i * g.a_row + p * g.a_col, g.a_row, g.a_col, depth,
-                   least(kMR, g.m - i), kMR);
+      const int64_t i = cut.begin(part);
+      pack_rows(g.scratch + block * plan.a_block + i * elements, g.a + i * g.a_row + p * g.a_col,
+                g.a_row, g.a_col, depth, end - i);
     } else {
       float* panels = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
       for (int64_t j = cut.begin(part); j < end; j += kNR)

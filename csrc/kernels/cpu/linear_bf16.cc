@@ -1,16 +1,44 @@
 // Products of bfloat16 matrices: gemm_bf16_pack, then gemm_bf16. Operands are packed as float32, or
-// in pairs where the processor multiplies those, and sums are float32 throughout: a strip of a
-// task's tile of C is summed in a buffer, over all of k and all terms, and rounded once.
+// in pairs where the processor multiplies those (by vectors, or by AMX's matrices), and sums are
+// float32 throughout: a strip of a task's tile of C is summed in a buffer, over all of k and all
+// terms, and rounded once.
 #include "../families/linear_bf16.h"
 
 #include "activate_tile.h"
 #include "gemm_batch.h"
 #include "gemm_micro.h"
 #include "table.h"
+#if defined(__AMX_BF16__)
+#include "amx_tile.h"
+#endif
 
 namespace fastnn {
 namespace {
 
+#if defined(__AMX_BF16__)
+
+// The rows [0, rows) of a strip, t being the first tile. Rows up to a multiple of 16 are read and
+// written.
+void run_strip(TileArgs t, int64_t rows, int64_t vectors) {
+  const float *const a = t.a, *const b = t.b;
+  float* const c = t.c;
+  t.a_row = t.k;
+  // Each step of the sums fetches its part of the next panel of B.
+  if (t.ahead != nullptr)
+    t.ahead_lines = ceil_div(16 * kNR / kLineFloats, ceil_div(rows, 32) * ceil_div(vectors, 2));
+  for (int64_t v = 0; v < vectors; v += 2) {
+    t.a = a, t.b = b + 16 * v, t.c = c + 16 * v;
+    for (int64_t i = 0; i < rows; i += 2 * kAmxRows) {
+      kAmxTiles[rows - i > kAmxRows][vectors - v > 1](t);
+      t.a += 2 * kAmxRows * t.a_row, t.c += 2 * kAmxRows * t.ldc;
+      t.ahead += t.k / 16 * t.ahead_lines * kLineFloats;
+    }
+  }
+}
+
+#else
+
+struct AmxRegisters {};
 #if defined(__AVX512BF16__)
 using Step = TwoProducts;
 #else
@@ -23,6 +51,16 @@ Tile bf16_tile(int64_t vectors, Indices<V...>) {
   static constexpr Tile kOfWidth[] = {tile<kMR, V + 1, true, Step>...};
   return kOfWidth[vectors - 1];
 }
+
+// The rows [0, rows) of a strip, t being the first tile. Rows up to a multiple of kMR are read and
+// written.
+void run_strip(TileArgs t, int64_t rows, int64_t vectors) {
+  const Tile tile = bf16_tile(vectors, MakeIndices<kNV>::Type{});
+  t.a_row = 1, t.a_col = kMR;
+  for (int64_t i = 0; i < rows; i += kMR, t.a += kMR * t.k, t.c += kMR * t.ldc) tile(t);
+}
+
+#endif
 
 // Everything after the sums of the rows from i and the columns from j on.
 void finish_strip(const GemmBf16Args& g, float* sums, int64_t i, int64_t rows, int64_t j,
@@ -45,27 +83,25 @@ void finish_strip(const GemmBf16Args& g, float* sums, int64_t i, int64_t rows, i
 }
 
 // sums = or += A B for a strip of C, at most kNR columns wide, of the rows [i_begin, i_end).
+// `more`: another strip follows.
 void add_product(const GemmBf16Args& g, const GemmPlan& plan, int64_t i_begin, int64_t i_end,
-                 int64_t j, bool add, float* sums) {
-  const Tile tile = bf16_tile(ceil_div(least(kNR, g.n - j), kLanes), MakeIndices<kNV>::Type{});
+                 int64_t j, bool more, bool add, float* sums) {
   for (int64_t block = 0; block < plan.k_blocks; ++block) {
-    const int64_t depth = least(kGemmKC, g.k - block * kGemmKC);
     TileArgs t{};
-    t.k = ceil_div(depth, Step::kProducts);
-    t.a_row = 1, t.a_col = kMR, t.b_row = kNR, t.ldc = kNR;
+    t.k = elements_of<bf16>(least(kGemmKC, g.k - block * kGemmKC));
+    t.a = g.scratch + block * plan.a_block + i_begin * t.k;
     t.b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block + j * t.k;
+    t.b_row = kNR, t.c = sums, t.ldc = kNR;
+    t.ahead = more ? t.b + kNR * t.k : nullptr;
     t.add = add || block > 0;
-    for (int64_t i = i_begin; i < i_end; i += kMR) {
-      t.a = g.scratch + block * plan.a_block + i * t.k;
-      t.c = sums + (i - i_begin) * kNR;
-      tile(t);
-    }
+    run_strip(t, i_end - i_begin, ceil_div(least(kNR, g.n - j), kLanes));
   }
 }
 
 // Tasks: tiles of C, for each item.
 void gemm_bf16(const GemmBf16BatchArgs& batch, Slice slice) {
-  alignas(64) float sums[kGemmMC * kNR];  // of whole tiles: rows and columns too many are not read
+  alignas(64) float sums[kGemmBf16MC * kNR];  // of whole tiles: rows and columns too many are not read
+  [[maybe_unused]] const AmxRegisters registers;
   const GemmPlan plan = gemm_plan(batch.one);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t item = task / plan.tasks(), at = task % plan.tasks();
@@ -75,7 +111,7 @@ void gemm_bf16(const GemmBf16BatchArgs& batch, Slice slice) {
     for (int64_t j = plan.cols.begin(col); j < j_end; j += kNR) {
       for (int64_t term = 0; term < batch.terms; ++term)
         add_product(gemm_item(batch, plan, item * batch.terms + term), plan, i_begin, i_end, j,
-                    term > 0, sums);
+                    j + kNR < j_end, term > 0, sums);
       const GemmBf16Args g = gemm_item(batch, plan, item * batch.terms);
       finish_strip(g, sums, i_begin, i_end - i_begin, j, least(kNR, g.n - j));
     }
