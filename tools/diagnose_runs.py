@@ -1,10 +1,10 @@
 """Healthy and sick trainings, for fastnn.train.diagnose to tell apart.
 
 A run is a real training of a second or less with one bug injected, or none. The two sets share no
-seed, activation, widths or kind of data. The held-out set is the fifth: four were measured once each
-and looked at, so their kinds of data and architectures belong to the development set now; this one
-was written down before any rule was changed after that. A run counts if the bug has its effect: a
-rate that is ten times too high and learns as well is no sick run.
+seed, activation, widths or kind of data. The held-out set is the fifth: four were measured once
+each and looked at, so their kinds of data and architectures belong to the development set now; this
+one was written down before any rule was changed after that. A run counts if the bug has its effect:
+a rate that is ten times too high and learns as well is no sick run.
 """
 
 from __future__ import annotations

@@ -127,15 +127,14 @@ Bytes optimizers(const Kernels& k, int64_t n) {
                         &state,
                         std::min(kOptimChunk, n - at),
                         at});
-    const double lr = 1e-2;
+    const OptimRates rates{1e-2, 0.9};
     Status status{kStatusOk};
     const auto count = static_cast<int32_t>(chunks.size());
     std::vector<double> sums(chunks.size());
     std::vector<float> maxima(chunks.size());
     float norm[2];
     GradNormArgs clip{chunks.data(), &status, sums.data(), maxima.data(), norm, 3, 1, 0, count};
-    OptimArgs args{chunks.data(), &lr, norm, &status, 0, count, {}, Squares::kSum};
-    args.options.beta1 = 0.9;
+    OptimArgs args{chunks.data(), &rates, norm, &status, 0, count, {}, Squares::kSum};
     args.options.beta2 = 0.999;
     args.options.eps = 1e-8;
     args.options.weight_decay = 0.01;
