@@ -10,6 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from fastnn import nn
+from fastnn.nn.recurrent_cell import LayerNormed, Weighted
+
 __all__ = ["num_parameters"]
 
 Spec = dict[str, Any]
@@ -78,13 +81,16 @@ def _channel_norm(spec: Spec) -> int:
     return int(2 * channels * spec["affine"] + (2 * channels + 1) * tracked)
 
 
-def _recurrent(gates: int) -> Callable[[Spec], int]:
+def _recurrent(kind: type[Weighted]) -> Callable[[Spec], int]:
     def count(spec: Spec) -> int:
         hidden, directions = spec["hidden_size"], 1 + spec.get("bidirectional", False)
         layers = spec.get("num_layers", 1)
         features = spec["input_size"] + (layers - 1) * directions * hidden
-        per_unit = features + layers * (hidden + 2 * spec["bias"])
-        return int(gates * directions * hidden * per_unit)
+        rows = kind.gates * (features + layers * hidden)
+        vectors = 2 * kind.gates * spec["bias"]
+        if issubclass(kind, LayerNormed):  # of gates twice, and of c: gains, and biases
+            vectors = (2 * kind.gates + 1) * (1 + spec["bias"])
+        return int(directions * hidden * (rows + layers * vectors))
 
     return count
 
@@ -102,9 +108,10 @@ _COUNTS: dict[str, Callable[[Spec], int]] = {
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d", "InstanceNorm1d", "InstanceNorm2d"),
                     _channel_norm),
     **dict.fromkeys(("Conv1d", "Conv2d", "ConvTranspose2d"), _convolution),
-    **dict.fromkeys(("RNN", "RNNCell"), _recurrent(1)),
-    **dict.fromkeys(("GRU", "GRUCell"), _recurrent(3)),
-    **dict.fromkeys(("LSTM", "LSTMCell"), _recurrent(4)),
+    **{kind.__name__: _recurrent(kind) for kind in (
+        nn.RNN, nn.LSTM, nn.GRU, nn.LayerNormLSTM,
+        nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.LayerNormLSTMCell,
+    )},
     "BasicBlock": _basic_block,
     "Bottleneck": _bottleneck,
     "DenseBlock": _dense_block,

@@ -188,6 +188,8 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "GRU": (nn.GRU, {**_RECURRENT, **_GATED}),
     "RNNCell": (nn.RNNCell, {**_CELL, **_PLAIN}),
     "LSTMCell": (nn.LSTMCell, _CELL),
+    "LayerNormLSTM": (nn.LayerNormLSTM, {**_RECURRENT, "eps": _number}),
+    "LayerNormLSTMCell": (nn.LayerNormLSTMCell, {**_CELL, "eps": _number}),
     "GRUCell": (nn.GRUCell, {**_CELL, **_GATED}),
     "BasicBlock": (nn.BasicBlock, _BLOCK),
     "Bottleneck": (nn.Bottleneck, _BLOCK),
