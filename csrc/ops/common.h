@@ -82,6 +82,7 @@ void bind_pool(py::module_& m);
 void bind_random(py::module_& m);
 void bind_parametric(py::module_& m);
 void bind_recurrent(py::module_& m);
+void bind_recurrent_norm(py::module_& m);
 void bind_reduce(py::module_& m);
 void bind_shape(py::module_& m);
 void bind_softmax(py::module_& m);
