@@ -82,7 +82,27 @@ struct Packing<bf16> {
 };
 #endif
 
-// width is a multiple of kLanes, or kMR.
+// Whole panels of an operand that is contiguous along them, some at a time: one alone would use a
+// part of each cache line and leave the rest to the next, when rows that are far apart, and so
+// share the sets of a cache, have long driven it out. Rows to come are fetched: no prefetcher of
+// the hardware follows steps of a page.
+template <int kWidth>
+void pack_rows(float* dst, const float* src, int64_t k_stride, int64_t depth, int64_t panels) {
+  constexpr int64_t kTogether = ceil_div(6 * kLineFloats, kWidth), kAhead = 4;
+  for (int64_t first = 0; first < panels; first += kTogether) {
+    const int64_t together = least(kTogether, panels - first);
+    const float* row = src + first * kWidth;
+    float* out = dst + first * kWidth * depth;
+    for (int64_t p = 0; p < depth; ++p, row += k_stride, out += kWidth) {
+      for (int64_t i = 0; i < together * kWidth && p + kAhead < depth; i += kLineFloats)
+        __builtin_prefetch(row + kAhead * k_stride + i);
+      for (int64_t q = 0; q < together; ++q)
+        __builtin_memcpy(out + q * kWidth * depth, row + q * kWidth, 4 * kWidth);
+    }
+  }
+}
+
+// width is a multiple of kLanes, or kMR and then row_stride is not 1 or rows < width.
 inline void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t k_stride,
                        int64_t depth, int64_t rows, int64_t width) {
   if (k_stride == 1) return pack_transposed(dst, src, row_stride, depth, rows, width);
@@ -92,8 +112,6 @@ inline void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t
     } else if (rows < width) {
       for (int64_t i = 0; i < width; ++i) dst[i] = 0;
       copy_few(dst, src, rows);
-    } else if (width == kMR) {
-      __builtin_memcpy(dst, src, 4 * kMR);
     } else {
       for (int64_t i = 0; i < width; i += kLanes) store(dst + i, load(src + i));
     }
@@ -128,6 +146,24 @@ inline void pack_panel(float* dst, const bf16* src, int64_t row_stride, int64_t 
   }
 }
 
+// Panels of kWidth for the rows of A, or columns of B, [begin, end).
+template <int kWidth, class T>
+void pack_panels(float* dst, const T* src, int64_t row_stride, int64_t k_stride, int64_t depth,
+                 int64_t begin, int64_t end) {
+  const int64_t elements = ceil_div(depth, Packing<T>::kPerElement);
+  int64_t i = begin;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (row_stride == 1) {
+      const int64_t whole = (end - begin) / kWidth;
+      pack_rows<kWidth>(dst + begin * depth, src + begin, k_stride, depth, whole);
+      i += whole * kWidth;
+    }
+  }
+  for (; i < end; i += kWidth)
+    pack_panel(dst + i * elements, src + i * row_stride, row_stride, k_stride, depth,
+               least(kWidth, end - i), kWidth);
+}
+
 // Scratch, for each k block: the panels of A, [m / kMR][depth][kMR] of elements; then, after all of
 // A, likewise the panels of B. Tasks: the pieces of A for each k block, then those of B.
 template <class T>
@@ -140,18 +176,13 @@ void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
     const int64_t t = is_a ? task : task - a_tasks;
     const int64_t block = t / cut.parts, part = t % cut.parts;
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
-    const int64_t elements = ceil_div(depth, Packing<T>::kPerElement);
-    const int64_t end = cut.begin(part + 1);
+    const int64_t begin = cut.begin(part), end = cut.begin(part + 1);
     if (is_a) {
-      float* panels = g.scratch + block * plan.a_block;
-      for (int64_t i = cut.begin(part); i < end; i += kMR)
-        pack_panel(panels + i * elements, g.a + i * g.a_row + p * g.a_col, g.a_row, g.a_col, depth,
-                   least(kMR, g.m - i), kMR);
+      pack_panels<kMR>(g.scratch + block * plan.a_block, g.a + p * g.a_col, g.a_row, g.a_col, depth,
+                       begin, end);
     } else {
-      float* panels = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
-      for (int64_t j = cut.begin(part); j < end; j += kNR)
-        pack_panel(panels + j * elements, g.b + j * g.b_col + p * g.b_row, g.b_col, g.b_row, depth,
-                   least(kNR, g.n - j), kNR);
+      pack_panels<kNR>(g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block,
+                       g.b + p * g.b_row, g.b_col, g.b_row, depth, begin, end);
     }
   }
 }
