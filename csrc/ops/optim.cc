@@ -156,13 +156,6 @@ void optim_step(const std::string& name, const std::vector<OptimGroup>& groups,
 
 // ---- what lives in memory ----------------------------------------------------------------------
 
-Array host_copy(const Array& x) {
-  if (x.device() == Device::kCpu) return x;
-  Array copy = empty(x.shape, x.dtype);
-  copy_bytes(x, copy);
-  return copy;
-}
-
 Array make_optim_lr(double lr) {
   Array x = empty({1}, DType::kInt64);
   *static_cast<double*>(x.storage->data) = lr;
@@ -185,7 +178,7 @@ Array make_optim_records(const Records& values) {
   return x;
 }
 Records read_optim_records(const Array& x) {
-  const Array host = host_copy(x);
+  const Array host = on_host(x);
   const auto* records = static_cast<const OptimState*>(host.storage->data);
   Records values;
   for (size_t i = 0; i < x.bytes() / sizeof(OptimState); ++i)
