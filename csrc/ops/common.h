@@ -37,6 +37,14 @@ inline void check_writable(const char* op, const char* name, const Array& x) {
         " in memory that may be written, got a read-only array");
 }
 
+// Itself where the host can read it, else a copy; waits for the device.
+inline Array on_host(const Array& x) {
+  if (x.device() == Device::kCpu) return x;
+  Array host = empty(x.shape, x.dtype);
+  copy_bytes(x, host);
+  return host;
+}
+
 inline const void* read_optional(const OptionalArray& x) { return x ? read(*x) : nullptr; }
 template <class T = float>
 const T* read_optional_as(const OptionalArray& x) {

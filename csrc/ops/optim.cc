@@ -161,13 +161,6 @@ void optim_step(const std::string& name, const std::vector<OptimGroup>& groups,
 
 // ---- what lives in memory ----------------------------------------------------------------------
 
-Array host_copy(const Array& x) {
-  if (x.device() == Device::kCpu) return x;
-  Array copy = empty(x.shape, x.dtype);
-  copy_bytes(x, copy);
-  return copy;
-}
-
 Array make_optim_rates(double lr, double beta1) {
   Array x = empty({2}, DType::kInt64);
   *static_cast<OptimRates*>(x.storage->data) = {lr, beta1};
@@ -190,7 +183,7 @@ Array make_optim_records(const Records& values) {
   return x;
 }
 Records read_optim_records(const Array& x) {
-  const Array host = host_copy(x);
+  const Array host = on_host(x);
   const auto* records = static_cast<const OptimState*>(host.storage->data);
   Records values;
   for (size_t i = 0; i < x.bytes() / sizeof(OptimState); ++i)

@@ -279,9 +279,7 @@ void compare_dtype(DType dtype) {
     compare("maxout" + at, [n](const Kernels& k) { return maxout<T>(k, 3, n, 2); }, dtype);
     if (n == 0) continue;
     compare("softmax" + at, [n](const Kernels& k) { return softmax<T>(k, 3, n); }, dtype);
-#ifndef FASTNN_TEST_CUDA  // pending there
     compare("transpose" + at, [n](const Kernels& k) { return transposed<T>(k, n); }, dtype);
-#endif
     compare("take" + at, [n](const Kernels& k) { return rows_by_index<T>(k, n); }, dtype);
     for (const auto& [kernel, stride, pad] : {std::array{2, 2, 0}, {3, 1, 1}, {3, 2, 1}, {2, 3, 1}})
       if (n >= kernel)
