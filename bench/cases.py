@@ -43,9 +43,9 @@ _GOALS = {
     "gru": "C17",
 }
 # Arithmetic of forward and backward; else 2.
-_TIMES_OF_FORWARD = dict.fromkeys(
-    ("linear", "matmul", "bmm", "conv1d", "conv2d", "conv_transpose2d", "lstm", "gru", "rnn"), 3
-)
+_PRODUCTS = ("linear", "matmul", "bmm", "conv1d", "conv2d", "conv_transpose2d")
+_RECURRENT = ("lstm", "layer_norm_lstm", "gru", "rnn")
+_TIMES_OF_FORWARD = dict.fromkeys((*_PRODUCTS, *_RECURRENT), 3)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     python examples/char_lstm.py shakespeare.txt
     python examples/char_lstm.py code.py --cell gru --hidden 512 --layers 2 --steps 5000
+    python examples/char_lstm.py shakespeare.txt --layer-norm
 
 The text is cut into as many streams as there are rows in a batch. Every step reads the next
 ``--length`` characters of each stream and starts from the state in which the step before ended: the
@@ -22,15 +23,16 @@ import numpy as np
 from fastnn import F, nn
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+NORMALISED = {"lstm": nn.LayerNormLSTM}
 
 
 class CharModel(nn.Module):
     """Embedding, recurrent layers, and a score for each character that may come next."""
 
-    def __init__(self, cell: str, characters: int, hidden: int, layers: int, dropout: float):
+    def __init__(self, cell: Any, characters: int, hidden: int, layers: int, dropout: float):
         super().__init__()
         self.embedding = nn.Embedding(characters, min(hidden, 128))
-        self.recurrent = CELLS[cell](min(hidden, 128), hidden, layers, dropout=dropout)
+        self.recurrent = cell(min(hidden, 128), hidden, layers, dropout=dropout)
         self.head = nn.Linear(hidden, characters)
 
     def forward(self, index: Any, state: Any) -> tuple[Any, Any]:
@@ -125,6 +127,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("text", type=Path, help="a text file")
     parser.add_argument("--cell", choices=CELLS, default="lstm")
+    parser.add_argument(
+        "--layer-norm", action="store_true", help="normalise the gates and the cell of an LSTM"
+    )
     parser.add_argument("--hidden", type=int, default=256, help="size of the state")
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.0, help="between layers")
@@ -137,7 +142,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=400, help="characters to write at the end")
     parser.add_argument("--temperature", type=float, default=0.8, help="lower: more careful")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.layer_norm and options.cell not in NORMALISED:
+        parser.error(f"--layer-norm: expected --cell lstm, got {options.cell}")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,8 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alphabet = sorted(set(text))
     indices = {c: i for i, c in enumerate(alphabet)}
     fn.manual_seed(options.seed)
-    model = CharModel(options.cell, len(alphabet), options.hidden, options.layers, options.dropout)
-    print(f"{len(text):,} characters, {len(alphabet)} different; {options.cell} with "
+    cell = (NORMALISED if options.layer_norm else CELLS)[options.cell]
+    model = CharModel(cell, len(alphabet), options.hidden, options.layers, options.dropout)
+    print(f"{len(text):,} characters, {len(alphabet)} different; {cell.__name__} with "
           f"{model.num_parameters():,} parameters")  # fmt: skip
     train(model, np.array([indices[c] for c in text]), options)
     first = indices.get("\n", 0)

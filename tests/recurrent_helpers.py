@@ -11,12 +11,16 @@ KINDS = [
     pytest.param(nn.RNN, {}, id="rnn"),
     pytest.param(nn.RNN, {"nonlinearity": "relu"}, id="rnn-relu"),
     pytest.param(nn.LSTM, {}, id="lstm"),
+    pytest.param(nn.LayerNormLSTM, {}, id="layer-norm-lstm"),
     pytest.param(nn.GRU, {}, id="gru"),
     pytest.param(nn.GRU, {"convention": "cho"}, id="gru-cho"),
     pytest.param(nn.GRU, {"convention": "lectures"}, id="gru-lectures"),
 ]
 EACH = pytest.mark.parametrize(("kind", "options"), KINDS)
-CELLS = {nn.RNN: nn.RNNCell, nn.LSTM: nn.LSTMCell, nn.GRU: nn.GRUCell}
+CELLS = {
+    nn.RNN: nn.RNNCell, nn.LSTM: nn.LSTMCell, nn.GRU: nn.GRUCell,
+    nn.LayerNormLSTM: nn.LayerNormLSTMCell,
+}  # fmt: skip
 
 
 def make(kind, options, *sizes, seed=1, **more):
@@ -38,7 +42,7 @@ def arrays(result):
 
 
 def copy_weights(source, target, suffix="_l0", target_suffix="_l0"):
-    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+    for name in source.names:
         getattr(target, name + target_suffix).copy_(getattr(source, name + suffix).detach())
 
 

@@ -257,9 +257,9 @@ def test_rand_augment():
     seen = set()
     for sample in range(len(images)):
         picture = to_pillow(images[sample])
-        for turn in (0, 15):  # a choice and 14 changes take 15 places
+        for turn in (0, 29):  # a choice and 14 changes, with their jumps, take 29 places
             name = ORDER[Words(3, 1, sample, turn).below(14)]
-            words = Words(3, 1, sample, turn + 1 + ORDER.index(name))
+            words = Words(3, 1, sample, turn + 1 + 2 * ORDER.index(name))
             words.happens(1.0)
             picture = apply(words, name, picture, 9 / 30)
             seen.add(name)
@@ -291,7 +291,7 @@ def test_auto_augment(policy):
         pair = PAIRS[policy][pick]
         for half in (0, 1):
             name, p, level = pair[3 * half : 3 * half + 3]
-            words = Words(0, 0, sample, 1 + 2 * pick + half)
+            words = Words(0, 0, sample, 1 + 3 * pick + half)  # two changes and a jump
             if words.happens(p):
                 picture = apply(words, name, picture, level / 9)
         check_like(y[sample], from_pillow(picture))

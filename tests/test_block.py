@@ -134,6 +134,10 @@ def test_dropout_of_a_dense_block():
             "BasicBlock: expected channels and stride > 0, got channels 0 to 4 and stride 1",
         ),
         (
+            lambda: nn.Bottleneck(4, 8, 0),
+            "Bottleneck: expected channels and stride > 0, got channels 4 to 8 and stride 0",
+        ),
+        (
             lambda: nn.Bottleneck(4, 6),
             "Bottleneck: expected out_channels to be a multiple of 4, got 6",
         ),

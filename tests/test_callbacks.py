@@ -276,6 +276,58 @@ def test_terminate_on_nan_draws_what_the_step_drew():
     assert found[0].step > 2
 
 
+# ---- the end, whatever happened --------------------
+
+
+class Raises(fn.train.Callback):
+    def __init__(self, error, hook="on_epoch_end"):
+        self.error = error
+        setattr(self, hook, self._raise)
+
+    def _raise(self, *args):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("own"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("hook", ["on_train_begin", "on_epoch_begin", "on_epoch_end"])
+def test_nothing_hangs_on_the_optimizer_after_an_error(monkeypatch, hook, error):
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setattr(Writer, "written", [])
+    trainer, ema, monitor = make(), fn.train.EMA(0.5), fn.train.Monitor()
+    callbacks = [TensorBoard(), ema, monitor, Raises(error, hook)]
+    with pytest.raises(type(error)):
+        trainer.fit(X, Y, batch_size=20, epochs=2, callbacks=callbacks, verbose=0)
+    assert trainer.optimizer._hooks == []
+    assert Writer.written[-2:] == [("train", "closed"), ("validation", "closed")]
+    trainer.fit(X, Y, batch_size=20, epochs=2, callbacks=[ema, monitor], verbose=0)
+    assert (ema.steps, len(monitor.loss)) == (6, 6)
+    trainer.fit(X, Y, batch_size=20, epochs=2, verbose=0)
+    assert (ema.steps, trainer.optimizer._hooks) == (6, [])
+
+
+def test_a_failed_step_is_torn_down_too():
+    trainer, ema = make(lr=1e30), fn.train.EMA(0.5)
+    with pytest.raises(ValueError, match="fit: epoch"):
+        trainer.fit(X * 1e30, Y, callbacks=[ema], verbose=0)
+    assert trainer.optimizer._hooks == []
+
+
+def test_every_callback_is_torn_down_though_one_raises():
+    calls = []
+
+    class Tells(fn.train.Callback):
+        def on_train_end(self):
+            calls.append("end")
+
+        def teardown(self):
+            calls.append("teardown")
+
+    callbacks = [Tells(), Raises(RuntimeError("own"), "teardown"), Tells()]
+    with pytest.raises(RuntimeError, match="own"):
+        make().fit(X, Y, callbacks=callbacks, verbose=0)
+    assert calls == ["end", "end", "teardown", "teardown"]
+
+
 # ---- TensorBoard --------------------
 
 

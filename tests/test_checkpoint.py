@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from checkpoint_helpers import X, Y, bits, make
 from fastnn import nn, optim
-from fastnn.train import CheckpointError
+from fastnn.train import CheckpointError, sizes, spec
 from fastnn.train.files import read_tensors, write_atomically, write_tensors
 
 IMAGES = np.random.default_rng(1).standard_normal((3, 4, 5, 2)).astype(np.float32)
@@ -70,6 +70,20 @@ LAYERS = {
     "RNNCell": lambda: nn.RNNCell(4, 3),
     "LSTMCell": lambda: nn.LSTMCell(4, 3, bias=False),
     "GRUCell": lambda: nn.GRUCell(4, 3, convention="lectures"),
+    "LayerNormLSTM": lambda: nn.LayerNormLSTM(4, 3, 2, bidirectional=True, eps=1e-3),
+    "LayerNormLSTM without bias": lambda: nn.LayerNormLSTM(4, 3, bias=False),
+    "LayerNormLSTMCell": lambda: nn.LayerNormLSTMCell(4, 3),
+    "BasicBlock": lambda: nn.BasicBlock(4, 6, 2, zero_init=True),
+    "BasicBlock without shortcut": lambda: nn.BasicBlock(4, 4),
+    "Bottleneck": lambda: nn.Bottleneck(4, 8),
+    "Bottleneck with stride": lambda: nn.Bottleneck(4, 4, 2),
+    "DenseBlock": lambda: nn.DenseBlock(3, 4, 5, 2, drop_rate=0.25),
+    "DenseBlock without bottlenecks": lambda: nn.DenseBlock(4, 4, 3, None),
+    "Transition": lambda: nn.Transition(4, 6),
+    "Residual": lambda: nn.Residual(
+        nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), nn.Linear(4, 2), "gelu"
+    ),
+    "Residual with slope": lambda: nn.Residual(nn.Linear(4, 4), activation=("leaky_relu", 0.2)),
     "Ensemble": lambda: nn.Ensemble([nn.Linear(4, 3), nn.Linear(4, 3)]),
     "Ensemble of outputs": lambda: nn.Ensemble([nn.Linear(4, 1)], "outputs"),
     "nested": lambda: nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 4))),
@@ -86,6 +100,7 @@ INPUTS = {
     "ConvTranspose2d": IMAGES,
     "Flatten": IMAGES,
     "Embedding": Y,
+    **dict.fromkeys(("BasicBlock", "Bottleneck", "DenseBlock", "Transition"), IMAGES),
     "1d": X[:, None],
     "2d": X[:, None, None],
 }
@@ -103,7 +118,7 @@ def test_every_layer_comes_back(tmp_path, name):
     again = fn.train.load_model(path)
     assert repr(again) == repr(model)
     assert fn.random.get_state() == generators
-    x = INPUTS.get(name, INPUTS.get(name[-2:], X))
+    x = INPUTS.get(name, INPUTS.get(name.split()[0], INPUTS.get(name[-2:], X)))
     for got, expected in zip(outputs(again, x), outputs(model, x), strict=True):
         np.testing.assert_array_equal(got, expected)
 
@@ -122,9 +137,36 @@ def test_every_layer_of_nn_can_be_saved():
     }
     layers = {getattr(nn, name) for name in nn.__all__ if isinstance(getattr(nn, name), type)}
     losses = {layer for layer in layers if layer.__name__.endswith("Loss")}
-    weights_only = {nn.BasicBlock, nn.Bottleneck, nn.DenseBlock, nn.Residual, nn.Transition}
     members = {nn.Stacked}  # whose models are saved one by one
-    assert layers - kinds - losses == {nn.Module} | weights_only | members
+    assert layers - kinds - losses == {nn.Module} | members
+
+
+@pytest.mark.parametrize("make_block", [
+    lambda: nn.Residual(nn.Linear(4, 4)), lambda: nn.BasicBlock(4, 4), nn.Sequential,
+])  # fmt: skip
+def test_a_hook_makes_a_model_one_of_its_own(make_block):
+    """What it does is in no file; on any layer of a block too."""
+    for i in range(len(list(make_block().named_modules()))):
+        block = make_block()
+        assert spec.describe(block) is not None
+        _, layer = list(block.named_modules())[i]
+        layer.register_forward_hook(lambda module, x, y: y)
+        assert spec.describe(block) is None
+
+
+def test_sizes_are_those_of_the_tensors_in_any_block():
+    for strides in (1, 2):
+        for channels in (4, 8):
+            for block in (nn.BasicBlock, nn.Bottleneck):
+                assert_counted(block(8, channels, strides))
+    for layers in (1, 2, 5):
+        for bottleneck in (None, 1, 3):
+            assert_counted(nn.DenseBlock(layers, 3, 2, bottleneck))
+
+
+def assert_counted(model):
+    count = sum(v.numpy().size for v in model.state_dict().values())
+    assert sizes.num_parameters(spec.describe(model)) == count
 
 
 def test_torch_and_others_can_read_it(tmp_path):

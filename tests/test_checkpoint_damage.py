@@ -8,7 +8,7 @@ import fastnn as fn
 import pytest
 from checkpoint_helpers import X, Y, bits, make
 from fastnn import optim
-from fastnn.train import CheckpointError
+from fastnn.train import CheckpointError, spec
 from fastnn.train.files import write_tensors
 
 # ---- damage --------------------
@@ -169,6 +169,14 @@ def test_the_rewritten_header_alone_is_fine(saved):
     assert loads(path, trainer)
 
 
+LINEAR = {"type": "Linear", "in_features": 2, "out_features": 1, "bias": True}
+BLOCK = {
+    "type": "BasicBlock", "in_channels": 1, "out_channels": 1, "stride": 1, "zero_init": False,
+}  # fmt: skip
+DENSE = {
+    "type": "DenseBlock", "num_layers": 1, "in_channels": 1, "growth_rate": 1, "bn_size": None,
+    "drop_rate": 0.0,
+}  # fmt: skip
 SPECS = {
     "unknown layer": {"type": "os.system"},
     "a list": [],
@@ -180,6 +188,37 @@ SPECS = {
     "dropout": {"type": "Dropout", "p": 7},
     "not a number": {"type": "ELU", "alpha": float("nan")},
     "no layers": {"type": "Sequential", "layers": 5},
+    "ensemble of none": {"type": "Ensemble", "layers": [], "average": "outputs"},
+    "no groups": {
+        "type": "Conv2d",
+        "in_channels": 1,
+        "out_channels": 3,
+        "kernel_size": [1, 1],
+        "stride": 1,
+        "padding": 0,
+        "dilation": 1,
+        "groups": 0,
+        "bias": False,
+    },
+    "residual of three": {"type": "Residual", "layers": [LINEAR] * 3, "activation": None},
+    "unknown activation": {"type": "Residual", "layers": [LINEAR], "activation": "exec"},
+    "activation a number": {"type": "Residual", "layers": [LINEAR], "activation": 3},
+    "activation of nan": {
+        "type": "Residual",
+        "layers": [LINEAR],
+        "activation": ["elu", float("nan")],
+    },
+    "activation refused": {"type": "Residual", "layers": [LINEAR], "activation": ["softplus", 0]},
+    "huge block": {**BLOCK, "in_channels": 1 << 39},
+    "block of nothing": {**BLOCK, "in_channels": 0, "out_channels": 0},
+    "block without stride": {**BLOCK, "stride": 0},
+    "block with a list": {**BLOCK, "stride": [1, 1]},
+    "odd bottleneck": {**BLOCK, "type": "Bottleneck", "out_channels": 6},
+    "endless dense block": {**DENSE, "num_layers": 1 << 39},
+    "wide dense block": {**DENSE, "bn_size": 1 << 39},
+    "dense block of nothing": {**DENSE, "num_layers": 0},
+    "dense block dropping": {**DENSE, "drop_rate": 7},
+    "transition to nothing": {"type": "Transition", "in_channels": 0, "out_channels": 3},
     "name a list": {"type": ["Linear"]},
     "too large for its tensors": {
         "type": "Linear",
@@ -197,6 +236,36 @@ def test_hostile_models_are_refused(tmp_path, case):
     write_tensors(path, {"weight": fn.zeros(1, 2), "bias": fn.zeros(1)}, texts)
     with pytest.raises(CheckpointError, match="expected"):
         fn.train.load_model(path)
+
+
+@pytest.mark.parametrize(("case", "message"), [
+    ("no layers", "model: expected a valid layers of Sequential, got '5'"),
+    ("residual of three", "model: expected 1 to 2 layers of Residual, got 3"),
+    ("unknown activation", "model: expected a valid activation of Residual, got 'exec'"),
+    ("huge block", f"model: expected {10 * 2**39 + 24} parameters, got 3 in the tensors"),
+    ("no groups", "model: expected a valid groups of Conv2d, got '0'"),
+])  # fmt: skip
+def test_hostile_models_are_refused_for_what_they_are(tmp_path, case, message):
+    test_hostile_models_are_refused(tmp_path, case)
+    with pytest.raises(CheckpointError) as caught:
+        fn.train.load_model(str(tmp_path / "m.safetensors"))
+    assert str(caught.value) == f"{tmp_path}/m.safetensors: {message}"
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("block of nothing", "BasicBlock: expected channels and stride > 0, got channels 0 to 0"),
+        ("block without stride", "got channels 1 to 1 and stride 0"),
+        ("odd bottleneck", "expected out_channels to be a multiple of 4, got 6"),
+        ("dense block of nothing", "DenseBlock: expected sizes > 0, got num_layers=0"),
+        ("dense block dropping", "expected 0 <= p <= 1"),
+    ],
+)
+def test_arguments_that_a_block_refuses(case, message):
+    """Whatever the tensors are: building says so, as the constructor does."""
+    with pytest.raises(ValueError, match=message):
+        spec.build(SPECS[case])
 
 
 def test_deeply_nested_models_are_refused(tmp_path):

@@ -93,19 +93,37 @@ def test_long_rows(op, dtype):
 
 @pytest.mark.gpu
 @needs_cuda
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("transpose", [(False, False), (False, True), (True, False), (True, True)])
-def test_products_have_the_bits_of_the_cpu(transpose):
+def test_products_have_the_bits_of_the_cpu(transpose, dtype):
     """An element's sum is the same text on both; the CPU's, where it has FMA."""
     rng = np.random.default_rng(0)
-    for m, n, k in ((1, 1, 1), (5, 33, 7), (70, 20, 65), (31, 64, 400), (700, 710, 130)):
-        a = rng.normal(size=(k, m) if transpose[0] else (m, k)).astype(np.float32)
-        b = rng.normal(size=(n, k) if transpose[1] else (k, n)).astype(np.float32)
-        cpu = np.array(_core.matmul(fn.tensor(a), fn.tensor(b), *transpose))
-        on_device = [fn.tensor(v).to("cuda") for v in (a, b)]
-        cuda = np.array(_core.matmul(*on_device, *transpose).to("cpu"))
-        if fn.system.info()["cpu"] in ("v3", "v4"):
-            np.testing.assert_array_equal(cuda, cpu)
-        np.testing.assert_allclose(cuda, cpu, rtol=1e-4, atol=1e-4)
+    shapes = ((1, 1, 1), (5, 33, 7), (70, 20, 65), (31, 64, 400), (700, 710, 130))
+    for batch in ((), (3,)):
+        for m, n, k in shapes[: 5 - len(batch)]:
+            a = rng.normal(size=(*batch, k, m) if transpose[0] else (*batch, m, k))
+            b = rng.normal(size=(*batch, n, k) if transpose[1] else (*batch, k, n))
+            host = [fn.tensor(v.astype(np.float32), dtype=dtype) for v in (a, b)]
+            cpu = np.array(_core.matmul(*host, *transpose))
+            cuda = np.array(_core.matmul(*[v.to("cuda") for v in host], *transpose).to("cpu"))
+            if fn.system.info()["cpu"] in ("v3", "v4"):
+                np.testing.assert_array_equal(cuda, cpu)
+            rtol = 1e-4 if dtype == "float32" else 2**-7
+            np.testing.assert_allclose(cuda, cpu, rtol=rtol, atol=1e-4)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64", "uint8"])
+def test_layouts_move_on_the_device(dtype):
+    for shape in ((2, 3, 4, 5), (3, 70, 9, 17), (1, 33, 1, 65), (0, 3, 4, 5)):
+        x = (100 * np.random.default_rng(0).random(shape)).astype(np.float32)
+        host = fn.tensor(x if dtype in ("float32", "bfloat16") else x.astype(dtype), dtype=dtype)
+        moved = host.to("cuda").contiguous("channels_last")
+        assert moved.layout == "nhwc"
+        back = moved.contiguous()
+        assert (back.layout, back.device) == ("nchw", "cuda")
+        assert_bitwise_equal(np.array(back.to("cpu")), np.array(host), dtype)
 
 
 @pytest.mark.gpu

@@ -17,17 +17,25 @@ def load(name):
     return module
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_char_lstm_learns_a_text_and_writes(cell, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ([], "LSTM"),
+        (["--layer-norm"], "LayerNormLSTM"),
+        (["--cell", "gru"], "GRU"),
+        (["--cell", "rnn"], "RNN"),
+    ],
+)
+def test_char_lstm_learns_a_text_and_writes(options, name, tmp_path, capsys):
     rng = np.random.default_rng(0)
     words = ["the cat ", "sat on ", "a mat. ", "and then\n"]
     path = tmp_path / "text.txt"
     path.write_text("".join(rng.choice(words, 800)))
-    arguments = [str(path), "--cell", cell, "--hidden", "32", "--batch", "8", "--length", "20"]
+    arguments = [str(path), *options, "--hidden", "32", "--batch", "8", "--length", "20"]
     arguments += ["--steps", "120", "--every", "40", "--lr", "0.01", "--sample", "60"]
     assert load("char_lstm").main(arguments) == 0
     header, *progress, written = capsys.readouterr().out.split("\n", 4)
-    assert f"; {cell} with " in header
+    assert f"; {name} with " in header
     bits = [float(line.split(" bits")[0].split()[-1]) for line in progress]
     assert len(bits) == 3
     # Two bits choose the next of the four words, which have 7.75 characters on average.
@@ -45,6 +53,12 @@ def test_char_lstm_says_when_a_text_is_too_short(tmp_path):
     assert str(caught.value) == (
         "char_lstm: expected at least 2049 characters for --batch 32 and --length 64, got 5"
     )
+
+
+def test_char_lstm_has_norms_for_the_lstm_only(capsys):
+    with pytest.raises(SystemExit):
+        load("char_lstm").main(["text.txt", "--cell", "gru", "--layer-norm"])
+    assert capsys.readouterr().err.endswith("error: --layer-norm: expected --cell lstm, got gru\n")
 
 
 def test_lstm_or_gru_compares_them(capsys):

@@ -8,7 +8,7 @@ from fastnn import functional as F
 from fastnn import nn
 from fastnn.testing.compare import U, assert_bitwise_equal, assert_within
 from fastnn.testing.reference import norm as reference
-from fastnn.train import spec
+from fastnn.train import sizes, spec
 
 RNG = np.random.default_rng(0)
 KEYS = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
@@ -281,6 +281,6 @@ def test_norms_are_kept_in_checkpoints():
     described = spec.describe(model)
     again = spec.build(described)
     assert spec.describe(again) == described
-    assert spec.num_parameters(described) == sum(
+    assert sizes.num_parameters(described) == sum(
         int(np.prod(v.shape)) for v in model.state_dict().values()
     )

@@ -29,7 +29,7 @@ def recall(n, steps, seed):
     return x.astype(np.float32), y
 
 
-@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.LayerNormLSTM, nn.GRU])
 def test_the_trainer_trains_them(kind):
     results = []
     for capture in (False, True):

@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 
+import fastnn as fn
 import numpy as np
 import pytest
 from cli_helpers import SMALL, run
+from fastnn.cli import runfolder as cli
 from fastnn.train import report
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -105,6 +107,24 @@ def test_a_run_without_a_model_says_so(runs):
     run("report", "copy")
     page = Outline("copy/report.html")
     assert "There is no best.safetensors: no epoch had a finite loss." in page.texts
+
+
+def test_a_run_whose_model_has_blocks(runs):
+    shutil.copytree(runs / "a", "copy")
+    model, extra = fn.train.checkpoint.read_model("copy/best.safetensors")
+    body = fn.nn.Sequential(fn.nn.Linear(64, 8), fn.nn.ReLU(), fn.nn.Linear(8, 64))
+    blocks = fn.nn.Sequential(fn.nn.Residual(body, activation="relu"), *model)
+    fn.train.save_model("copy/best.safetensors", blocks, extra)
+    run("report", "copy")
+    page = Outline("copy/report.html")
+    assert "Activations and gradients" in page.heads
+    assert f"{blocks.num_parameters():,}" in page.texts
+    run("predict", "copy", "digits", "-o", "p.csv")
+    digits = fn.data.load("digits")
+    x = cli.transform(cli.unpack(extra), digits.x)
+    with open("p.csv") as file:
+        predicted = [int(line.split(",")[0]) for line in file.readlines()[1:]]
+    assert predicted == blocks.predict(x).argmax(1).tolist()
 
 
 def test_runs_over_each_other(runs):

@@ -59,6 +59,9 @@ def test_steps_follow_the_schedule_as_in_the_loop_by_hand(name, capture):
     by_hand(hand, scheduler, 3)
     assert bits(ours)[:2] == bits(hand)[:2]
     assert [g["lr"] for g in ours.optimizer.param_groups] == scheduler.get_last_lr()
+    assert [g["betas"] for g in ours.optimizer.param_groups] == [
+        g["betas"] for g in hand.optimizer.param_groups
+    ]
     assert history.history["lr"] == [scheduler.at(STEPS * i - 1)[0] for i in (1, 2, 3)]
 
 
@@ -145,7 +148,7 @@ def test_a_failed_step_is_not_counted():
 
 
 def test_the_rate_of_a_group_counts_again_afterwards():
-    trainer = make(PER_STEP["one cycle"], "step", optimizer=optim.SGD)
+    trainer = make(PER_STEP["warm-up, then cosine"], "step", optimizer=optim.SGD)
     trainer.fit(X, Y, batch_size=16, epochs=1, verbose=0)
     before = np.array(trainer.model[0].bias.detach())
     trainer.optimizer.param_groups[0]["lr"] = 0.5

@@ -15,10 +15,9 @@ struct State {
                         n - at < kOptimChunk ? n - at : kOptimChunk,
                         at});
     args.chunks = chunks.data();
-    args.lr = &lr;
+    args.rates = &rates;
     args.status = &status;
     args.num_chunks = static_cast<int32_t>(chunks.size());
-    args.options.beta1 = 0.9;
     args.options.beta2 = 0.999;
     args.options.eps = 1e-8;
     args.options.bias_correction = 1;
@@ -30,7 +29,7 @@ struct State {
   Floats p, g, m, v, u;
   std::vector<TensorChunk> chunks;
   std::vector<double> sums = std::vector<double>(10'000);
-  double lr = 0;  // so that the numbers stay where they are, however long it runs
+  OptimRates rates{0, 0.9};  // so that the numbers stay where they are, however long it runs
   OptimState count{10, 0.65, 0.01, 0.5};
   Status status{kStatusOk};
   OptimArgs args{};

@@ -10,8 +10,11 @@
 
 #ifdef __CUDACC__
 #define FASTNN_FN __host__ __device__ __forceinline__
+#define FASTNN_PART FASTNN_FN
 #else
 #define FASTNN_FN [[gnu::always_inline]] inline
+#define FASTNN_PART \
+  inline  // larger: inlined as the compiler likes, but on a GPU, where calls need a stack
 #endif
 
 namespace fastnn {

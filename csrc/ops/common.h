@@ -37,6 +37,14 @@ inline void check_writable(const char* op, const char* name, const Array& x) {
         " in memory that may be written, got a read-only array");
 }
 
+// Itself where the host can read it, else a copy; waits for the device.
+inline Array on_host(const Array& x) {
+  if (x.device() == Device::kCpu) return x;
+  Array host = empty(x.shape, x.dtype);
+  copy_bytes(x, host);
+  return host;
+}
+
 inline const void* read_optional(const OptionalArray& x) { return x ? read(*x) : nullptr; }
 template <class T = float>
 const T* read_optional_as(const OptionalArray& x) {
@@ -82,6 +90,7 @@ void bind_pool(py::module_& m);
 void bind_random(py::module_& m);
 void bind_parametric(py::module_& m);
 void bind_recurrent(py::module_& m);
+void bind_recurrent_norm(py::module_& m);
 void bind_reduce(py::module_& m);
 void bind_shape(py::module_& m);
 void bind_softmax(py::module_& m);

@@ -12,11 +12,7 @@ void check_index(const char* op, const char* name, const Array& index) {
 // Says which index is wrong.
 Describe out_of_range(const char* op, const char* name, const Array& index, int64_t size) {
   return [=](DataError, int64_t i) {
-    Array host = index;
-    if (host.device() != Device::kCpu) {
-      host = empty(index.shape, index.dtype);
-      copy_bytes(index, host);
-    }
+    const Array host = on_host(index);
     return concat(op, ": expected 0 <= ", name, " < ", size, ", got ",
                   static_cast<const int64_t*>(host.storage->data)[i], " at ", name, "[", i, "]");
   };

@@ -108,11 +108,7 @@ inline StatusSite label_site(const char* op, const Array& target, int64_t lowest
   return StatusSite(device, [=](DataError code, int64_t index) {
     if (code == DataError::kEmptyRow)
       return concat(op, ": expected a logit above -inf in each row, got none in row ", index);
-    Array labels = target;
-    if (labels.device() != Device::kCpu) {
-      labels = empty(target.shape, target.dtype);
-      copy_bytes(target, labels);
-    }
+    const Array labels = on_host(target);
     return concat(op, ": expected ", lowest, " <= target < ", classes, ", got ",
                   static_cast<const int64_t*>(labels.storage->data)[index], " at target[", index,
                   "]");

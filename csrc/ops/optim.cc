@@ -20,7 +20,6 @@ constexpr auto kRules = describe(OptimRules{});
 
 OptimOptions options_from(const std::map<std::string, double>& values) {
   static const std::map<std::string, double OptimOptions::*> fields = {
-      {"beta1", &OptimOptions::beta1},
       {"beta2", &OptimOptions::beta2},
       {"eps", &OptimOptions::eps},
       {"eps_inside", &OptimOptions::eps_inside},
@@ -50,15 +49,21 @@ struct OptimGroup {
   Arrays params, grads;
   std::vector<Arrays> slots;
   std::vector<int64_t> places;
-  Array lr, records;
+  Array rates, records;
   OptimOptions options;
 };
 
 OptimGroup make_group(int rule, Arrays params, Arrays grads, std::vector<Arrays> slots,
-                      std::vector<int64_t> places, Array lr, Array records,
+                      std::vector<int64_t> places, Array rates, Array records,
                       const OptimOptions& options) {
-  return {rule,          std::move(params),  std::move(grads), std::move(slots), std::move(places),
-          std::move(lr), std::move(records), options};
+  return {rule,
+          std::move(params),
+          std::move(grads),
+          std::move(slots),
+          std::move(places),
+          std::move(rates),
+          std::move(records),
+          options};
 }
 
 void check_group(const char* op, const OptimGroup& group) {
@@ -92,7 +97,7 @@ std::vector<Job> make_jobs(const char* op, const std::vector<OptimGroup>& groups
     Job job{{}, {}, group.rule, group_table(group, first)};
     job.what = over_chunks(op, group.params, job.table, kCostPerExp);
     job.args = {read_as<TensorChunk>(job.table),
-                read_as<double>(group.lr),
+                read_as<OptimRates>(group.rates),
                 nullptr,
                 site.status(),
                 site.site(),
@@ -156,23 +161,16 @@ void optim_step(const std::string& name, const std::vector<OptimGroup>& groups,
 
 // ---- what lives in memory ----------------------------------------------------------------------
 
-Array host_copy(const Array& x) {
-  if (x.device() == Device::kCpu) return x;
-  Array copy = empty(x.shape, x.dtype);
-  copy_bytes(x, copy);
-  return copy;
-}
-
-Array make_optim_lr(double lr) {
-  Array x = empty({1}, DType::kInt64);
-  *static_cast<double*>(x.storage->data) = lr;
+Array make_optim_rates(double lr, double beta1) {
+  Array x = empty({2}, DType::kInt64);
+  *static_cast<OptimRates*>(x.storage->data) = {lr, beta1};
   return x;
 }
-void set_optim_lr(const Array& x, double lr) {
+void set_optim_rates(const Array& x, double lr, double beta1) {
   if (x.device() == Device::kCpu)
-    *static_cast<double*>(x.storage->data) = lr;
+    *static_cast<OptimRates*>(x.storage->data) = {lr, beta1};
   else
-    copy_bytes(make_optim_lr(lr), x);
+    copy_bytes(make_optim_rates(lr, beta1), x);
 }
 
 // (step, mu_product) of each parameter of a group.
@@ -185,7 +183,7 @@ Array make_optim_records(const Records& values) {
   return x;
 }
 Records read_optim_records(const Array& x) {
-  const Array host = host_copy(x);
+  const Array host = on_host(x);
   const auto* records = static_cast<const OptimState*>(host.storage->data);
   Records values;
   for (size_t i = 0; i < x.bytes() / sizeof(OptimState); ++i)
@@ -199,14 +197,14 @@ void bind_optim(py::module_& m) {
   py::class_<OptimOptions>(m, "OptimOptions").def(py::init(&options_from), py::arg("values"));
   py::class_<OptimGroup>(m, "OptimGroup")
       .def(py::init(&make_group), py::arg("rule"), py::arg("params"), py::arg("grads"),
-           py::arg("slots"), py::arg("places"), py::arg("lr"), py::arg("records"),
+           py::arg("slots"), py::arg("places"), py::arg("rates"), py::arg("records"),
            py::arg("options"));
   py::dict rules;
   for (int i = 0; i < kNumOptimRules; ++i) rules[kRules[i].name] = i;
   m.attr("OPTIM_RULES") = rules;
   m.def("optim_step", &optim_step, py::arg("op"), py::arg("groups"), py::arg("max_norm"));
-  m.def("make_optim_lr", &make_optim_lr, py::arg("lr"));
-  m.def("set_optim_lr", &set_optim_lr, py::arg("x"), py::arg("lr"));
+  m.def("make_optim_rates", &make_optim_rates, py::arg("lr"), py::arg("beta1"));
+  m.def("set_optim_rates", &set_optim_rates, py::arg("x"), py::arg("lr"), py::arg("beta1"));
   m.def("make_optim_records", &make_optim_records, py::arg("values"));
   m.def("read_optim_records", &read_optim_records, py::arg("x"));
 }

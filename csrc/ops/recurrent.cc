@@ -12,42 +12,6 @@ namespace {
 
 constexpr double kRnnCost = kCostPerExp, kLstmCost = 5 * kCostPerExp, kGruCost = 3 * kCostPerExp;
 
-// The outputs, and the states behind them: other memory where a row may end early.
-struct Outputs {
-  explicit Outputs(const RecurrentLayer& layer)
-      : y(layer.history()), h(layer.lengths ? layer.history() : y), h_n(layer.state()) {}
-  Array y, h, h_n;
-
-  RecurrentOutputs at(const RecurrentLayer& layer, int64_t s) const {
-    const int64_t from = layer.time(s) * layer.cells();
-    return {write_as<float>(h) + from, layer.lengths ? write_as<float>(y) + from : nullptr,
-            s == layer.steps - 1 ? write_as<float>(h_n) : nullptr};
-  }
-};
-
-// The gradients that enter: of the outputs, and of the last states on their way back.
-struct Incoming {
-  Incoming(const RecurrentLayer& layer, const OptionalArray& output, const OptionalArray& state)
-      : has_dy(output.has_value()),
-        dy(has_dy ? *output : layer.state_from({})),
-        dh(layer.state_from(state)) {
-    const Shape shape{layer.steps, layer.batch, layer.width};
-    check_dtype(layer.op, "the gradient", dy, DType::kFloat32);
-    check(!has_dy || dy.shape == shape, layer.op, ": expected a gradient of shape ", shape,
-          ", got ", dy.shape);
-  }
-  bool has_dy;
-  Array dy, dh;
-
-  RecurrentGradients at(const RecurrentLayer& layer, int64_t s) const {
-    const int64_t from = has_dy ? layer.time(s) * layer.cells() : 0;
-    return {read_as<float>(dy) + from, write_as<float>(dh)};
-  }
-};
-
-// dh += d W, unless nobody asks for the gradient of the initial state.
-bool goes_back(int64_t s, const std::vector<bool>& needs) { return s > 0 || needs[5]; }
-
 // What step s completes, where all gates' sums are one product with the state.
 void weight_gradients(const RecurrentLayer& layer, InputGradients& input, int64_t s, const float* d,
                       const Array& h, const std::vector<bool>& needs, const Gradients& grads) {

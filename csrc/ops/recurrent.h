@@ -64,6 +64,30 @@ class RecurrentLayer {
   const float *x_, *w_ih_, *w_hh_, *b_ih_, *b_hh_, *h_0_;
 };
 
+// The elements of a bias, or of a norm's gain; null if there is none.
+const float* check_vector(const char* op, const char* name, const OptionalArray& vector,
+                          int64_t size, const Array& w_hh);
+
+// The outputs, and the states behind them: other memory where a row may end early.
+struct Outputs {
+  explicit Outputs(const RecurrentLayer& layer);
+  Array y, h, h_n;
+
+  RecurrentOutputs at(const RecurrentLayer& layer, int64_t s) const;
+};
+
+// The gradients that enter: of the outputs, and of the last states on their way back.
+struct Incoming {
+  Incoming(const RecurrentLayer& layer, const OptionalArray& output, const OptionalArray& state);
+  bool has_dy;
+  Array dy, dh;
+
+  RecurrentGradients at(const RecurrentLayer& layer, int64_t s) const;
+};
+
+// dh += d W, unless nobody asks for the gradient of the initial state.
+inline bool goes_back(int64_t s, const std::vector<bool>& needs) { return s > 0 || needs[5]; }
+
 // The sums x W_ih^T + b_ih.
 class InputSums {
  public:

@@ -2,19 +2,16 @@
 #include "recurrent.h"
 
 namespace fastnn {
-namespace {
 
-const float* check_bias(const char* op, const char* name, const OptionalArray& bias,
-                        const Array& w_hh) {
-  if (!bias) return nullptr;
-  check_dtype(op, name, *bias, DType::kFloat32);
-  check_device(op, name, *bias, w_hh.device());
-  check(bias->shape == Shape{w_hh.shape[0]}, op, ": expected ", name, " of shape ",
-        Shape{w_hh.shape[0]}, " to fit weight_hh ", w_hh.shape, ", got ", bias->shape);
-  return read_as<float>(*bias);
+const float* check_vector(const char* op, const char* name, const OptionalArray& vector,
+                          int64_t size, const Array& w_hh) {
+  if (!vector) return nullptr;
+  check_dtype(op, name, *vector, DType::kFloat32);
+  check_device(op, name, *vector, w_hh.device());
+  check(vector->shape == Shape{size}, op, ": expected ", name, " of shape ", Shape{size},
+        " to fit weight_hh ", w_hh.shape, ", got ", vector->shape);
+  return read_as<float>(*vector);
 }
-
-}  // namespace
 
 RecurrentLayer::RecurrentLayer(const char* name, int64_t gates_per_unit, const Array& x,
                                const Weights& weights, const OptionalArray& h_0,
@@ -37,8 +34,8 @@ RecurrentLayer::RecurrentLayer(const char* name, int64_t gates_per_unit, const A
   check(w_ih.shape == Shape{gates * width, features}, op, ": expected weight_ih of shape ",
         Shape{gates * width, features}, " to fit input ", x.shape, " and weight_hh ", w_hh.shape,
         ", got ", w_ih.shape);
-  b_ih_ = check_bias(op, "bias_ih", weights[2], w_hh);
-  b_hh_ = check_bias(op, "bias_hh", weights[3], w_hh);
+  b_ih_ = check_vector(op, "bias_ih", weights[2], w_hh.shape[0], w_hh);
+  b_hh_ = check_vector(op, "bias_hh", weights[3], w_hh.shape[0], w_hh);
   if (h_0) check_state("h_0", *h_0);
   if (lengths) {
     check<TypeError>(lengths->dtype == DType::kInt64, op, ": expected lengths of int64, got ",
@@ -89,6 +86,33 @@ Array RecurrentLayer::state_from(const OptionalArray& from) const {
     launch(elementwise(op, y), &Kernels::fill, FillArgs{nullptr, write(y), cells(), 0.f});
   }
   return y;
+}
+
+// ---- what enters and what leaves a pass ---------------------------------------------------------
+
+Outputs::Outputs(const RecurrentLayer& layer)
+    : y(layer.history()), h(layer.lengths ? layer.history() : y), h_n(layer.state()) {}
+
+RecurrentOutputs Outputs::at(const RecurrentLayer& layer, int64_t s) const {
+  const int64_t from = layer.time(s) * layer.cells();
+  return {write_as<float>(h) + from, layer.lengths ? write_as<float>(y) + from : nullptr,
+          s == layer.steps - 1 ? write_as<float>(h_n) : nullptr};
+}
+
+Incoming::Incoming(const RecurrentLayer& layer, const OptionalArray& output,
+                   const OptionalArray& state)
+    : has_dy(output.has_value()),
+      dy(has_dy ? *output : layer.state_from({})),
+      dh(layer.state_from(state)) {
+  const Shape shape{layer.steps, layer.batch, layer.width};
+  check_dtype(layer.op, "the gradient", dy, DType::kFloat32);
+  check(!has_dy || dy.shape == shape, layer.op, ": expected a gradient of shape ", shape, ", got ",
+        dy.shape);
+}
+
+RecurrentGradients Incoming::at(const RecurrentLayer& layer, int64_t s) const {
+  const int64_t from = has_dy ? layer.time(s) * layer.cells() : 0;
+  return {read_as<float>(dy) + from, write_as<float>(dh)};
 }
 
 // ---- products ----------------------------------------------------------------------------------

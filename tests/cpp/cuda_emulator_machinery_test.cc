@@ -148,12 +148,14 @@ void test_abi() {
 void test_graph() {
   const CudaLibrary& l = library();
   Buffer<OptimState> states(1);
+  Buffer<OptimRates> rates(1);
   Buffer<Status> status(1);
   Buffer<TensorChunk> chunks(1);
   *states.data() = {0, 1, 1, 1};
   *chunks.data() = {nullptr, nullptr, {}, states.data(), 1, 0};
   OptimArgs args{};
-  args.chunks = chunks.data(), args.status = status.data(), args.num_chunks = 1;
+  args.chunks = chunks.data(), args.rates = rates.data(), args.status = status.data(),
+  args.num_chunks = 1;
   status.data()->word = kStatusOk;
   void *stream = nullptr, *graph = nullptr, *memory = nullptr;
   expect(l.stream_create(&stream) == kCudaOk && l.capture_begin(stream) == kCudaOk,

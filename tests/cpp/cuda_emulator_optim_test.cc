@@ -13,7 +13,7 @@ struct Optimizer {
   std::vector<std::unique_ptr<Buffer<T>>> p, g;
   std::vector<std::unique_ptr<Buffer<float>>> slots[kMaxSlots];
   std::vector<TensorChunk> rows;
-  Buffer<double> lr{1};
+  Buffer<OptimRates> rates{1};
   Buffer<OptimState> states{kParams};
   Buffer<Status> status{1};
   std::unique_ptr<Buffer<TensorChunk>> chunks;
@@ -40,14 +40,14 @@ struct Optimizer {
     }
     chunks = std::make_unique<Buffer<TensorChunk>>(int64_t(rows.size()));
     for (size_t i = 0; i < rows.size(); ++i) chunks->data()[i] = rows[i];
-    *lr.data() = 0.01;
+    *rates.data() = {0.01, 0.9};
     status.data()->word = kStatusOk;
     args.chunks = chunks->data();
-    args.lr = lr.data();
+    args.rates = rates.data();
     args.status = status.data();
     args.site = 3;
     args.num_chunks = static_cast<int32_t>(rows.size());
-    args.options.beta1 = 0.9, args.options.beta2 = 0.99, args.options.eps = 1e-8;
+    args.options.beta2 = 0.99, args.options.eps = 1e-8;
     args.options.bias_correction = 1, args.options.decay_base = 0.999;
     args.squares = Squares::kMean;
   }
@@ -71,10 +71,10 @@ struct Optimizer {
 template <class T, class Rule>
 void step_by_hand(Optimizer<T>& o) {
   const OptimArgs& args = o.args;
-  const Gradient gradient(args.options, *args.lr, args.clip == nullptr ? 1.f : args.clip[1]);
-  for (int j = 0; j < o.kParams; ++j) begin_step(o.states.data()[j], args.options);
+  const Gradient gradient(args.options, args.rates->lr, args.clip == nullptr ? 1.f : args.clip[1]);
+  for (int j = 0; j < o.kParams; ++j) begin_step(o.states.data()[j], args.options, *args.rates);
   for (const TensorChunk& chunk : o.rows) {
-    const Rule rule(args.options, *chunk.state, *args.lr);
+    const Rule rule(args.options, *chunk.state, *args.rates);
     auto* p = static_cast<T*>(chunk.p);
     for (int64_t i = 0; i < chunk.n; ++i) {
       float values[kMaxSlots] = {chunk.slots[0][i], chunk.slots[1][i], chunk.slots[2][i]};

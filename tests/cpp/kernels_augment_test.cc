@@ -59,8 +59,8 @@ Bytes augment(const Kernels& k, std::vector<AugmentOp> ops, int h, int w, bool c
   const RngDraw draw{7, uint64_t{3} << 56};
   const ImageStrides strides{sample, plane, w, 1};
   k.augment(
-      {x.data(), index.data(), &cursor, y.data(), &draw, ops.data(), memory.data(), kRows, scratch,
-       strides, strides, static_cast<int32_t>(ops.size()), kChannels, h, w, h, w, false},
+      {x.data(), index.data(), &cursor, y.data(), &draw, ops.data(), memory.data(), kRows, kRows,
+       scratch, strides, strides, static_cast<int32_t>(ops.size()), kChannels, h, w, h, w, false},
       {0, kRows, nullptr});
   return y;
 }

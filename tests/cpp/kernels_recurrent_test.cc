@@ -57,6 +57,18 @@ Bytes lstm(const Kernels& k, int64_t n, bool ragged) {
   return out;
 }
 
+Bytes lstm_of_norm(const Kernels& k, int64_t n, bool ragged) {
+  Step s(n, ragged);
+  Buffer<float> gates(4 * kRows * n), norm(kRows * n), c_prev(kRows * n), dc_output(kRows * n),
+      dc(kRows * n);
+  k.lstm_output_fwd({s.step, gates.get(), norm.get(), s.h_prev.get(), s.out()}, s.all());
+  k.lstm_output_bwd({s.step, s.grads(), gates.get(), norm.get()}, s.all());
+  k.lstm_cell_bwd({s.step, gates.get(), c_prev.get(), dc_output.get(), dc.get()}, s.all());
+  Bytes out = s.bytes();
+  for (const auto* buffer : {&gates, &norm, &dc}) append(out, *buffer);
+  return out;
+}
+
 Bytes gru(const Kernels& k, int64_t n, bool ragged, bool after) {
   Step s(n, ragged);
   Buffer<float> gates(3 * kRows * n), hidden(kRows * n), dreset(kRows * n);
@@ -93,6 +105,8 @@ void compare_all() {
       for (const int kind : {0, 1})
         compare("rnn" + at, [=](const Kernels& k) { return rnn(k, n, ragged, kind); }, f32);
       compare("lstm" + at, [=](const Kernels& k) { return lstm(k, n, ragged); }, f32);
+      compare(
+          "lstm of norm" + at, [=](const Kernels& k) { return lstm_of_norm(k, n, ragged); }, f32);
       for (const bool after : {false, true})
         compare("gru" + at, [=](const Kernels& k) { return gru(k, n, ragged, after); }, f32);
     }

@@ -127,15 +127,14 @@ Bytes optimizers(const Kernels& k, int64_t n) {
                         &state,
                         std::min(kOptimChunk, n - at),
                         at});
-    const double lr = 1e-2;
+    const OptimRates rates{1e-2, 0.9};
     Status status{kStatusOk};
     const auto count = static_cast<int32_t>(chunks.size());
     std::vector<double> sums(chunks.size());
     std::vector<float> maxima(chunks.size());
     float norm[2];
     GradNormArgs clip{chunks.data(), &status, sums.data(), maxima.data(), norm, 3, 1, 0, count};
-    OptimArgs args{chunks.data(), &lr, norm, &status, 0, count, {}, Squares::kSum};
-    args.options.beta1 = 0.9;
+    OptimArgs args{chunks.data(), &rates, norm, &status, 0, count, {}, Squares::kSum};
     args.options.beta2 = 0.999;
     args.options.eps = 1e-8;
     args.options.weight_decay = 0.01;
@@ -280,9 +279,7 @@ void compare_dtype(DType dtype) {
     compare("maxout" + at, [n](const Kernels& k) { return maxout<T>(k, 3, n, 2); }, dtype);
     if (n == 0) continue;
     compare("softmax" + at, [n](const Kernels& k) { return softmax<T>(k, 3, n); }, dtype);
-#ifndef FASTNN_TEST_CUDA  // pending there
     compare("transpose" + at, [n](const Kernels& k) { return transposed<T>(k, n); }, dtype);
-#endif
     compare("take" + at, [n](const Kernels& k) { return rows_by_index<T>(k, n); }, dtype);
     for (const auto& [kernel, stride, pad] : {std::array{2, 2, 0}, {3, 1, 1}, {3, 2, 1}, {2, 3, 1}})
       if (n >= kernel)

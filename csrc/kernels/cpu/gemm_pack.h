@@ -95,7 +95,27 @@ constexpr int64_t elements_of(int64_t depth) {
   return ceil_div(depth, Packing<T>::kPerElement * Packing<T>::kStep) * Packing<T>::kStep;
 }
 
-// width is a multiple of kLanes, or kMR.
+// Whole panels of an operand that is contiguous along them, some at a time: one alone would use a
+// part of each cache line and leave the rest to the next, when rows that are far apart, and so
+// share the sets of a cache, have long driven it out. Rows to come are fetched: no prefetcher of
+// the hardware follows steps of a page.
+template <int kWidth>
+void pack_rows(float* dst, const float* src, int64_t k_stride, int64_t depth, int64_t panels) {
+  constexpr int64_t kTogether = ceil_div(6 * kLineFloats, kWidth), kAhead = 4;
+  for (int64_t first = 0; first < panels; first += kTogether) {
+    const int64_t together = least(kTogether, panels - first);
+    const float* row = src + first * kWidth;
+    float* out = dst + first * kWidth * depth;
+    for (int64_t p = 0; p < depth; ++p, row += k_stride, out += kWidth) {
+      for (int64_t i = 0; i < together * kWidth && p + kAhead < depth; i += kLineFloats)
+        __builtin_prefetch(row + kAhead * k_stride + i);
+      for (int64_t q = 0; q < together; ++q)
+        __builtin_memcpy(out + q * kWidth * depth, row + q * kWidth, 4 * kWidth);
+    }
+  }
+}
+
+// width is a multiple of kLanes, or kMR and then row_stride is not 1 or rows < width.
 inline void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t k_stride,
                        int64_t depth, int64_t rows, int64_t width) {
   if (k_stride == 1) return pack_transposed(dst, src, row_stride, depth, rows, width);
@@ -105,8 +125,6 @@ inline void pack_panel(float* dst, const float* src, int64_t row_stride, int64_t
     } else if (rows < width) {
       for (int64_t i = 0; i < width; ++i) dst[i] = 0;
       copy_few(dst, src, rows);
-    } else if (width == kMR) {
-      __builtin_memcpy(dst, src, 4 * kMR);
     } else {
       for (int64_t i = 0; i < width; i += kLanes) store(dst + i, load(src + i));
     }
@@ -169,25 +187,36 @@ inline void pack_panel(float* dst, const bf16* src, int64_t row_stride, int64_t 
   pack_transposed(dst, row, elements, elements, rows, width);
 }
 
-// Some rows of A: as panels of kMR, or as they are.
-template <class T>
-void pack_rows(float* dst, const T* src, int64_t row_stride, int64_t k_stride, int64_t depth,
-               int64_t rows) {
+// The rows [begin, end) of A as rows of elements.
+inline void pack_a_rows(float* dst, const bf16* src, int64_t row_stride, int64_t k_stride,
+                        int64_t depth, int64_t begin, int64_t end) {
+  const int64_t elements = elements_of<bf16>(depth);
+  dst += begin * elements, src += begin * row_stride;
+  if (k_stride == 1) return pack_bf16<true>(dst, src, row_stride, 1, depth, end - begin, 0);
+  alignas(64) float panel[kLanes * kGemmKC];  // the transpose of panels
+  for (int64_t i = 0; i < end - begin; i += kLanes) {
+    const int64_t here = least(kLanes, end - begin - i);
+    pack_panel(panel, src + i * row_stride, row_stride, k_stride, depth, here, kLanes);
+    pack_transposed(dst + i * elements, panel, kLanes, here, elements, elements);
+  }
+}
+
+// Panels of kWidth for the rows of A, or columns of B, [begin, end).
+template <int kWidth, class T>
+void pack_panels(float* dst, const T* src, int64_t row_stride, int64_t k_stride, int64_t depth,
+                 int64_t begin, int64_t end) {
   const int64_t elements = elements_of<T>(depth);
-  if constexpr (!Packing<T>::kRowsOfA) {
-    for (int64_t i = 0; i < rows; i += kMR)
-      pack_panel(dst + i * elements, src + i * row_stride, row_stride, k_stride, depth,
-                 least(kMR, rows - i), kMR);
-  } else if (k_stride == 1) {
-    pack_bf16<true>(dst, src, row_stride, 1, depth, rows, 0);
-  } else {  // the transpose of panels
-    alignas(64) float panel[kLanes * kGemmKC];
-    for (int64_t i = 0; i < rows; i += kLanes) {
-      const int64_t here = least(kLanes, rows - i);
-      pack_panel(panel, src + i * row_stride, row_stride, k_stride, depth, here, kLanes);
-      pack_transposed(dst + i * elements, panel, kLanes, here, elements, elements);
+  int64_t i = begin;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (row_stride == 1) {
+      const int64_t whole = (end - begin) / kWidth;
+      pack_rows<kWidth>(dst + begin * depth, src + begin, k_stride, depth, whole);
+      i += whole * kWidth;
     }
   }
+  for (; i < end; i += kWidth)
+    pack_panel(dst + i * elements, src + i * row_stride, row_stride, k_stride, depth,
+               least(kWidth, end - i), kWidth);
 }
 
 // Scratch, for each k block: the panels of A, [m / kMR][depth][kMR] of elements, or its rows; then,
@@ -203,17 +232,17 @@ void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
     const int64_t t = is_a ? task : task - a_tasks;
     const int64_t block = t / cut.parts, part = t % cut.parts;
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
-    const int64_t elements = elements_of<T>(depth);
-    const int64_t end = cut.begin(part + 1);
+    const int64_t begin = cut.begin(part), end = cut.begin(part + 1);
     if (is_a) {
-      const int64_t i = cut.begin(part);
-      pack_rows(g.scratch + block * plan.a_block + i * elements, g.a + i * g.a_row + p * g.a_col,
-                g.a_row, g.a_col, depth, end - i);
+      float* dst = g.scratch + block * plan.a_block;
+      const T* src = g.a + p * g.a_col;
+      if constexpr (Packing<T>::kRowsOfA)
+        pack_a_rows(dst, src, g.a_row, g.a_col, depth, begin, end);
+      else
+        pack_panels<kMR>(dst, src, g.a_row, g.a_col, depth, begin, end);
     } else {
-      float* panels = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
-      for (int64_t j = cut.begin(part); j < end; j += kNR)
-        pack_panel(panels + j * elements, g.b + j * g.b_col + p * g.b_row, g.b_col, g.b_row, depth,
-                   least(kNR, g.n - j), kNR);
+      pack_panels<kNR>(g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block,
+                       g.b + p * g.b_row, g.b_col, g.b_row, depth, begin, end);
     }
   }
 }

@@ -13,7 +13,7 @@ void optim_begin(const OptimArgs& args, Slice) {
   const OptimState* last = nullptr;
   for (int32_t i = 0; i < args.num_chunks; ++i) {
     OptimState* state = args.chunks[i].state;
-    if (state != last) begin_step(*state, args.options);
+    if (state != last) begin_step(*state, args.options, *args.rates);
     last = state;
   }
 }
@@ -96,10 +96,10 @@ void update_chunk(const TensorChunk& chunk, const Rule& rule, const Gradient& gr
 template <class T, class Rule>
 void optim_update(const OptimArgs& args, Slice s) {
   if (!is_ok(args.status)) return;
-  const Gradient gradient(args.options, *args.lr, clip_factor(args));
+  const Gradient gradient(args.options, args.rates->lr, clip_factor(args));
   for (int64_t task = s.begin; task < s.end; ++task) {
     const TensorChunk& chunk = args.chunks[task];
-    update_chunk<T>(chunk, Rule(args.options, *chunk.state, *args.lr), gradient);
+    update_chunk<T>(chunk, Rule(args.options, *chunk.state, *args.rates), gradient);
   }
 }
 

@@ -122,6 +122,53 @@ void lstm_bwd(const LstmBwdArgs& args, Slice s) {
       [&](int64_t, int64_t at) { clear(args.gates + 4 * at, 4 * n); });
 }
 
+void lstm_output_fwd(const LstmOutputFwdArgs& args, Slice s) {
+  const int64_t width = args.step.width;
+  for_rows(
+      args.step, s,
+      [&](int64_t, int64_t at) {
+        const float *o = args.gates + 4 * at + 3 * width, *n = args.n + at;
+        float* h = args.out.h + at;
+#pragma GCC ivdep
+        for (int64_t j = 0; j < width; ++j) h[j] = Lstm::output(o[j], n[j]);
+        put_out(args.out, at, width);
+      },
+      [&](int64_t, int64_t at) { keep(args.out, args.h_prev, at, width); });
+}
+
+void lstm_output_bwd(const LstmOutputBwdArgs& args, Slice s) {
+  const int64_t width = args.step.width;
+  for_rows(
+      args.step, s,
+      [&](int64_t, int64_t at) {
+        const float* dy = args.grads.dy + at;
+        float *o = args.gates + 4 * at + 3 * width, *n = args.n + at, *dh = args.grads.dh + at;
+#pragma GCC ivdep
+        for (int64_t j = 0; j < width; ++j) {
+          const Lstm::OutputGradients d = Lstm::output_bwd(dh[j] + dy[j], o[j], n[j]);
+          o[j] = d.z_o, n[j] = d.n, dh[j] = 0;
+        }
+      },
+      [&](int64_t, int64_t at) { clear(args.n + at, width); });
+}
+
+void lstm_cell_bwd(const LstmCellBwdArgs& args, Slice s) {
+  const int64_t n = args.step.width;
+  for_rows(
+      args.step, s,
+      [&](int64_t, int64_t at) {
+        float *i = args.gates + 4 * at, *f = i + n, *g = f + n, *dc = args.dc + at;
+        const float *c_prev = args.c_prev + at, *more = args.dc_output + at;
+#pragma GCC ivdep
+        for (int64_t j = 0; j < n; ++j) {
+          const Lstm::Gradients d =
+              Lstm::cell_bwd(dc[j] + more[j], {i[j], f[j], g[j], 0.f}, c_prev[j]);
+          i[j] = d.z.i, f[j] = d.z.f, g[j] = d.z.g, dc[j] = d.c_prev;
+        }
+      },
+      [&](int64_t, int64_t at) { clear(args.gates + 4 * at, 4 * n); });
+}
+
 // ---- GRU ---------------------------------------------------------------------------------------
 
 // r and z, and r h' for the product that makes n.
@@ -232,6 +279,9 @@ constexpr RecurrentKernels kernels() {
       .rnn_bwd = {rnn_bwd<RnnTanh>, rnn_bwd<RnnRelu>},
       .lstm_fwd = lstm_fwd,
       .lstm_bwd = lstm_bwd,
+      .lstm_output_fwd = lstm_output_fwd,
+      .lstm_output_bwd = lstm_output_bwd,
+      .lstm_cell_bwd = lstm_cell_bwd,
       .gru_reset = gru_reset,
       .gru_fwd = gru_fwd,
       .gru_bwd = gru_bwd,

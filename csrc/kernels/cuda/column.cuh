@@ -37,6 +37,12 @@ __device__ __forceinline__ void each_column(int64_t cols, F use) {
 }
 inline int64_t column_grid(int64_t cols) { return grid_for(ceil_div(cols, kWarp)); }
 
+__device__ __forceinline__ double value_of(double x) { return x; }
+template <class T>
+__device__ __forceinline__ double value_of(T x) {
+  return static_cast<double>(to_float(x));
+}
+
 // y[c] = sum of x[r, c] over rows, which are `pitch` apart.
 template <class From, class To>
 __global__ void __launch_bounds__(kColumnThreads)
@@ -45,8 +51,7 @@ __global__ void __launch_bounds__(kColumnThreads)
   each_column(cols, [&](int64_t c, bool has, int64_t first) {
     double sum[1] = {0};
     if (has)
-      for (int64_t r = first; r < rows; r += kColumnWarps)
-        sum[0] += static_cast<double>(x[r * pitch + c]);
+      for (int64_t r = first; r < rows; r += kColumnWarps) sum[0] += value_of(x[r * pitch + c]);
     sum_over_warps(sum, part);
     if (has && first == 0) y[c] = from_float<To>(static_cast<float>(sum[0]));
   });

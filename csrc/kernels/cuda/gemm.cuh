@@ -1,9 +1,11 @@
-// Matrix products in float32, plain: tiles of both factors in shared memory, a rectangle of C in
-// the registers of each thread. It serves every shape and stride. Invariant: an element is the sum
-// that gemm_plan.h describes, whatever the tile, so the bits are those of the CPU where that has
-// FMA. The epilogue (bias, the pre-activation, the activation) comes with the last block of k.
+// Matrix products, plain: tiles of both factors in shared memory, as float32, and a rectangle of C
+// in the registers of each thread. It serves every shape, stride and batch. Invariant: an element
+// is the sum that gemm_plan.h describes, whatever the tile, so the bits are those of the CPU where
+// that has FMA. The epilogue (bias, the pre-activation, the activation) comes last, and then C is
+// rounded.
 #pragma once
 #include "../families/linear.h"
+#include "../families/linear_bf16.h"
 #include "activation.cuh"
 #include "column.cuh"
 
@@ -24,17 +26,18 @@ struct GemmStrip {
 
   // From elements `step` apart along k, `stride` along the other side; zeros outside. Neighbouring
   // threads read neighbouring elements, whichever side those are on.
-  static __device__ __forceinline__ void load(float* strip, const float* x, int64_t step,
+  template <class T>
+  static __device__ __forceinline__ void load(float* strip, const T* x, int64_t step,
                                               int64_t stride, int64_t depth, int64_t width) {
     const bool k_first = step == 1;
     const int t = static_cast<int>(threadIdx.x);
     int p = k_first ? t % kGemmDepth : t / kWidth, i = k_first ? t / kGemmDepth : t % kWidth;
     const int to_p = k_first ? 0 : kGemmThreads / kWidth, to_i = k_first ? kGemmSide : 0;
-    const float* at = x + p * step + i * stride;
+    const T* at = x + p * step + i * stride;
     const int64_t to_at = to_p * step + to_i * stride;
     FASTNN_UNROLL
     for (int n = 0; n < kGemmDepth * kWidth / kGemmThreads; ++n) {
-      strip[p * kPitch + i] = p < depth && i < width ? *at : 0.f;
+      strip[p * kPitch + i] = p < depth && i < width ? to_float(*at) : 0.f;
       p += to_p, i += to_i, at += to_at;
     }
   }
@@ -44,7 +47,7 @@ struct GemmStrip {
 // its columns, so that a warp reads a strip without conflicts and writes C in runs.
 template <int kRows, int kCols>
 struct GemmPart {
-  float chain[kRows][kCols], sum[kRows][kCols];
+  float chain[kRows][kCols], sum[kRows][kCols], total[kRows][kCols];
 
   __device__ __forceinline__ static int row() { return static_cast<int>(threadIdx.x) / kGemmSide; }
   __device__ __forceinline__ static int col() { return static_cast<int>(threadIdx.x) % kGemmSide; }
@@ -76,9 +79,9 @@ struct GemmPart {
 };
 
 // One block of k, of `depth`, of the tile at (row, col): chains of kGemmChain, added in order.
-template <int kRows, int kCols>
-__device__ __forceinline__ void gemm_block(const GemmArgs& g, int64_t row, int64_t col, int64_t k,
-                                           int64_t depth, float* a, float* b,
+template <class T, int kRows, int kCols>
+__device__ __forceinline__ void gemm_block(const GemmArgsOf<T>& g, int64_t row, int64_t col,
+                                           int64_t k, int64_t depth, float* a, float* b,
                                            GemmPart<kRows, kCols>& part) {
   for (int64_t p = 0; p < depth || p == 0; p += kGemmDepth) {
     __syncthreads();  // the last strips have been read
@@ -97,9 +100,9 @@ __device__ __forceinline__ void gemm_block(const GemmArgs& g, int64_t row, int64
   }
 }
 
-// f(at, column) for the elements of C that this thread has.
-template <int kRows, int kCols, class F>
-__device__ __forceinline__ void each_of_c(const GemmArgs& g, int64_t row, int64_t col,
+// f(i, j, at, column) for the elements of C that this thread has.
+template <class T, int kRows, int kCols, class F>
+__device__ __forceinline__ void each_of_c(const GemmArgsOf<T>& g, int64_t row, int64_t col,
                                           GemmPart<kRows, kCols>& part, F f) {
   part.each([&](int i, int j) {
     const int64_t r = row + i * kGemmSide + part.row(), c = col + j * kGemmSide + part.col();
@@ -107,80 +110,107 @@ __device__ __forceinline__ void each_of_c(const GemmArgs& g, int64_t row, int64_
   });
 }
 
-template <int kRows, int kCols>
-__global__ void __launch_bounds__(kGemmThreads, 2) gemm_kernel(GemmArgs g) {
+// Everything after the sums. `staged` has room for the tile: where there is an activation, values
+// are read again from it, one by one, so that the choice of it is one text, not one per element.
+template <class T, int kRows, int kCols>
+__device__ __forceinline__ void finish_gemm(const GemmArgsOf<T>& g, int64_t row, int64_t col,
+                                            bool adds, float* staged,
+                                            GemmPart<kRows, kCols>& part) {
   using Part = GemmPart<kRows, kCols>;
+  each_of_c(g, row, col, part, [&](int i, int j, int64_t at, int64_t c) {
+    float v = part.total[i][j];
+    if (adds) v = to_float(g.c[at]) + v;
+    if (g.bias != nullptr) v += to_float(g.bias[c]);
+    if (g.z != nullptr) g.z[at] = from_float<T>(v);
+    if (g.activation == 0)
+      g.c[at] = from_float<T>(v);
+    else
+      staged[(i * kCols + j) * kGemmThreads + threadIdx.x] = v;
+  });
+  if (g.activation == 0) return;
+  FASTNN_NO_UNROLL
+  for (int e = 0; e < kRows * kCols; ++e) {
+    const int64_t r = row + e / kCols * kGemmSide + Part::row();
+    const int64_t c = col + e % kCols * kGemmSide + Part::col();
+    if (r >= g.m || c >= g.n) continue;
+    const float v = staged[e * kGemmThreads + threadIdx.x];
+    g.c[r * g.ldc + c] =
+        from_float<T>(activate(g.activation, v, g.activation_param, Activations{}));
+  }
+}
+
+template <class T, int kRows, int kCols>
+__global__ void __launch_bounds__(kGemmThreads, 2) gemm_kernel(GemmBatchArgsOf<T> batch) {
   constexpr int64_t kHeight = kRows * kGemmSide, kWidth = kCols * kGemmSide;
   FASTNN_SHARED(float, a, (GemmStrip<kHeight>::kSize));
   FASTNN_SHARED(float, b, (GemmStrip<kWidth>::kSize));
-  const int64_t across = ceil_div(g.n, kWidth), tiles = ceil_div(g.m, kHeight) * across;
-  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-    const int64_t row = tile / across * kHeight, col = tile % across * kWidth;
-    Part part;
-    for (int64_t k = 0; k < g.k || k == 0; k += kGemmKC) {
-      gemm_block(g, row, col, k, least(kGemmKC, g.k - k), a, b, part);
-      const bool adds = k > 0 || g.accumulate, last = k + kGemmKC >= g.k;
-      each_of_c(g, row, col, part, [&](int i, int j, int64_t at, int64_t c) {
-        float v = part.sum[i][j];
-        if (adds) v = g.c[at] + v;
-        if (last && g.bias != nullptr) v += g.bias[c];
-        g.c[at] = v;
-        if (last && g.z != nullptr) g.z[at] = v;
-      });
+  FASTNN_SHARED(float, staged, kRows * kCols * kGemmThreads);
+  const GemmArgsOf<T>& one = batch.one;
+  const int64_t across = ceil_div(one.n, kWidth), tiles = ceil_div(one.m, kHeight) * across;
+  // Where C is float32 it is the first of the sum's terms, as on the CPU; else it is added at last.
+  constexpr bool kStartsAtC = sizeof(T) == sizeof(float);
+  for (int64_t tile = blockIdx.x; tile < batch.items * tiles; tile += gridDim.x) {
+    const int64_t item = tile / tiles, at = tile % tiles;
+    const int64_t row = at / across * kHeight, col = at % across * kWidth;
+    GemmPart<kRows, kCols> part;
+    bool adds = kStartsAtC && one.accumulate;
+    if (adds) {
+      const GemmArgsOf<T> g = gemm_item(batch, GemmPlan{}, item * batch.terms);
+      each_of_c(g, row, col, part,
+                [&](int i, int j, int64_t c, int64_t) { part.total[i][j] = to_float(g.c[c]); });
     }
-    if (g.activation == 0) continue;
-    // Read again, one by one: the choice of the activation is one text, not one per element.
-    FASTNN_NO_UNROLL
-    for (int e = 0; e < kRows * kCols; ++e) {
-      const int64_t r = row + e / kCols * kGemmSide + Part::row();
-      const int64_t c = col + e % kCols * kGemmSide + Part::col();
-      if (r >= g.m || c >= g.n) continue;
-      float* y = g.c + r * g.ldc + c;
-      *y = activate(g.activation, *y, g.activation_param, Activations{});
+    for (int64_t term = 0; term < batch.terms; ++term) {
+      const GemmArgsOf<T> g = gemm_item(batch, GemmPlan{}, item * batch.terms + term);
+      for (int64_t k = 0; k < g.k || k == 0; k += kGemmKC) {
+        gemm_block(g, row, col, k, least(kGemmKC, g.k - k), a, b, part);
+        part.each([&](int i, int j) {
+          part.total[i][j] = adds ? part.total[i][j] + part.sum[i][j] : part.sum[i][j];
+        });
+        adds = true;
+      }
     }
+    finish_gemm(gemm_item(batch, GemmPlan{}, item * batch.terms), row, col,
+                !kStartsAtC && one.accumulate, staged, part);
   }
 }
 
-template <int kRows, int kCols>
-void launch_gemm(const GemmArgs& g, Slice s) {
-  const int64_t tiles = ceil_div(g.m, kRows * kGemmSide) * ceil_div(g.n, kCols * kGemmSide);
-  FASTNN_LAUNCH((gemm_kernel<kRows, kCols>), grid_for(tiles), kGemmThreads, s.stream, g);
+template <class T, int kRows, int kCols>
+void launch_gemm(const GemmBatchArgsOf<T>& batch, Slice s) {
+  const int64_t tiles = batch.items * ceil_div(batch.one.m, kRows * kGemmSide) *
+                        ceil_div(batch.one.n, kCols * kGemmSide);
+  FASTNN_LAUNCH((gemm_kernel<T, kRows, kCols>), grid_for(tiles), kGemmThreads, s.stream, batch);
 }
 
 // Large tiles where there are enough of them to go round.
-inline void gemm(const GemmArgs& g, Slice s) {
-  if (g.m <= 0 || g.n <= 0) return;
+template <class T>
+void gemm_batch(const GemmBatchArgsOf<T>& batch, Slice s) {
+  const int64_t m = batch.one.m, n = batch.one.n;
+  if (m <= 0 || n <= 0 || batch.items * batch.terms <= 0) return;
   constexpr int64_t kEnough = 128;
-  if (ceil_div(g.m, 64) * ceil_div(g.n, 64) >= kEnough) return launch_gemm<4, 4>(g, s);
-  launch_gemm<2, 2>(g, s);
+  if (batch.items * ceil_div(m, 64) * ceil_div(n, 64) >= kEnough)
+    return launch_gemm<T, 4, 4>(batch, s);
+  launch_gemm<T, 2, 2>(batch, s);
 }
-
-// A batch, product by product; the terms of a sum follow one another and add to C.
-inline void gemm_batch(const GemmBatchArgs& batch, Slice s) {
-  const GemmPlan plan = gemm_plan_as(false, batch.one);
-  for (int64_t i = 0; i < batch.items * batch.terms; ++i) {
-    GemmArgs g = gemm_item(batch, plan, i);
-    g.accumulate = batch.one.accumulate || i % batch.terms > 0;
-    gemm(g, s);
-  }
+inline void gemm(const GemmArgs& g, Slice s) {
+  gemm_batch(GemmBatchArgs{.one = g, .axes = {}, .num_axes = 0, .items = 1, .terms = 1}, s);
 }
 
 // ---- the elementwise half of linear's backward -------------------------------------------------
-template <class... A>
+template <class T, class... A>
 constexpr Kernel<ActivationBwdArgs> activation_bwd_of(int activation, ActivationList<A...>) {
-  constexpr Kernel<ActivationBwdArgs> kAll[] = {activation_bwd<float, A>...};
+  constexpr Kernel<ActivationBwdArgs> kAll[] = {activation_bwd<T, A>...};
   return kAll[activation];
 }
 
 // dz = dy act'(saved), then the sums of its columns, layer by layer.
-inline void linear_bwd(const LinearBwdArgs& args, Slice s) {
+template <class T>
+void linear_bwd(const LinearBwdArgs& args, Slice s) {
   const int64_t size = args.rows * args.cols;
-  const auto *dy = static_cast<const float*>(args.dy),
-             *saved = static_cast<const float*>(args.saved);
-  auto *out = static_cast<float*>(args.dz), *db = static_cast<float*>(args.db);
-  const float* dz = dy;
+  const auto *dy = static_cast<const T*>(args.dy), *saved = static_cast<const T*>(args.saved);
+  auto *out = static_cast<T*>(args.dz), *db = static_cast<T*>(args.db);
+  const T* dz = dy;
   if (saved != nullptr) {
-    activation_bwd_of(args.activation, Activations{})(
+    activation_bwd_of<T>(args.activation, Activations{})(
         {dy, saved, out, args.items * size, args.activation_param}, s);
     dz = out;
   }

@@ -10,10 +10,6 @@
 namespace fastnn {
 
 template <>
-const AugmentKernels cuda::Table<AugmentKernels>::of_dtype[kNumTableDTypes] = {};  // pending
-template <>
-const LinearBf16Kernels cuda::Table<LinearBf16Kernels>::of_dtype[kNumTableDTypes] = {};  // pending
-template <>
 const ConvKernels cuda::Table<ConvKernels>::of_dtype[kNumTableDTypes] = {};  // pending
 
 namespace {

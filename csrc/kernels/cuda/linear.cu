@@ -11,11 +11,22 @@ constinit const LinearKernels cuda::Table<LinearKernels>::of_dtype[kNumTableDTyp
         .gemm_packed = nullptr,
         .gemm_small = gemm,
         .gemm_batch_pack = nullptr,
-        .gemm_batch = gemm_batch,
-        .linear_bwd = linear_bwd,
+        .gemm_batch = gemm_batch<float>,
+        .linear_bwd = linear_bwd<float>,
+    },
+    {
+        .gemm_pack = nullptr,
+        .gemm_packed = nullptr,
+        .gemm_small = nullptr,
+        .gemm_batch_pack = nullptr,
+        .gemm_batch = nullptr,
+        .linear_bwd = linear_bwd<bf16>,
     },
     {},
-    {},
     {}};
+
+template <>
+constinit const LinearBf16Kernels cuda::Table<LinearBf16Kernels>::of_dtype[kNumTableDTypes] = {
+    {}, {.gemm_bf16_pack = nullptr, .gemm_bf16 = gemm_batch<bf16>}, {}, {}};
 
 }  // namespace fastnn

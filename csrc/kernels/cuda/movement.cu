@@ -61,6 +61,52 @@ inline void copy_rows(const CopyRowsArgs& args, Slice s) {
                 s.stream, args);
 }
 
+// Squares of kSide x kSide items go through shared memory, so that rows are read and written in
+// runs; one item more per row of it, so that a column does not lie in one bank.
+inline constexpr int kTransposeSide = 32, kTransposeHeight = kElementwiseThreads / kTransposeSide;
+
+template <class Item>
+__global__ void __launch_bounds__(kElementwiseThreads) transpose_kernel(TransposeArgs args) {
+  constexpr int kPitch = kTransposeSide + 1;
+  FASTNN_SHARED(Item, square, kTransposeSide * kPitch);
+  const int64_t down = ceil_div(args.rows, kTransposeSide),
+                across = ceil_div(args.cols, kTransposeSide);
+  const int t = static_cast<int>(threadIdx.x), x = t % kTransposeSide, y = t / kTransposeSide;
+  for (int64_t tile = blockIdx.x; tile < args.batch * down * across; tile += gridDim.x) {
+    const int64_t matrix = tile / (down * across) * args.rows * args.cols;
+    const int64_t row = tile / across % down * kTransposeSide, col = tile % across * kTransposeSide;
+    const Item* from = static_cast<const Item*>(args.x) + matrix;
+    Item* to = static_cast<Item*>(args.y) + matrix;
+    __syncthreads();  // the last square has been read
+    for (int i = y; i < kTransposeSide; i += kTransposeHeight)
+      if (row + i < args.rows && col + x < args.cols)
+        square[i * kPitch + x] = from[(row + i) * args.cols + col + x];
+    __syncthreads();
+    for (int i = y; i < kTransposeSide; i += kTransposeHeight)
+      if (col + i < args.cols && row + x < args.rows)
+        to[(col + i) * args.rows + row + x] = square[x * kPitch + i];
+  }
+}
+template <class Item>
+void transpose(const TransposeArgs& args, Slice s) {
+  const int64_t tiles =
+      args.batch * ceil_div(args.rows, kTransposeSide) * ceil_div(args.cols, kTransposeSide);
+  if (tiles <= 0) return;
+  FASTNN_LAUNCH((transpose_kernel<Item>), grid_for(tiles), kElementwiseThreads, s.stream, args);
+}
+inline void transpose_items(const TransposeArgs& args, Slice s) {
+  switch (args.item) {
+    case 1:
+      return transpose<uint8_t>(args, s);
+    case 2:
+      return transpose<uint16_t>(args, s);
+    case 4:
+      return transpose<uint32_t>(args, s);
+    default:
+      return transpose<uint64_t>(args, s);
+  }
+}
+
 __global__ void advance_kernel(AdvanceArgs args) { *args.value += args.by; }
 inline void advance(const AdvanceArgs& args, Slice s) {
   FASTNN_LAUNCH(advance_kernel, 1, 1, s.stream, args);
@@ -70,7 +116,7 @@ constexpr MovementKernels kernels() {
   return {
       .gather = gather,
       .copy_rows = copy_rows,
-      .transpose = nullptr,  // pending
+      .transpose = transpose_items,
       .advance = advance,
   };
 }

@@ -1,5 +1,5 @@
 // Optimizer updates for all parameters in one launch: a block takes one chunk of one parameter
-// after the other, whatever the rule. Learning rate, step counts and corrections are read from
+// after the other, whatever the rule. Rates, step counts and corrections are read from
 // memory, so a recorded launch sees them change. Invariant: once the status word is set, nothing is
 // changed.
 #include "chunk.cuh"
@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(kOptimThreads) optim_begin_kernel(OptimArgs ar
   if (!is_ok(args.status)) return;
   for (int32_t i = threadIdx.x; i < args.num_chunks; i += kOptimThreads) {
     OptimState* state = args.chunks[i].state;
-    if (i == 0 || args.chunks[i - 1].state != state) begin_step(*state, args.options);
+    if (i == 0 || args.chunks[i - 1].state != state) begin_step(*state, args.options, *args.rates);
   }
 }
 inline void optim_begin(const OptimArgs& args, Slice s) {
@@ -62,14 +62,14 @@ __global__ void __launch_bounds__(kOptimThreads) optim_check_kernel(OptimArgs ar
 template <class T, class Rule>
 __global__ void __launch_bounds__(kOptimThreads) optim_update_kernel(OptimArgs args) {
   if (!is_ok(args.status)) return;
-  const Gradient gradient(args.options, *args.lr, clip_factor(args));
+  const Gradient gradient(args.options, args.rates->lr, clip_factor(args));
   constexpr int kSlots = Rule::kSlots;
   constexpr int kCount = kSlots < 2 ? kVec<T> : kVec<float>;  // more slots would not fit registers
   for (int32_t task = blockIdx.x; task < args.num_chunks; task += gridDim.x) {
     const TensorChunk chunk = args.chunks[task];
     const auto* state = chunk.state;
     FASTNN_ASSUME_GLOBAL(state);
-    const Rule rule(args.options, *state, *args.lr);
+    const Rule rule(args.options, *state, *args.rates);
     auto* p = static_cast<T*>(chunk.p);
     const auto* g = static_cast<const T*>(chunk.g);
     FASTNN_ASSUME_GLOBAL(p);

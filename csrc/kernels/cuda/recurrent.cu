@@ -92,6 +92,40 @@ struct LstmBackward {
   }
 };
 
+struct LstmOutputForward {
+  LstmOutputFwdArgs args;
+  __device__ __forceinline__ void operator()(const Unit& u) const {
+    put_out(args.out, u,
+            u.inside ? Lstm::output(args.gates[u.gate(4, 3)], args.n[u.at]) : args.h_prev[u.at]);
+  }
+};
+struct LstmOutputBackward {
+  LstmOutputBwdArgs args;
+  __device__ __forceinline__ void operator()(const Unit& u) const {
+    Lstm::OutputGradients d{};
+    if (u.inside) {
+      float *dh = args.grads.dh + u.at, *o = args.gates + u.gate(4, 3);
+      d = Lstm::output_bwd(*dh + args.grads.dy[u.at], *o, args.n[u.at]);
+      *o = d.z_o;
+      *dh = 0.f;
+    }
+    args.n[u.at] = d.n;
+  }
+};
+struct LstmCellBackward {
+  LstmCellBwdArgs args;
+  __device__ __forceinline__ void operator()(const Unit& u) const {
+    Lstm::Gradients d{};
+    if (u.inside) {
+      const Lstm::Gates a = load_gates(args.gates, u);
+      d = Lstm::cell_bwd(args.dc[u.at] + args.dc_output[u.at], a, args.c_prev[u.at]);
+      d.z.o = a.o;
+      args.dc[u.at] = d.c_prev;
+    }
+    store_gates(args.gates, u, d.z);
+  }
+};
+
 // ---- GRU ---------------------------------------------------------------------------------------
 struct GruGates {
   float *r, *z, *n;
@@ -195,6 +229,9 @@ constexpr RecurrentKernels kernels() {
       .rnn_bwd = {run<RnnBackward<RnnTanh>>, run<RnnBackward<RnnRelu>>},
       .lstm_fwd = run<LstmForward>,
       .lstm_bwd = run<LstmBackward>,
+      .lstm_output_fwd = run<LstmOutputForward>,
+      .lstm_output_bwd = run<LstmOutputBackward>,
+      .lstm_cell_bwd = run<LstmCellBackward>,
       .gru_reset = run<GruReset>,
       .gru_fwd = run<GruForward>,
       .gru_bwd = run<GruBackward>,

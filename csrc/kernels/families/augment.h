@@ -8,11 +8,13 @@
 namespace fastnn {
 
 inline constexpr int kAugmentChannels = 12;  // at most
-inline constexpr int kAugmentTasks = 32;     // at most
+inline constexpr int kAugmentTasks = 32;     // at most; CUDA has more blocks, with a picture each
+inline constexpr int kAugmentBlocks = 512;
 
 enum class AugmentCode : int32_t {
-  kIdentity,
-  kChoose,  // one of `flags` alternatives of `span` operations each, which follow
+  kIdentity,  // skips `span` operations
+  kChoose,  // one of `flags` alternatives of `span` operations each, which follow; each ends in an
+            // identity that skips those after it
   kMaybe,   // the `span` operations that follow, with probability p
   kFlip,
   kCrop,
@@ -43,7 +45,7 @@ enum class AugmentCode : int32_t {
   kCount
 };
 
-// One transform. What its numbers are stands where they are read (cpu/augment*.h).
+// One transform. What its numbers are stands where they are read (augment_*.h).
 struct AugmentOp {
   AugmentCode code;
   int32_t span, flags;
@@ -65,7 +67,7 @@ struct AugmentArgs {
   const RngDraw* draw;
   const AugmentOp* ops;
   char* scratch;
-  int64_t rows, scratch_bytes;  // of one task
+  int64_t rows, tasks, scratch_bytes;  // of one task
   ImageStrides x_strides, y_strides;
   int32_t count, channels, height, width, max_height, max_width;
   bool in_place;

@@ -18,7 +18,7 @@ struct TensorChunk {
 
 struct OptimArgs {
   const TensorChunk* chunks;
-  const double* lr;   // in memory, so that a recorded step sees changes
+  const OptimRates* rates;
   const float* clip;  // null, or GradNormArgs::norm
   Status* status;
   int32_t site;

@@ -14,7 +14,7 @@ struct PenaltyArgs {
 };
 struct SoftThresholdArgs {
   const TensorChunk* chunks;
-  const double* lr;  // in memory, see OptimArgs; null for 1
+  const double* lr;  // in memory, see OptimRates; null for 1
   const Status* status;
   double threshold;  // times lr
 };

@@ -57,6 +57,26 @@ struct LstmBwdArgs {
   float* dc;  // the gradient of c by later steps, then of c_prev
 };
 
+// The layer-normalised LSTM: lstm_fwd makes c (and an h that nobody reads), h is of its norm n.
+struct LstmOutputFwdArgs {
+  RecurrentStep step;
+  const float *gates, *n, *h_prev;
+  RecurrentOutputs out;
+};
+// o becomes the gradient of its sum, n that of n, and dh 0.
+struct LstmOutputBwdArgs {
+  RecurrentStep step;
+  RecurrentGradients grads;
+  float *gates, *n;
+};
+// i, f and g become the gradients of their sums; rows past their end have zeros there, in o too.
+struct LstmCellBwdArgs {
+  RecurrentStep step;
+  float* gates;
+  const float *c_prev, *dc_output;  // what h says about c
+  float* dc;                        // as in LstmBwdArgs
+};
+
 // The gates' sums of r z n; then the gates. `after`: n has its hidden part apart, as `hidden`
 // [rows, width], since r is applied after the product. Otherwise gru_reset makes r h' (`hidden`)
 // and r, z before that product, and gru_fwd finds all of n's sum in its place.
@@ -92,6 +112,9 @@ struct RecurrentKernels {
   Kernel<RnnBwdArgs> rnn_bwd[2];
   Kernel<LstmFwdArgs> lstm_fwd;
   Kernel<LstmBwdArgs> lstm_bwd;
+  Kernel<LstmOutputFwdArgs> lstm_output_fwd;
+  Kernel<LstmOutputBwdArgs> lstm_output_bwd;
+  Kernel<LstmCellBwdArgs> lstm_cell_bwd;
   Kernel<GruFwdArgs> gru_reset, gru_fwd;
   Kernel<GruBwdArgs> gru_bwd, gru_reset_bwd;
   Kernel<CheckLengthsArgs> check_lengths;

@@ -1,8 +1,8 @@
 // The update of one weight, one functor per optimizer (torch.optim's conventions), and the list of
 // them that everything else iterates. A functor is made once per parameter and step, in float64,
-// from the options, the parameter's step count and the learning rate; rule(g, slots...) updates the
-// slots and returns the step, which is subtracted from the weight. Slots are float32 whatever the
-// parameter's dtype.
+// from the options, the parameter's step count and the rates of the step; rule(g, slots...) updates
+// the slots and returns the step, which is subtracted from the weight. Slots are float32 whatever
+// the parameter's dtype.
 #pragma once
 #include "../primitives.h"
 
@@ -10,9 +10,13 @@ namespace fastnn {
 
 inline constexpr int kMaxSlots = 3;
 
-// What the caller sets; flags are 0 or 1.
+// What a schedule may change: in memory, so that a recorded step sees it.
+struct OptimRates {
+  double lr, beta1;  // beta1: decay of the first moment, or of the velocity
+};
+// What else the caller sets; flags are 0 or 1.
 struct OptimOptions {
-  double beta1, beta2;     // decays of the first moment or velocity, and of the second moment
+  double beta2;            // decay of the second moment
   double eps, eps_inside;  // sqrt(v) + eps, or sqrt(v + eps)
   double weight_decay, decoupled, maximize;
   double dampening, nesterov, form;
@@ -40,14 +44,14 @@ FASTNN_FN double int_power(double x, int64_t n) {
   return y;
 }
 
-FASTNN_FN double nadam_mu(const OptimOptions& o, int64_t step) {
-  return o.beta1 * (1.0 - 0.5 * int_power(o.decay_base, step));
+FASTNN_FN double nadam_mu(const OptimOptions& o, const OptimRates& r, int64_t step) {
+  return r.beta1 * (1.0 - 0.5 * int_power(o.decay_base, step));
 }
-FASTNN_FN void begin_step(OptimState& s, const OptimOptions& o) {
+FASTNN_FN void begin_step(OptimState& s, const OptimOptions& o, const OptimRates& r) {
   ++s.step;
-  s.correction1 = 1.0 - int_power(o.beta1, s.step);
+  s.correction1 = 1.0 - int_power(r.beta1, s.step);
   s.correction2 = 1.0 - int_power(o.beta2, s.step);
-  s.mu_product *= nadam_mu(o, s.step);
+  s.mu_product *= nadam_mu(o, r, s.step);
 }
 
 // ---- what all of them share --------------------------------------------------------------------
@@ -101,16 +105,16 @@ struct Sgd {
   static constexpr int kSlots = kMomentum;
   static constexpr Squares kSquares = Squares::kNone;
   float momentum, input, step_g, step_b;
-  FASTNN_FN Sgd(const OptimOptions& o, const OptimState& s, double lr) {
+  FASTNN_FN Sgd(const OptimOptions& o, const OptimState& s, const OptimRates& r) {
     const bool first = s.step == 1, nesterov = o.nesterov != 0;
-    double in = first ? 1.0 : 1.0 - o.dampening, out = lr;
-    if (o.form == 1) in = -lr, out = -1;
-    if (o.form == 2) in = lr, out = 1;
-    if (o.form == 3) in = 1.0 - o.beta1, out = lr / s.correction1;
-    momentum = first ? 0.f : float(o.beta1);
+    double in = first ? 1.0 : 1.0 - o.dampening, out = r.lr;
+    if (o.form == 1) in = -r.lr, out = -1;
+    if (o.form == 2) in = r.lr, out = 1;
+    if (o.form == 3) in = 1.0 - r.beta1, out = r.lr / s.correction1;
+    momentum = first ? 0.f : float(r.beta1);
     input = float(in);
-    step_g = nesterov || !kMomentum ? float(lr) : 0.f;
-    step_b = float(nesterov ? out * o.beta1 : out);
+    step_g = nesterov || !kMomentum ? float(r.lr) : 0.f;
+    step_b = float(nesterov ? out * r.beta1 : out);
   }
   FASTNN_FN float operator()(float g) const { return step_g * g; }
   FASTNN_FN float operator()(float g, float& b) const {
@@ -129,9 +133,9 @@ struct Adam {
   static constexpr Squares kSquares = Squares::kMean;
   float step_size, weight1, weight2;
   RootPlusEps root;
-  FASTNN_FN Adam(const OptimOptions& o, const OptimState& s, double lr)
-      : step_size(float(o.bias_correction != 0 ? lr / s.correction1 : lr)),
-        weight1(float(1.0 - o.beta1)),
+  FASTNN_FN Adam(const OptimOptions& o, const OptimState& s, const OptimRates& r)
+      : step_size(float(o.bias_correction != 0 ? r.lr / s.correction1 : r.lr)),
+        weight1(float(1.0 - r.beta1)),
         weight2(float(1.0 - o.beta2)),
         root(o, o.bias_correction != 0 ? s.correction2 : 1.0) {}
   FASTNN_FN float operator()(float g, float& m, float& v) const {
@@ -155,11 +159,11 @@ struct NAdam {
   static constexpr Squares kSquares = Squares::kMean;
   float step_g, step_m, weight1, weight2;
   RootPlusEps root;
-  FASTNN_FN NAdam(const OptimOptions& o, const OptimState& s, double lr)
-      : weight1(float(1.0 - o.beta1)), weight2(float(1.0 - o.beta2)), root(o, s.correction2) {
-    const double mu = nadam_mu(o, s.step), next = nadam_mu(o, s.step + 1);
-    step_g = float(lr * (1.0 - mu) / (1.0 - s.mu_product));
-    step_m = float(lr * next / (1.0 - s.mu_product * next));
+  FASTNN_FN NAdam(const OptimOptions& o, const OptimState& s, const OptimRates& r)
+      : weight1(float(1.0 - r.beta1)), weight2(float(1.0 - o.beta2)), root(o, s.correction2) {
+    const double mu = nadam_mu(o, r, s.step), next = nadam_mu(o, r, s.step + 1);
+    step_g = float(r.lr * (1.0 - mu) / (1.0 - s.mu_product));
+    step_m = float(r.lr * next / (1.0 - s.mu_product * next));
   }
   FASTNN_FN float operator()(float g, float& m, float& v) const {
     m = decaying_mean(m, g, weight1);
@@ -175,14 +179,14 @@ struct RAdam {
   static constexpr int kSlots = 2;
   static constexpr Squares kSquares = Squares::kMean;
   float step_size, weight1, weight2, root_factor, offset;  // the divisor is 1 at first
-  FASTNN_FN RAdam(const OptimOptions& o, const OptimState& s, double lr)
-      : weight1(float(1.0 - o.beta1)), weight2(float(1.0 - o.beta2)) {
+  FASTNN_FN RAdam(const OptimOptions& o, const OptimState& s, const OptimRates& r)
+      : weight1(float(1.0 - r.beta1)), weight2(float(1.0 - o.beta2)) {
     const double end = 2.0 / (1.0 - o.beta2) - 1.0;
     const double rho = end - 2.0 * double(s.step) * (1.0 - s.correction2) / s.correction2;
     const bool rectified = rho > 5.0;
     const double r2 = (rho - 4) * (rho - 2) * end / ((end - 4) * (end - 2) * rho);
     const double factor = rectified ? __builtin_sqrt(r2 * s.correction2) : 1.0;
-    step_size = float(lr / s.correction1 * factor);
+    step_size = float(r.lr / s.correction1 * factor);
     root_factor = rectified ? 1.f : 0.f;
     offset = rectified ? float(o.eps) : 1.f;
   }
@@ -199,9 +203,9 @@ struct Adamax {
   static constexpr int kSlots = 2;
   static constexpr Squares kSquares = Squares::kNone;
   float step_size, weight1, beta2, eps;
-  FASTNN_FN Adamax(const OptimOptions& o, const OptimState& s, double lr)
-      : step_size(float(lr / s.correction1)),
-        weight1(float(1.0 - o.beta1)),
+  FASTNN_FN Adamax(const OptimOptions& o, const OptimState& s, const OptimRates& r)
+      : step_size(float(r.lr / s.correction1)),
+        weight1(float(1.0 - r.beta1)),
         beta2(float(o.beta2)),
         eps(float(o.eps)) {}
   FASTNN_FN float operator()(float g, float& m, float& u) const {
@@ -222,8 +226,8 @@ struct RmsProp {
   static constexpr Squares kSquares = Squares::kMean;
   float lr, weight2, momentum;
   RootPlusEps root;
-  FASTNN_FN RmsProp(const OptimOptions& o, const OptimState&, double rate)
-      : lr(float(rate)), weight2(float(1.0 - o.beta2)), momentum(float(o.beta1)), root(o, 1.0) {}
+  FASTNN_FN RmsProp(const OptimOptions& o, const OptimState&, const OptimRates& r)
+      : lr(float(r.lr)), weight2(float(1.0 - o.beta2)), momentum(float(r.beta1)), root(o, 1.0) {}
   FASTNN_FN float move(float direction, float* b) const {
     if constexpr (kMomentum) direction = *b = flush_subnormal(mad(momentum, *b, direction));
     return lr * direction;
@@ -253,8 +257,8 @@ struct Adagrad {
   static constexpr Squares kSquares = Squares::kSum;
   float lr;
   RootPlusEps root;
-  FASTNN_FN Adagrad(const OptimOptions& o, const OptimState& s, double rate)
-      : lr(float(rate / (1.0 + double(s.step - 1) * o.lr_decay))), root(o, 1.0) {}
+  FASTNN_FN Adagrad(const OptimOptions& o, const OptimState& s, const OptimRates& r)
+      : lr(float(r.lr / (1.0 + double(s.step - 1) * o.lr_decay))), root(o, 1.0) {}
   FASTNN_FN float operator()(float g, float& sum) const {
     sum = mad(g, g, sum);
     return lr * ratio(g, root(sum));
@@ -268,8 +272,8 @@ struct Adadelta {
   static constexpr int kSlots = 2;
   static constexpr Squares kSquares = Squares::kMean;
   float lr, weight2, eps;
-  FASTNN_FN Adadelta(const OptimOptions& o, const OptimState&, double rate)
-      : lr(float(rate)), weight2(float(1.0 - o.beta2)), eps(float(o.eps)) {}
+  FASTNN_FN Adadelta(const OptimOptions& o, const OptimState&, const OptimRates& r)
+      : lr(float(r.lr)), weight2(float(1.0 - o.beta2)), eps(float(o.eps)) {}
   FASTNN_FN float operator()(float g, float& v, float& a) const {
     v = decaying_mean(v, g * g, weight2);
     const float d = ratio(sqrt(a + eps) * g, sqrt(v + eps));
@@ -284,8 +288,8 @@ struct Lion {
   static constexpr int kSlots = 1;
   static constexpr Squares kSquares = Squares::kNone;
   float lr, weight1, weight2;
-  FASTNN_FN Lion(const OptimOptions& o, const OptimState&, double rate)
-      : lr(float(rate)), weight1(float(1.0 - o.beta1)), weight2(float(1.0 - o.beta2)) {}
+  FASTNN_FN Lion(const OptimOptions& o, const OptimState&, const OptimRates& r)
+      : lr(float(r.lr)), weight1(float(1.0 - r.beta1)), weight2(float(1.0 - o.beta2)) {}
   FASTNN_FN float operator()(float g, float& m) const {
     const float c = blend(m, g, weight1);
     m = decaying_mean(m, g, weight2);

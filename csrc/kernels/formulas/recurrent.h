@@ -45,13 +45,28 @@ struct Lstm {
     const float c = mad(a.f, c_prev, a.i * a.g);
     return {a.o * tanh(c), c};
   }
+  // From d, all that is known about c; z.o is not its matter.
+  FASTNN_FN static Gradients cell_bwd(float d, const Gates& a, float c_prev) {
+    return {{d * a.g * sigmoid_slope(a.i), d * c_prev * sigmoid_slope(a.f),
+             d * a.i * tanh_slope(a.g), 0.f},
+            d * a.f};
+  }
   // dc is what later steps say about c; what h says is added to it.
   FASTNN_FN static Gradients bwd(float dh, float dc, const Gates& a, float c, float c_prev) {
     const float t = tanh(c);
-    const float d = mad(dh * a.o, tanh_slope(t), dc);
-    return {{d * a.g * sigmoid_slope(a.i), d * c_prev * sigmoid_slope(a.f),
-             d * a.i * tanh_slope(a.g), dh * t * sigmoid_slope(a.o)},
-            d * a.f};
+    Gradients d = cell_bwd(mad(dh * a.o, tanh_slope(t), dc), a, c_prev);
+    d.z.o = dh * t * sigmoid_slope(a.o);
+    return d;
+  }
+
+  // h = o tanh(n), where n is a norm of c.
+  struct OutputGradients {
+    float z_o, n;
+  };
+  FASTNN_FN static float output(float o, float n) { return o * tanh(n); }
+  FASTNN_FN static OutputGradients output_bwd(float dh, float o, float n) {
+    const float t = tanh(n);
+    return {dh * t * sigmoid_slope(o), dh * o * tanh_slope(t)};
   }
 };
 

@@ -148,6 +148,7 @@ class TrainConfig(_Section):
     sampling: Literal["shuffle", "replacement", "balanced"] = "shuffle"
     patience: Size | None = None  # epochs without a better validation loss, then it stops
     ema_decay: Fraction | None = None  # of an average of the weights, which is what is kept
+    save_last: Annotated[int, Field(ge=1, le=1000)] = 1  # checkpoints to keep, besides the best
     monitor: bool = False  # loss and gradient norm of every step, in steps.jsonl
 
 

@@ -7,9 +7,11 @@ speaks of a best that is not there.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
+import sys
 import time
 from types import NoneType
 from typing import Any
@@ -19,9 +21,10 @@ import numpy as np
 from fastnn.data import Pipeline
 from fastnn.system import info
 from fastnn.train.callbacks import Best, Logs, averaged
-from fastnn.train.checkpoint import write_model
+from fastnn.train.checkpoint import read_model, write_model
 from fastnn.train.files import CheckpointError, write_atomically
 from fastnn.train.history import History
+from fastnn.train.last import LastCheckpoints, older_ones
 from fastnn.train.loggers import JSONLogger
 from fastnn.train.trainer import Trainer
 
@@ -99,11 +102,13 @@ class RunFolder(JSONLogger):
         path: The folder.
         extra: What predict needs besides the model: classes, features, preprocessing.
         monitor: What the best model is best in.
+        save_last: How many of the last checkpoints to keep.
     """
 
-    def __init__(self, path: str, extra: dict[str, Any], monitor: str) -> None:
+    def __init__(self, path: str, extra: dict[str, Any], monitor: str, save_last: int = 1) -> None:
         super().__init__(os.path.join(path, "metrics.jsonl"))
         self.folder, self.extra = path, extra
+        self.last = LastCheckpoints(self.file("last.safetensors"), save_last)
         self.best = Best(monitor)
         self.best_epoch = -1
         self._best_state: dict[str, Any] | None = None
@@ -119,20 +124,52 @@ class RunFolder(JSONLogger):
         self.write_json("env.json", environment())
 
     def resume(self, trainer: Trainer) -> None:
-        """Continue with the last checkpoint; metrics of later epochs are forgotten."""
-        path = self.file("last.safetensors")
-        kept = trainer.load(path)
+        """Continue with the last checkpoint that is whole; metrics of later epochs are forgotten.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            CheckpointError: If none can be used.
+            ValueError: If it is of other data.
+        """
+        self._check_data()
+        kept, problems = self.last.load(trainer)
+        for problem in problems:
+            print(f"warning: {problem}", file=sys.stderr)
         best, best_epoch = kept.get("best"), kept.get("best_epoch")
         if not isinstance(best, (float, NoneType)) or not isinstance(best_epoch, int):
-            raise CheckpointError(f"{path}: expected the best value and its epoch")
-        self.best.value, self.best_epoch = best, best_epoch
-        rows = [
-            r
-            for r in read_metrics(self.path)
-            if r["epoch"] < trainer.epoch and r["split"] != "test"
-        ]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+            raise CheckpointError(f"{self.last.path}: expected the best value and its epoch")
+        rows = [r for r in read_metrics(self.path) if r["split"] != "test"]
+        self.best.value, self.best_epoch = self._best_of(rows, best, best_epoch)
+        text = "".join(json.dumps(row) + "\n" for row in rows if row["epoch"] < trainer.epoch)
         write_atomically(self.path, text.encode())
+
+    def _check_data(self) -> None:
+        """Refuse to go on with other data than before."""
+        for path in (self.last.path, *reversed(older_ones(self.last.path))):
+            with contextlib.suppress(CheckpointError, FileNotFoundError):
+                data = read_model(path)[1].get("data")
+                if data != self.extra["data"]:
+                    raise ValueError(
+                        f"{self.folder}: expected the data of that run, {data}, got "
+                        f"{self.extra['data']}"
+                    )
+                return
+
+    def _best_of(
+        self, rows: list[dict[str, Any]], value: float | None, epoch: int
+    ) -> tuple[float | None, int]:
+        """The value and epoch of the best model: its file may be newer than what training had."""
+        try:
+            kept = read_model(self.file("best.safetensors"))[1].get("epoch")
+        except (CheckpointError, FileNotFoundError) as error:
+            if epoch >= 0:
+                print(f"warning: {error}; the best is looked for anew", file=sys.stderr)
+            return None, -1
+        split, _, name = self.best.monitor.rpartition("_")
+        for row in rows:
+            if row["epoch"] == kept != epoch and row["split"] == (split or "train"):
+                return float(row[name]), row["epoch"]
+        return value, epoch
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Log, remember the best, and write it when it is time."""
@@ -152,7 +189,7 @@ class RunFolder(JSONLogger):
             write_model(self.file("best.safetensors"), trainer.model, self._best_state, extra)
             self._best_state = None
         best = {"best": self.best.value, "best_epoch": self.best_epoch}
-        trainer.save(self.file("last.safetensors"), {**self.extra, **best})
+        self.last.save(trainer, {**self.extra, **best})
         self._write_facts(trainer.history)
         self._flushed = time.monotonic()
 

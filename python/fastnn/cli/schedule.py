@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastnn.cli.config import Config
 from fastnn.optim import Optimizer, lr_scheduler
 from fastnn.optim.lr_scheduler import LRScheduler
+from fastnn.optim.options import momentum_of
 from fastnn.train.schedule import Scheduler
 
 __all__ = ["build_scheduler"]
@@ -53,8 +54,9 @@ def build_scheduler(
     elif s.name == "inverse_sqrt":
         return lr_scheduler.InverseSqrtLR(optimizer, max(1, warmup)), "step"
     elif s.name == "one_cycle":
-        top = float(optimizer.param_groups[0]["lr"])
-        return lr_scheduler.OneCycleLR(optimizer, top, rest), "step"
+        group = optimizer.param_groups[0]
+        cycle = momentum_of(group) > 0  # a run without momentum gets none
+        return lr_scheduler.OneCycleLR(optimizer, group["lr"], rest, cycle_momentum=cycle), "step"
     if warmup:
         scheduler = lr_scheduler.WarmupLR(optimizer, warmup, then=scheduler)
     return scheduler, "step"

@@ -73,9 +73,9 @@ def run(options: Options, print_config: bool = False) -> None:
         return
     dataset, parts, trainer = assemble(config)
     path = options.resume or make_folder(options.output, dataset.name)
-    folder = RunFolder(path, parts.extra, "val_loss" if parts.val else "loss")
+    monitor = "val_loss" if parts.val else "loss"
+    folder = RunFolder(path, parts.extra, monitor, config.train.save_last)
     if options.resume:
-        _check_data(options.resume, parts.extra)
         folder.resume(trainer)
     folder.begin(configuration.to_toml(config))
     started = time.perf_counter()
@@ -226,13 +226,6 @@ def build_model(config: Config, features: int, classes: int) -> nn.Sequential:
             layers.append(nn.Dropout(config.model.dropout))
         width = size
     return nn.Sequential(*layers, nn.Linear(width, classes))
-
-
-def _check_data(path: str, extra: dict[str, Any]) -> None:
-    """Refuse to go on with other data than before."""
-    before = read_model(os.path.join(path, "last.safetensors"))[1].get("data")
-    if before != extra["data"]:
-        raise ValueError(f"{path}: expected the data of that run, {before}, got {extra['data']}")
 
 
 def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, quiet: bool) -> None:

@@ -64,7 +64,7 @@ from fastnn.functional.pool import (
     max_pool1d,
     max_pool2d,
 )
-from fastnn.functional.recurrent import gru, lstm, rnn
+from fastnn.functional.recurrent import gru, layer_norm_lstm, lstm, rnn
 from fastnn.functional.shape import cat, pad, split, stack, unbind
 from fastnn.functional.softmax import log_softmax, logsumexp, softmax
 from fastnn.functional.stacked import stacked_linear
@@ -110,6 +110,7 @@ __all__ = [
     "l1_penalty",
     "l2_penalty",
     "layer_norm",
+    "layer_norm_lstm",
     "leaky_relu",
     "linear",
     "log_softmax",

@@ -50,6 +50,27 @@ def _lstm(
     return (y, h_n, c_n), vjp
 
 
+def _layer_norm_lstm(
+    x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, h_0: Any, c_0: Any,
+    gain_ih: Any, gain_hh: Any, gain_c: Any, b_c: Any,
+    *, lengths: Any, reverse: bool, eps: float,
+) -> tuple[Any, Vjp]:  # fmt: skip
+    given = (x, (w_ih, w_hh, b_ih, b_hh), (gain_ih, gain_hh, gain_c, b_c), h_0, c_0)
+    y, h_n, c_n, *rest = _core.layer_norm_lstm_fwd(*given, lengths, reverse, eps)
+    saved = tuple(rest)
+
+    def vjp(dys: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        dy, dh_n, dc_n = dys
+        x, weights, norms, h_0, c_0 = given
+        return tuple(
+            _core.layer_norm_lstm_bwd(
+                dy, dh_n, dc_n, x, weights, norms, h_0, c_0, lengths, reverse, eps, saved, needs
+            )
+        )
+
+    return (y, h_n, c_n), vjp
+
+
 def _gru(
     x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, h_0: Any,
     *, lengths: Any, reverse: bool, after: bool, sign: float,
@@ -200,6 +221,73 @@ def lstm(
     result: Any = apply(
         _lstm, input, weight_ih, weight_hh, bias_ih, bias_hh, h_0, c_0,
         lengths=_lengths(lengths), reverse=reverse,
+    )  # fmt: skip
+    return result  # type: ignore[no-any-return]
+
+
+def layer_norm_lstm(
+    input: ArrayLike | Tensor,
+    weight_ih: ArrayLike | Tensor,
+    weight_hh: ArrayLike | Tensor,
+    bias_ih: ArrayLike | Tensor | None = None,
+    bias_hh: ArrayLike | Tensor | None = None,
+    h_0: ArrayLike | Tensor | None = None,
+    c_0: ArrayLike | Tensor | None = None,
+    *,
+    gain_ih: ArrayLike | Tensor | None = None,
+    gain_hh: ArrayLike | Tensor | None = None,
+    gain_c: ArrayLike | Tensor | None = None,
+    bias_c: ArrayLike | Tensor | None = None,
+    lengths: ArrayLike | Tensor | None = None,
+    reverse: bool = False,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Layer-normalised long short-term memory over a sequence.
+
+    With i, f, g, o the four parts of LN_ih(W_ih x_t) + LN_hh(W_hh h_(t-1)), sigma applied to i, f
+    and o, and tanh to g:  c_t = f c_(t-1) + i g,  h_t = o tanh(LN_c(c_t)).  A norm is over all of a
+    row, (z - mean) / sqrt(var + eps) * gain + bias, as in :func:`layer_norm`: over the four gates
+    together for the sums. What goes on to the next step is c, not its norm.
+
+    Args:
+        input: Array of shape (steps, batch, features).
+        weight_ih: Array of shape (4 hidden, features), the gates in the order i, f, g, o.
+        weight_hh: Array of shape (4 hidden, hidden).
+        bias_ih: Of the norm of the sums with the input, (4 hidden,); None for zeros.
+        bias_hh: Of the norm of the sums with the state, the same.
+        h_0: The state before the first step, (batch, hidden); None for zeros.
+        c_0: The cell's state before the first step, likewise.
+        gain_ih: Of the norm of the sums with the input, (4 hidden,); None for ones.
+        gain_hh: Of the norm of the sums with the state, the same.
+        gain_c: Of the norm of the cell's state, (hidden,).
+        bias_c: The same; None for zeros.
+        lengths: As in :func:`rnn`.
+        reverse: As in :func:`rnn`.
+        eps: Added to each variance, >= 0.
+
+    Returns:
+        (output, h_n, c_n): h of all steps, (steps, batch, hidden), and the last h and c, (batch,
+        hidden).
+
+    Raises:
+        ValueError: If shapes do not fit, there is no unit, eps is negative, or a length is not in
+            [0, steps].
+        TypeError: If a dtype is not float32, or lengths are not int64.
+
+    Example:
+        >>> import fastnn as fn
+        >>> weights = fn.ones(16, 3), fn.zeros(16, 4)
+        >>> output, h_n, c_n = fn.functional.layer_norm_lstm(fn.ones(5, 2, 3), *weights)
+        >>> output.shape, c_n.shape
+        ((5, 2, 4), (2, 4))
+
+    Source:
+        Ba, Kiros, Hinton 2016, "Layer normalization", equations 20 to 22.
+    """
+    result: Any = apply(
+        _layer_norm_lstm, input, weight_ih, weight_hh, bias_ih, bias_hh, h_0, c_0,
+        gain_ih, gain_hh, gain_c, bias_c,
+        lengths=_lengths(lengths), reverse=reverse, eps=float(eps),
     )  # fmt: skip
     return result  # type: ignore[no-any-return]
 

@@ -74,8 +74,8 @@ from fastnn.nn.pool import (
     MaxPool1d,
     MaxPool2d,
 )
-from fastnn.nn.recurrent import GRU, LSTM, RNN
-from fastnn.nn.recurrent_cell import GRUCell, LSTMCell, RNNCell
+from fastnn.nn.recurrent import GRU, LSTM, RNN, LayerNormLSTM
+from fastnn.nn.recurrent_cell import GRUCell, LayerNormLSTMCell, LSTMCell, RNNCell
 from fastnn.nn.shape import Flatten
 from fastnn.nn.stacked import Stacked
 
@@ -124,6 +124,8 @@ __all__ = [
     "L1Loss",
     "LSTMCell",
     "LayerNorm",
+    "LayerNormLSTM",
+    "LayerNormLSTMCell",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",

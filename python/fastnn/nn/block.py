@@ -62,30 +62,34 @@ class _Projection(Module):
 
 
 class _ResidualConv(Module):
-    """What BasicBlock and Bottleneck share: convolutions with norms, then the sum."""
+    """What BasicBlock and Bottleneck share: convolutions with norms, then the sum.
+
+    The stride is that of the first 3 x 3 convolution.
+    """
 
     downsample: Module | None
 
     def __init__(
-        self, kernels: tuple[int, ...], strides: tuple[int, ...], widths: tuple[int, ...],
-        zero_init: bool,
-    ) -> None:  # fmt: skip
+        self, kernels: tuple[int, ...], widths: tuple[int, ...], stride: int, zero_init: bool
+    ) -> None:
         super().__init__()
-        if min(widths) <= 0 or max(strides) <= 0:
+        if min(widths) <= 0 or stride <= 0:
             raise ValueError(
                 f"{type(self).__name__}: expected channels and stride > 0, got channels "
-                f"{widths[0]} to {widths[-1]} and stride {max(strides)}"
+                f"{widths[0]} to {widths[-1]} and stride {stride}"
             )
+        self.in_channels, self.out_channels = widths[0], widths[-1]
+        self.stride, self.zero_init = stride, zero_init
         self._count = len(kernels)
-        for i, (size, stride) in enumerate(zip(kernels, strides, strict=True)):
-            conv = Conv2d(widths[i], widths[i + 1], size, stride, size // 2, bias=False)
+        for i, size in enumerate(kernels):
+            step = stride if i == kernels.index(3) else 1
+            conv = Conv2d(widths[i], widths[i + 1], size, step, size // 2, bias=False)
             setattr(self, f"conv{i + 1}", conv)
             setattr(self, f"bn{i + 1}", BatchNorm2d(widths[i + 1]))
         if zero_init:
             with no_grad():
                 weight = getattr(self, f"bn{self._count}").weight
                 weight.copy_(zeros(*weight.shape))
-        stride = max(strides)
         same = stride == 1 and widths[0] == widths[-1]
         self.downsample = None if same else _Projection(widths[0], widths[-1], stride)
 
@@ -128,8 +132,7 @@ class BasicBlock(_ResidualConv):
     def __init__(
         self, in_channels: int, out_channels: int, stride: int = 1, *, zero_init: bool = False
     ) -> None:
-        widths = in_channels, out_channels, out_channels
-        super().__init__((3, 3), (stride, 1), widths, zero_init)
+        super().__init__((3, 3), (in_channels, out_channels, out_channels), stride, zero_init)
 
 
 class Bottleneck(_ResidualConv):
@@ -165,7 +168,7 @@ class Bottleneck(_ResidualConv):
             )
         inner = out_channels // 4
         widths = in_channels, inner, inner, out_channels
-        super().__init__((1, 3, 1), (1, stride, 1), widths, zero_init)
+        super().__init__((1, 3, 1), widths, stride, zero_init)
 
 
 class _DenseLayer(Module):
@@ -231,6 +234,8 @@ class DenseBlock(Module):
                 f"DenseBlock: expected sizes > 0, got num_layers={num_layers}, "
                 f"in_channels={in_channels}, growth_rate={growth_rate}, bn_size={bn_size}"
             )
+        self.num_layers, self.in_channels, self.growth_rate = num_layers, in_channels, growth_rate
+        self.bn_size, self.drop_rate = bn_size, drop_rate
         self.out_channels = in_channels + num_layers * growth_rate
         for i in range(num_layers):
             layer = _DenseLayer(in_channels + i * growth_rate, growth_rate, bn_size, drop_rate)
@@ -261,6 +266,7 @@ class Transition(Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.norm = BatchNorm2d(in_channels)
         self.conv = Conv2d(in_channels, out_channels, 1, bias=False)
         self.pool = AvgPool2d(2)

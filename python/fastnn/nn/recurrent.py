@@ -6,17 +6,15 @@ from typing import Any
 
 from fastnn import functional as F
 from fastnn.functional.recurrent import resolve_convention, resolve_nonlinearity, swap_batch
-from fastnn.nn.module import Module
-from fastnn.nn.recurrent_cell import add_weights, describe, named_weights, pair
+from fastnn.nn.recurrent_cell import LayerNormed, Weighted, check_eps, describe, pair
 from fastnn.tensor import Tensor, as_tensor
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "LayerNormLSTM"]
 
 
-class _Recurrent(Module):
+class _Recurrent(Weighted):
     """Layers over layers, each in one direction or in both. Subclasses are the cells."""
 
-    gates = 1
     states: tuple[str, ...] = ("h_0",)
 
     def __init__(
@@ -39,7 +37,7 @@ class _Recurrent(Module):
         for layer in range(num_layers):
             features = input_size if layer == 0 else hidden_size * len(self._suffixes)
             for suffix in self._suffixes:
-                add_weights(self, self.gates, features, bias, f"_l{layer}{suffix}")
+                self.add_weights(features, f"_l{layer}{suffix}")
 
     def _run(self, x: Any, **arguments: Any) -> tuple[Tensor, ...]:
         """One layer in one direction: (output, last states ...)."""
@@ -83,7 +81,7 @@ class _Recurrent(Module):
                 at = len(last)
                 y, *states = self._run(
                     x,
-                    **named_weights(self, f"_l{layer}{suffix}"),
+                    **self.weights(f"_l{layer}{suffix}"),
                     **{name: parts[at] for name, parts in initial.items()},
                     lengths=lengths,
                     reverse=suffix != "",
@@ -232,6 +230,65 @@ class LSTM(_Recurrent):
 
     def _run(self, x: Any, **arguments: Any) -> tuple[Tensor, ...]:
         return F.lstm(x, **arguments)
+
+
+class LayerNormLSTM(LayerNormed, _Recurrent):
+    """LSTM with layer norms; see :func:`fastnn.functional.layer_norm_lstm` for the cell.
+
+    Gates are made of LN(W_ih x_t) + LN(W_hh h_(t-1)), and h_t = o tanh(LN(c_t)): the size of the
+    sums does not depend on that of inputs and weights, which keeps the gates in their range over
+    long sequences. Call it as :class:`LSTM`; it has :class:`LSTM`'s arguments, shapes and
+    ``lengths``, and ``eps``.
+
+    Args:
+        input_size: Size of a step's input.
+        hidden_size: Size of the state.
+        num_layers: Number of layers.
+        bias: Whether the norms have biases.
+        batch_first: Whether the batch is the first axis of input and output.
+        dropout: Probability of dropping outputs between layers, in training.
+        bidirectional: Whether every layer also runs from the end to the beginning.
+        eps: Added to each variance.
+
+    Attributes:
+        weight_ih_l0: (4 hidden_size, input_size), and so on as in :class:`LSTM`.
+        weight_hh_l0: (4 hidden_size, hidden_size).
+        bias_ih_l0: (4 hidden_size,), of the norm of W_ih x_t; at first 0.
+        bias_hh_l0: The same, of W_hh h_(t-1).
+        gain_ih_l0: (4 hidden_size,), at first 1.
+        gain_hh_l0: The same.
+        gain_c_l0: (hidden_size,), of the norm of c; at first 1.
+        bias_c_l0: The same, at first 0.
+
+    Raises:
+        ValueError: As :class:`RNN`, or if eps is negative.
+        TypeError: If the initial state is not a pair.
+
+    Example:
+        >>> import fastnn as fn
+        >>> output, (h_n, c_n) = fn.nn.LayerNormLSTM(3, 4, batch_first=True)(fn.ones(2, 5, 3))
+        >>> output.shape, c_n.shape
+        ((2, 5, 4), (1, 2, 4))
+
+    Source:
+        Ba, Kiros, Hinton 2016, "Layer normalization".
+    """
+
+    states = ("h_0", "c_0")
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, *,
+        eps: float = 1e-5,
+    ) -> None:  # fmt: skip
+        check_eps("LayerNormLSTM", eps)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        )
+        self.eps = eps
+
+    def _run(self, x: Any, **arguments: Any) -> tuple[Tensor, ...]:
+        return F.layer_norm_lstm(x, **arguments, eps=self.eps)
 
 
 class GRU(_Recurrent):

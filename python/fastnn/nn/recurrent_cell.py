@@ -8,37 +8,61 @@ from typing import Any
 from fastnn import functional as F
 from fastnn.functional.recurrent import resolve_convention, resolve_nonlinearity
 from fastnn.nn import init
-from fastnn.nn.module import Module
-from fastnn.tensor import Tensor, as_tensor, zeros
+from fastnn.nn.module import Module, parameter
+from fastnn.tensor import Tensor, as_tensor, ones, zeros
 
-__all__ = ["GRUCell", "LSTMCell", "RNNCell"]
-
-
-def _weight(module: Module, name: str, *shape: int) -> None:
-    """A parameter drawn as torch does: U(-1/sqrt(hidden), 1/sqrt(hidden))."""
-    hidden: int = module.hidden_size  # type: ignore[attr-defined]
-    bound = hidden**-0.5
-    w = init.uniform_(zeros(*shape), -bound, bound)
-    w.requires_grad = True
-    setattr(module, name, w)
+__all__ = ["GRUCell", "LSTMCell", "LayerNormLSTMCell", "RNNCell"]
 
 
-def add_weights(module: Module, gates: int, features: int, bias: bool, suffix: str) -> None:
-    """The four weights of a layer in one direction."""
-    hidden: int = module.hidden_size  # type: ignore[attr-defined]
-    _weight(module, f"weight_ih{suffix}", gates * hidden, features)
-    _weight(module, f"weight_hh{suffix}", gates * hidden, hidden)
-    for name in ("bias_ih", "bias_hh"):
-        if bias:
-            _weight(module, f"{name}{suffix}", gates * hidden)
-        else:
-            setattr(module, f"{name}{suffix}", None)
+class Weighted(Module):
+    """The weights of a layer in one direction, by name: what stacks and cells share."""
+
+    gates = 1
+    names: tuple[str, ...] = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    hidden_size: int
+    bias: bool
+
+    def add_weights(self, features: int, suffix: str) -> None:
+        """Make them, drawn as torch does: U(-1/sqrt(hidden), 1/sqrt(hidden))."""
+        rows = self.gates * self.hidden_size
+        self._uniform(f"weight_ih{suffix}", rows, features)
+        self._uniform(f"weight_hh{suffix}", rows, self.hidden_size)
+        for name in ("bias_ih", "bias_hh"):
+            if self.bias:
+                self._uniform(f"{name}{suffix}", rows)
+            else:
+                setattr(self, f"{name}{suffix}", None)
+
+    def _uniform(self, name: str, *shape: int) -> None:
+        bound = self.hidden_size**-0.5
+        w = init.uniform_(zeros(*shape), -bound, bound)
+        w.requires_grad = True
+        setattr(self, name, w)
+
+    def weights(self, suffix: str) -> dict[str, Any]:
+        """The weights as the functional ops call them."""
+        return {name: getattr(self, f"{name}{suffix}") for name in self.names}
 
 
-def named_weights(module: Module, suffix: str) -> dict[str, Any]:
-    """The weights as the functional ops call them."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return {name: getattr(module, f"{name}{suffix}") for name in names}
+class LayerNormed(Weighted):
+    """The weights of a layer-normalised LSTM: biases are those of the norms."""
+
+    gates = 4
+    names = (*Weighted.names, "gain_ih", "gain_hh", "gain_c", "bias_c")
+
+    def add_weights(self, features: int, suffix: str) -> None:
+        """Make them: norms start with gains of 1 and biases of 0."""
+        rows = 4 * self.hidden_size
+        self._uniform(f"weight_ih{suffix}", rows, features)
+        self._uniform(f"weight_hh{suffix}", rows, self.hidden_size)
+        for name in self.names[2:]:
+            size = self.hidden_size if name.endswith("_c") else rows
+            p = None
+            if name.startswith("gain"):
+                p = parameter(ones(size))
+            elif self.bias:
+                p = parameter(zeros(size))
+            setattr(self, f"{name}{suffix}", p)
 
 
 def pair(name: str, hx: Any) -> tuple[Any, ...]:
@@ -46,6 +70,12 @@ def pair(name: str, hx: Any) -> tuple[Any, ...]:
     if not isinstance(hx, tuple | list) or len(hx) != 2:
         raise TypeError(f"{name}: expected hx to be a tuple (h_0, c_0), got {type(hx).__name__}")
     return tuple(hx)
+
+
+def check_eps(name: str, eps: float) -> None:
+    """What is added to a variance is no negative number."""
+    if not eps >= 0:
+        raise ValueError(f"{name}: expected eps >= 0, got {eps}")
 
 
 _DEFAULTS = {
@@ -56,6 +86,7 @@ _DEFAULTS = {
     "bidirectional": False,
     "nonlinearity": "tanh",
     "convention": "torch",
+    "eps": 1e-5,
 }
 
 
@@ -66,10 +97,8 @@ def describe(module: Any) -> str:
     return ", ".join([str(module.input_size), str(module.hidden_size), *parts])
 
 
-class _Cell(Module):
+class _Cell(Weighted):
     """One step of a layer."""
-
-    gates = 1
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool) -> None:
         super().__init__()
@@ -79,7 +108,7 @@ class _Cell(Module):
                 f"hidden_size={hidden_size}"
             )
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
-        add_weights(self, self.gates, input_size, bias, "")
+        self.add_weights(input_size, "")
 
     def _step(
         self, op: Callable[..., tuple[Tensor, ...]], input: Any, states: dict[str, Any],
@@ -96,7 +125,7 @@ class _Cell(Module):
         given = {k: as_tensor(s) for k, s in states.items() if s is not None}
         if x.ndim == 1:
             given = {k: s.reshape(1, -1) for k, s in given.items()}
-        y = op(x.reshape(1, rows, self.input_size), **named_weights(self, ""), **given, **options)
+        y = op(x.reshape(1, rows, self.input_size), **self.weights(""), **given, **options)
         return y[1:] if x.ndim == 2 else tuple(s.reshape(-1) for s in y[1:])
 
     def extra_repr(self) -> str:
@@ -174,6 +203,48 @@ class LSTMCell(_Cell):
         """The next (h, c), each (batch, hidden_size)."""
         h_0, c_0 = (None, None) if hx is None else pair("LSTMCell", hx)
         return self._step(F.lstm, input, {"h_0": h_0, "c_0": c_0})
+
+
+class LayerNormLSTMCell(LayerNormed, _Cell):
+    """One step of :class:`LayerNormLSTM`: ``h, c = cell(input, (h, c))``, with zeros at first.
+
+    Args:
+        input_size: Size of the input.
+        hidden_size: Size of the state.
+        bias: Whether the norms have biases.
+        eps: Added to each variance.
+
+    Attributes:
+        weight_ih: (4 hidden_size, input_size), the gates in the order i, f, g, o.
+        weight_hh: (4 hidden_size, hidden_size).
+        bias_ih: (4 hidden_size,), or None, and so bias_hh and gain_ih, gain_hh.
+        gain_c: (hidden_size,), and so bias_c.
+
+    Raises:
+        ValueError: If a size is not positive, eps is negative, or shapes do not fit.
+        TypeError: If the state is not a pair.
+
+    Example:
+        >>> import fastnn as fn
+        >>> h, c = fn.nn.LayerNormLSTMCell(3, 4)(fn.ones(2, 3))
+        >>> h.shape, c.shape
+        ((2, 4), (2, 4))
+
+    Source:
+        Ba, Kiros, Hinton 2016, "Layer normalization".
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, *, eps: float = 1e-5
+    ) -> None:
+        check_eps("LayerNormLSTMCell", eps)
+        super().__init__(input_size, hidden_size, bias)
+        self.eps = eps
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """The next (h, c), each (batch, hidden_size)."""
+        h_0, c_0 = (None, None) if hx is None else pair("LayerNormLSTMCell", hx)
+        return self._step(F.layer_norm_lstm, input, {"h_0": h_0, "c_0": c_0}, eps=self.eps)
 
 
 class GRUCell(_Cell):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn import _core
 from fastnn.capture import note_optimizer, unrecorded
-from fastnn.optim.options import check_range, kernel_options
+from fastnn.optim.options import check_range, kernel_options, momentum_of
 from fastnn.optim.rates import RateTable
 from fastnn.tensor import Tensor
 
@@ -22,9 +22,10 @@ Hook = Callable[[Any, tuple[Any, ...], dict[str, Any]], None]
 class Optimizer:
     """Base of the optimizers.
 
-    Learning rates and step counts live in memory that the kernels read, so that a captured step
-    follows changes of ``param_groups[i]["lr"]``. A step is one update for each group. State is
-    float32 whatever the parameters' dtype; each parameter counts its own steps.
+    Learning rates, momentum (or the first of ``betas``) and step counts live in memory that the
+    kernels read, so that a captured step follows changes of ``param_groups[i]["lr"]``. A step is
+    one update for each group. State is float32 whatever the parameters' dtype; each parameter
+    counts its own steps.
 
     Args:
         params: Tensors, or dictionaries with ``"params"`` and options of their own.
@@ -41,7 +42,7 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: expected at least one parameter, got none")
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self._rates: list[Any] = []  # a float64 for each group
+        self._rates: list[Any] = []  # rate and momentum of each group, as float64
         self.table: RateTable | None = None  # where rates come from instead
         self.rates = self._rates  # what the step reads
         self._records: list[Any] = []  # step counts and what depends on them, by group
@@ -93,7 +94,7 @@ class Optimizer:
         self.param_groups.append(full)
         self.version += 1
         self._options.append((None, None))
-        self._rates.append(_core.make_optim_lr(full["lr"]))
+        self._rates.append(_core.make_optim_rates(full["lr"], momentum_of(full)))
         self._records.append(_core.make_optim_records([(0, 1.0)] * len(members)))
 
     def _check(self, group: dict[str, Any]) -> None:
@@ -198,14 +199,14 @@ class Optimizer:
                 self._slot(name, group, group["params"])
 
     def sync(self) -> None:
-        """Write the groups' learning rates to where the kernels read them.
+        """Write the groups' learning rates and momentum to where the kernels read them.
 
         :meth:`step` and captured functions do it by themselves.
         """
         if _core.is_recording():
             note_optimizer(self)
         for group, rate in zip(self.param_groups, self._rates, strict=True):
-            _core.set_optim_lr(rate, float(group["lr"]))
+            _core.set_optim_rates(rate, float(group["lr"]), momentum_of(group))
 
     def register_step_post_hook(self, hook: Hook) -> Callable[[], None]:
         """Call ``hook(optimizer, args, kwargs)`` after each step; captured with it.
@@ -324,8 +325,6 @@ class Optimizer:
         return int(step), float(values.get("mu_product", 1.0))
 
     def structure(self) -> object:
-        """What a recorded step depends on besides memory; learning rates may change."""
-        options = [
-            [v for k, v in g.items() if k not in ("lr", "params")] for g in self.param_groups
-        ]
+        """What a recorded step depends on besides memory; rates and momentum may change."""
+        options = [(self._rule(g), kernel_options(g)) for g in self.param_groups]
         return options, self.version, id(self.table)

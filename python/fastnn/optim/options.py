@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["FORMS", "check_range", "kernel_options"]
+__all__ = ["FORMS", "check_range", "has_momentum", "kernel_options", "momentum_of", "set_momentum"]
 
 FORMS = "ABCD"  # of SGD's momentum
 
@@ -24,10 +24,9 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _CHOICES: dict[str, tuple[str, ...]] = {"eps_mode": ("outside", "inside"), "form": tuple(FORMS)}
 
-# Options by the names that formulas/optim.h has for them.
+# Options by the names that formulas/optim.h has for them; lr and momentum live in memory.
 _KERNEL_OPTIONS: dict[str, Callable[[Any], dict[str, float]]] = {
-    "betas": lambda v: {"beta1": float(v[0]), "beta2": float(v[1])},
-    "momentum": lambda v: {"beta1": float(v)},
+    "betas": lambda v: {"beta2": float(v[1])},
     "alpha": lambda v: {"beta2": float(v)},
     "rho": lambda v: {"beta2": float(v)},
     "eps": lambda v: {"eps": float(v)},
@@ -51,6 +50,24 @@ def kernel_options(group: dict[str, Any]) -> dict[str, float]:
         if name in _KERNEL_OPTIONS:
             options.update(_KERNEL_OPTIONS[name](value))
     return options
+
+
+def has_momentum(group: dict[str, Any]) -> bool:
+    """Whether a group has a momentum, or a decay of the first moment in its place."""
+    return "betas" in group or "momentum" in group
+
+
+def momentum_of(group: dict[str, Any]) -> float:
+    """The momentum of a group, or its first beta; 0 if it has neither."""
+    return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
+
+
+def set_momentum(group: dict[str, Any], value: float) -> None:
+    """Set the momentum of a group, or its first beta."""
+    if "betas" in group:
+        group["betas"] = (value, *group["betas"][1:])
+    else:
+        group["momentum"] = value
 
 
 def check_range(optimizer: str, option: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Learning rates in memory that recorded steps read."""
+"""Learning rates and momentum in memory that recorded steps read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["RateTable"]
 
 
 class RateTable:
-    """The learning rates of the steps to come: each step takes the next.
+    """Learning rate and momentum of the steps to come: each step takes the next.
 
-    An optimizer with one, ``optimizer.table``, takes its rates from there rather than from its
-    groups, so that many steps of a schedule replay in one native call.
+    An optimizer with one, ``optimizer.table``, takes them from there rather than from its groups,
+    so that many steps of a schedule replay in one native call.
 
     Args:
         steps: The most steps it has to hold; no more may be taken than were written.
@@ -29,7 +29,7 @@ class RateTable:
         >>> w = fn.tensor([1.0], requires_grad=True)
         >>> optimizer = fn.optim.SGD([w])
         >>> optimizer.table = fn.optim.rates.RateTable(steps=2, groups=1, device="cpu")
-        >>> optimizer.table.write([[0.5], [0.25]])
+        >>> optimizer.table.write([[(0.5, 0.0)], [(0.25, 0.0)]])
         >>> for _ in range(2):
         ...     w.grad = fn.tensor([1.0])
         ...     optimizer.step()
@@ -38,13 +38,13 @@ class RateTable:
     """
 
     def __init__(self, steps: int, groups: int, device: str) -> None:
-        self._bits = [_integers(np.zeros(steps), device) for _ in range(groups)]  # of float64
+        self._bits = [_integers(np.zeros((steps, 2)), device) for _ in range(groups)]  # float64
         self._index = _integers(np.arange(steps), device)
         self._cursor = _integers(np.zeros(1), device)
 
-    def write(self, rates: Iterable[Iterable[float]]) -> None:
-        """Set the rates, those of all groups for each step; the next step takes the first."""
-        values = np.array(list(rates), np.float64).reshape(-1, len(self._bits))
+    def write(self, rates: Iterable[Iterable[tuple[float, float]]]) -> None:
+        """Set (rate, momentum) of all groups for each step; the next step takes the first."""
+        values = np.array(list(rates), np.float64).reshape(-1, len(self._bits), 2)
         for group, bits in enumerate(self._bits):
             padded = np.zeros(bits.shape, np.float64)
             padded[: len(values)] = values[:, group]
@@ -52,7 +52,7 @@ class RateTable:
         self._cursor.copy_(np.zeros(1, np.int64))
 
     def take(self) -> list[Tensor]:
-        """The rate of each group for this step, as the kernels read it."""
+        """Those of each group for this step, as the kernels read them."""
         rates: Any = [_core.gather(bits, self._index, self._cursor, 1) for bits in self._bits]
         _core.advance(self._cursor, 1)
         return rates  # type: ignore[no-any-return]

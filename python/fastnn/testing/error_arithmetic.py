@@ -55,6 +55,12 @@ class Uncertain(NDArrayOperatorsMixin):
         terms = np.abs(self.value).sum(axis)
         return Uncertain(self.value.sum(axis), self.error.sum(axis) + _SUM * terms)
 
+    def mean(self, axis: int | tuple[int, ...], keepdims: bool) -> Uncertain:
+        """The mean over axes: a sum and a division."""
+        terms = np.abs(self.value).mean(axis, keepdims=keepdims)
+        error = self.error.mean(axis, keepdims=keepdims) + (_SUM + U) * terms
+        return Uncertain(self.value.mean(axis, keepdims=keepdims), error)
+
     @staticmethod
     def stack(parts: Sequence[Uncertain]) -> Uncertain:
         """Arrays one after the other along the first axis."""
@@ -86,6 +92,8 @@ _RULES: dict[str, tuple[float, Callable[..., Any]]] = {
     "negative": (0.0, lambda x, ex, y: ex),
     "exp": (_ELEMENTARY, lambda x, ex, y: y * ex),
     "tanh": (_ELEMENTARY, lambda x, ex, y: (1 - y * y) * ex + ex * ex),
+    "square": (U, lambda x, ex, y: 2 * np.abs(x) * ex + ex * ex),
+    "sqrt": (U, lambda x, ex, y: ex / np.maximum(y, np.sqrt(ex))),
     "maximum": (0.0, lambda x, z, ex, ez, y: np.maximum(ex, ez)),
     "greater": (0.0, lambda x, z, ex, ez, y: np.abs(x - z) <= ex + ez),
 }

@@ -15,6 +15,7 @@ from fastnn.train.ensemble import SnapshotEnsemble, random_ensemble
 from fastnn.train.files import CheckpointError, StorageError
 from fastnn.train.history import History
 from fastnn.train.interrupt import Terminated
+from fastnn.train.last import load_last
 from fastnn.train.loggers import CSVLogger, JSONLogger, TensorBoard
 from fastnn.train.lr_search import lr_range_test, lr_search
 from fastnn.train.model_checkpoint import ModelCheckpoint
@@ -56,6 +57,7 @@ __all__ = [
     "WeightedSampler",
     "check",
     "diagnose",
+    "load_last",
     "load_model",
     "lr_range_test",
     "lr_search",

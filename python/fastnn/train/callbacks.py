@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +55,12 @@ class Callback:
     def on_train_end(self) -> None:
         """After the last epoch; not after an error."""
 
+    def teardown(self) -> None:
+        """At the end of fit, whatever happened: take off what hangs on others, close what is open.
+
+        The name is Lightning's. It comes after on_train_end, and after an error or Ctrl-C instead.
+        """
+
     def on_epoch_begin(self, epoch: int) -> None:
         """Before an epoch."""
 
@@ -99,6 +105,15 @@ def notify(callbacks: Sequence[Callback], hook: str, *args: Any) -> None:
     """Call a hook of all."""
     for callback in callbacks:
         getattr(callback, hook)(*args)
+
+
+@contextlib.contextmanager
+def torn_down(callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Afterwards every callback is torn down, though another's teardown raises."""
+    with contextlib.ExitStack() as stack:
+        for callback in callbacks:
+            stack.callback(callback.teardown)
+        yield
 
 
 def averaged(trainer: Trainer) -> contextlib.AbstractContextManager[None]:

@@ -19,7 +19,7 @@ import numpy as np
 from fastnn import nn, random
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor
-from fastnn.train import spec
+from fastnn.train import sizes, spec
 from fastnn.train.files import EXTRA, CheckpointError, read_tensors, write_tensors
 from fastnn.train.position import Position
 
@@ -44,7 +44,9 @@ def save_model(path: str, model: nn.Module, extra: Mapping[str, Any] | None = No
 
     Args:
         path: The file; replaced as a whole.
-        model: Custom layers are saved as tensors only: :func:`load_model` cannot build them.
+        model: Layers, blocks and containers of ``fastnn.nn``. A model with custom layers or hooks
+            is saved as tensors only: :func:`load_model` cannot build it, ``load_state_dict`` can
+            fill one.
         extra: JSON-like data to keep with it; float64 arrays by name are kept as arrays.
 
     Example:
@@ -70,7 +72,8 @@ def load_model(path: str) -> nn.Module:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is damaged, or its layers are not fastnn's own.
+        CheckpointError: If it is damaged, or its layers are not fastnn's own. The sizes that it
+            claims are compared with its tensors before anything is allocated.
 
     Example:
         See :func:`save_model`.
@@ -89,11 +92,10 @@ def read_model(path: str) -> tuple[nn.Module, dict[str, Any]]:
         )
     try:
         spec.check(description)
-        sizes = spec.num_parameters(description), sum(math.prod(v.shape) for v in state.values())
-        if sizes[0] != sizes[1]:
-            raise ValueError(
-                f"model: expected {sizes[0]} parameters, got {sizes[1]} in the tensors"
-            )
+        expected = sizes.num_parameters(description)
+        found = sum(math.prod(v.shape) for v in state.values())
+        if expected != found:
+            raise ValueError(f"model: expected {expected} parameters, got {found} in the tensors")
         model = spec.build(description)
         model.load_state_dict(state)
     except ValueError as error:

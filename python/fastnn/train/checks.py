@@ -89,7 +89,9 @@ def check_data(
         TypeError: For what is not numbers.
     """
     x = _floats(pair[0]) if augment is None else as_images(f"{op}: x", pair[0], False).to("cpu")
-    runner = None if augment is None else Runner(augment, x.shape[1:], x.dtype == "float32")
+    runner = None
+    if augment is not None:
+        runner = Runner(augment, x.shape[1:], x.dtype == "float32", device=device)
     y = _numbers(pair[1])
     if len(x.shape) < 1 or len(y.shape) < 1:
         raise ValueError(
@@ -317,7 +319,8 @@ def split(data: Data, share: float, evaluation: Augmentation | None = None) -> t
             f"{n - at}"
         )
     last = data.take(slice(at, n))
-    if evaluation is not None:
-        runner = Runner(evaluation, last.x.shape[1:], last.x.dtype == "float32")
+    if evaluation is not None and data.runner is not None:
+        is_float, device = last.x.dtype == "float32", data.runner.device
+        runner = Runner(evaluation, last.x.shape[1:], is_float, device=device)
         last = dataclasses.replace(last, runner=runner)
     return data.take(slice(at)), last

@@ -13,10 +13,13 @@ __all__ = [
     "Curves",
     "chance",
     "collapsed",
+    "drift",
+    "early",
     "judged",
     "jumps",
     "level",
     "pace",
+    "roughness",
     "sampling_error",
     "trend",
 ]
@@ -111,6 +114,28 @@ def pace(series: Series) -> float:
 def jumps(series: Series) -> float:
     """In which share of the epochs a series rises by 15 % or more."""
     return float((np.diff(series) > 0.15 * series[:-1]).mean()) if len(series) > 1 else 0.0
+
+
+def drift(series: Series) -> float:
+    """By which share of itself a series changes per epoch, over its last third."""
+    y = np.log(np.maximum(series[-max(2, len(series) // 3) :], 1e-9))
+    t = np.arange(len(y)) - (len(y) - 1) / 2
+    return float((t * y).sum() / (t * t).sum())
+
+
+def early(series: Series) -> float:
+    """Which share of its fall a series does in its first quarter."""
+    first, fall = float(series[0]), float(series[0]) - level(series)
+    return (first - float(series[max(1, len(series) // 4)])) / fall if fall > 0 else 1.0
+
+
+def roughness(series: Series) -> float:
+    """How far a series is from smooth after its first quarter, as a share of its level.
+
+    A validation set is the same in every epoch, so it is the weights that move its loss to and fro.
+    """
+    second = np.abs(np.diff(series[len(series) // 4 :], 2))
+    return float(np.median(second)) / (abs(level(series)) or 1.0) if len(second) > 5 else 0.0
 
 
 def judged(c: Curves) -> Series:

@@ -16,10 +16,13 @@ from fastnn.train.curves import (
     Curves,
     chance,
     collapsed,
+    drift,
+    early,
     judged,
     jumps,
     level,
     pace,
+    roughness,
     sampling_error,
     trend,
 )
@@ -169,7 +172,7 @@ def _not_learning(c: Curves) -> str | None:
     if any(len(s) and np.ptp(s) < 1e-5 * abs(s[0]) for s in (c.loss, c.val_loss)):
         return evidence
     for series in (c.loss, c.val_loss):
-        if len(series) and (trend(series) < -3.5 or np.ptp(series[1:]) > 0.1 * abs(series[0])):
+        if len(series) and (trend(series) < -3.5 or np.ptp(series[1:]) > 0.13 * abs(series[0])):
             return None
     if len(c.accuracy) and c.accuracy.max() > c.accuracy[0] + 0.08:
         return None
@@ -200,6 +203,8 @@ def _softmax_twice(c: Curves) -> str | None:
     """Cross-entropy of softmax(p), p <= 1: log(1 + (C - 1) / e) if right, 1 more if wrong."""
     if c.classes < 2 or not len(c.accuracy) or pace(c.loss) > 0.012:
         return None
+    if early(c.loss) < 0.5 and level(c.accuracy) < 0.93:  # it has not come to its floor yet
+        return None
     floor = math.log(1 + (c.classes - 1) / math.e)
     for loss, accuracy in ((c.loss, c.accuracy), (c.val_loss, c.val_accuracy)):
         if len(loss):
@@ -214,19 +219,22 @@ def _softmax_twice(c: Curves) -> str | None:
 
 
 def _rate_too_high(c: Curves) -> str | None:
-    """The loss is above its start in the first epochs, or jumps, and does not come down."""
-    end, early = level(c.loss), float(c.loss[: max(1, len(c.loss) // 4)].max())
+    """The loss is above its start in the first epochs, or goes to and fro, and stays high."""
+    end, top = level(c.loss), float(c.loss[: max(1, len(c.loss) // 4)].max())
     told = judged(c)
-    if c.val_samples > 50 and told[-1] > 0.6 * chance(c) and jumps(told) > 0.2:
+    validated = c.val_samples > 50 and end < 1.5 * level(told)  # what is off there holds nothing up
+    if validated and told[-1] > 0.6 * chance(c) and jumps(told) > 0.2:
         return f"the validation loss jumps by 15 % in {100 * jumps(told):.0f} % of epochs"
     if c.loss[-1] > max(5 * end, 0.5 * chance(c)):
         return f"loss {end:.3g}, then {c.loss[-1]:.3g} in the last epoch"
     if (len(c.accuracy) and level(c.accuracy) > 0.9) or end < 0.2 * chance(c):
         return None
-    falls = early < 1.25 * end and trend(told) < -5  # it began high, and goes down since
+    if validated and roughness(told) > (0.012 if _lost(c) else 0.085):
+        return f"the validation loss goes to and fro by {100 * roughness(told):.2g} % at each epoch"
+    falls = top < 1.25 * end and trend(told) < -5  # it began high, and goes down since
     told_high = float(told[: max(1, len(told) // 4)].max()) > 1.1 * chance(c)  # without dropout too
-    if early > 1.4 * max(c.first, chance(c)) and told_high and not falls:
-        return f"loss {c.first:.3g} at first, {early:.3g} soon after, {end:.3g} at last"
+    if top > 1.4 * max(c.first, chance(c)) and told_high and not falls:
+        return f"loss {c.first:.3g} at first, {top:.3g} soon after, {end:.3g} at last"
     if jumps(c.loss) > 0.15:
         return f"the loss jumps by 15 % in {100 * jumps(c.loss):.0f} % of epochs"
     rough = len(c.loss) > 4 and float(np.median(np.abs(np.diff(c.loss, 2)))) > 0.02 * end
@@ -234,6 +242,13 @@ def _rate_too_high(c: Curves) -> str | None:
         best = 100 * float(c.accuracy.max())
         return f"{best:.0f} % right at best, {100 * level(c.accuracy):.0f} % at last, in training"
     return None
+
+
+def _lost(c: Curves) -> bool:
+    """Whether the loss came down from more than chance to chance, and no further."""
+    told = judged(c)
+    fell = level(c.loss) < 0.9 * float(c.loss[0])
+    return fell and level(told) > 0.97 * chance(c) and trend(told) > -3
 
 
 def _slow_start(c: Curves) -> str | None:
@@ -248,18 +263,15 @@ def _slow_start(c: Curves) -> str | None:
 
 
 def _rate_too_low(c: Curves) -> str | None:
-    """Steadily down from the start, but not far; or not even down to chance."""
+    """Evenly down, but not far: a rate that is right does most of it in the first quarter."""
     series = judged(c)
-    if len(series) < 6 or trend(series) > -3 or series[-1] > series[0] or _held_back(c):
+    if len(series) < 6 or trend(series) > -3:
+        return None
+    if min(early(series), early(c.loss)) > 0.5 and drift(series) > -0.008:
         return None
     if series[-1] < 0.5 * min(chance(c), series[0]) or pace(series) > _FAST:
         return None
     if len(c.accuracy) and level(c.accuracy) > 0.9:
-        return None
-    marks = series[np.linspace(0, len(series) - 1, 5).round().astype(int)]
-    falls = marks[:-1] - marks[1:]
-    above_chance = c.classes > 1 and series[-1] > 1.01 * chance(c)
-    if falls[-1] < 0.3 * falls.max() and not above_chance:
         return None
     return f"loss {series[0]:.3g} after an epoch, {series[-1]:.3g} at last, and falls as before"
 

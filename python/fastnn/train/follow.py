@@ -33,7 +33,7 @@ class StepCallback(Callback):
             self._hooked = self.trainer.optimizer
             self._remove = self._hooked.register_step_post_hook(self._hook)
 
-    def on_train_end(self) -> None:
+    def teardown(self) -> None:
         """Follow no more."""
         self._unhook()
 

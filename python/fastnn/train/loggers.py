@@ -121,7 +121,7 @@ class TensorBoard(Callback):
         names = ("train", "validation")
         self._writers = {n: SummaryWriter(os.path.join(self.log_dir, n)) for n in names}
 
-    def on_train_end(self) -> None:
+    def teardown(self) -> None:
         """Close the files."""
         for writer in self._writers.values():
             writer.close()

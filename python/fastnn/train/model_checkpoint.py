@@ -9,6 +9,7 @@ from typing import Any
 
 from fastnn.train.callbacks import Best, Callback, Logs, averaged, monitored
 from fastnn.train.checkpoint import save_model
+from fastnn.train.last import LastCheckpoints
 
 __all__ = ["ModelCheckpoint"]
 
@@ -26,6 +27,10 @@ class ModelCheckpoint(Callback):
         mode: ``"min"``, ``"max"`` or ``"auto"``: larger is better for accuracies and other scores.
         save_top_k: With save_best_only, how many of the best to keep, in files of their own; the
             file of one that is among them no more is removed.
+        save_last: How many of the last checkpoints of the whole training to keep, after every
+            epoch: the newest as ``last.safetensors`` beside filepath, those before it as
+            ``last-<steps>.safetensors``. :func:`fastnn.train.load_last` goes on from them. It has
+            to come last among the callbacks then.
 
     Attributes:
         best_k_models: The value of each file that is kept, the best first.
@@ -48,17 +53,21 @@ class ModelCheckpoint(Callback):
         save_best_only: bool = True,
         mode: str = "auto",
         save_top_k: int = 1,
+        save_last: int = 0,
     ) -> None:
         if save_top_k < 1:
             raise ValueError(f"ModelCheckpoint: expected save_top_k >= 1, got {save_top_k}")
+        if save_last < 0:
+            raise ValueError(f"ModelCheckpoint: expected save_last >= 0, got {save_last}")
         if save_top_k > 1 and "{" not in filepath:
             raise ValueError(
                 f"ModelCheckpoint: expected {{epoch}} in filepath with save_top_k {save_top_k}, "
                 f"got {filepath!r}"
             )
         self.filepath, self.save_best_only, self.save_top_k = filepath, save_best_only, save_top_k
+        self.save_last = save_last
         self.best = Best(monitor, mode=mode)
-        self.best_k_models: dict[str, float] = {}
+        self.reset()
 
     @property
     def best_model_path(self) -> str | None:
@@ -66,8 +75,10 @@ class ModelCheckpoint(Callback):
         return next(iter(self.best_k_models), None)
 
     def reset(self) -> None:
-        """No model is among the best so far."""
-        self.best_k_models = {}
+        """No model is among the best so far, nor the last."""
+        self.best_k_models: dict[str, float] = {}
+        folder = os.path.dirname(self.filepath)
+        self.last = LastCheckpoints(os.path.join(folder, "last.safetensors"), self.save_last)
 
     def state_dict(self) -> dict[str, Any]:
         """The files of the best, with their values."""
@@ -81,9 +92,15 @@ class ModelCheckpoint(Callback):
                 f"ModelCheckpoint: expected files and values in best_k_models, got {str(kept)[:80]}"
             )
         self.best_k_models = dict(kept)
+        self.last.adopt(self.trainer.optimizer.step_count)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Write, if it is time."""
+        self._keep_model(epoch, logs)
+        if self.save_last:
+            self.last.save(self.trainer)
+
+    def _keep_model(self, epoch: int, logs: Logs) -> None:
         if not self.save_best_only:
             return self._write(self._path(epoch, logs))
         value = float(monitored(self, logs, self.best.monitor))

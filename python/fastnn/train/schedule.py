@@ -1,7 +1,8 @@
 """How a Trainer moves a scheduler: after each epoch, or with each step.
 
-A schedule is a pure function of the step count, so the rates of a whole epoch go into a table that
-recorded steps read: many steps still replay in one native call.
+A schedule is a pure function of the step count, so the rates of a whole epoch, and the momentum
+where it moves too, go into a table that recorded steps read: many steps still replay in one native
+call.
 """
 
 from __future__ import annotations
@@ -56,9 +57,8 @@ class Schedule:
     def begin_epoch(self, done: int, steps: int) -> None:
         """Before an epoch of that many steps, or after some of them."""
         if self._steps is not None and self._steps.optimizer.table is not None:
-            now = self._steps.last_epoch
-            self._start = now - done
-            self._steps.optimizer.table.write(self._steps.at(now + i) for i in range(steps - done))
+            self._start = self._steps.last_epoch - done
+            self._steps.optimizer.table.write(self._steps.table(steps - done))
 
     def reach(self, done: int) -> None:
         """So many steps of the epoch are done."""

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn import nn, random
+from fastnn.functional.activation import resolve_activation
 
-__all__ = ["build", "describe", "num_parameters"]
+__all__ = ["build", "describe"]
 
 _MAX_LAYERS = 10_000
 _MAX_SIZE = 1 << 40
@@ -55,6 +56,20 @@ def _numbers(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
 
 
+def _activation(value: Any) -> bool:
+    """What :func:`fastnn.functional.add` can apply to a sum; a tuple is a list in JSON."""
+    if value is None:
+        return True
+    name, a = value if isinstance(value, list) and len(value) == 2 else (value, None)
+    if not isinstance(name, str) or not _optional(a):
+        return False
+    try:
+        resolve_activation("model", name if a is None else (name, a))
+    except ValueError:
+        return False
+    return True
+
+
 _Fields = dict[str, Callable[[Any], bool]]
 _WINDOW: _Fields = {
     "kernel_size": _extent,
@@ -71,14 +86,14 @@ _CHANNEL_NORM: _Fields = {
     "affine": _flag,
     "track_running_stats": _flag,
 }
+_CHANNELS: _Fields = {"in_channels": _size, "out_channels": _size}
 _CONV: _Fields = {
-    "in_channels": _size,
-    "out_channels": _size,
+    **_CHANNELS,
     "kernel_size": _sizes,
     "stride": _extent,
     "padding": lambda v: v in ("same", "valid") or _extent(v),
     "dilation": _extent,
-    "groups": _size,
+    "groups": lambda v: _size(v) and v > 0,
     "bias": _flag,
 }
 _CELL: _Fields = {"input_size": _size, "hidden_size": _size, "bias": _flag}
@@ -91,6 +106,7 @@ _RECURRENT: _Fields = {
 }
 _PLAIN: _Fields = {"nonlinearity": _words("tanh", "relu")}
 _GATED: _Fields = {"convention": _words("torch", "cho", "lectures")}
+_BLOCK: _Fields = {**_CHANNELS, "stride": _size, "zero_init": _flag}
 
 # layer -> the constructor's arguments and what each has to be; the attributes have the same names
 # but for activations, which keep their one number as `a`.
@@ -172,7 +188,22 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "GRU": (nn.GRU, {**_RECURRENT, **_GATED}),
     "RNNCell": (nn.RNNCell, {**_CELL, **_PLAIN}),
     "LSTMCell": (nn.LSTMCell, _CELL),
+    "LayerNormLSTM": (nn.LayerNormLSTM, {**_RECURRENT, "eps": _number}),
+    "LayerNormLSTMCell": (nn.LayerNormLSTMCell, {**_CELL, "eps": _number}),
     "GRUCell": (nn.GRUCell, {**_CELL, **_GATED}),
+    "BasicBlock": (nn.BasicBlock, _BLOCK),
+    "Bottleneck": (nn.Bottleneck, _BLOCK),
+    "DenseBlock": (
+        nn.DenseBlock,
+        {
+            "num_layers": _size,
+            "in_channels": _size,
+            "growth_rate": _size,
+            "bn_size": lambda v: v is None or _size(v),
+            "drop_rate": _number,
+        },
+    ),
+    "Transition": (nn.Transition, _CHANNELS),
     "LeakyReLU": (nn.LeakyReLU, {"negative_slope": _number}),
     "ELU": (nn.ELU, {"alpha": _number}),
     "Softplus": (nn.Softplus, {"beta": _number}),
@@ -195,12 +226,17 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
     "Softmax": (nn.Softmax, {}),
     "LogSoftmax": (nn.LogSoftmax, {}),
 }
-# What containers have besides their layers.
-_CONTAINERS: dict[str, _Fields] = {
-    "Sequential": {},
-    "Ensemble": {"average": _words("probabilities", "outputs")},
+# container -> its class, how many layers it takes, and what it has besides them.
+_CONTAINERS: dict[str, tuple[type[nn.Module], range, _Fields]] = {
+    "Sequential": (nn.Sequential, range(_MAX_LAYERS + 1), {}),
+    "Ensemble": (
+        nn.Ensemble,
+        range(1, _MAX_LAYERS + 1),
+        {"average": _words("probabilities", "outputs")},
+    ),
+    "Residual": (nn.Residual, range(1, 3), {"activation": _activation}),  # a body, a shortcut
 }
-_NAMES = {kind: name for name, (kind, _) in _LAYERS.items()}
+_NAMES = {kind: name for name, (kind, *_) in (*_LAYERS.items(), *_CONTAINERS.items())}
 
 
 def describe(model: nn.Module) -> dict[str, Any] | None:
@@ -212,16 +248,16 @@ def describe(model: nn.Module) -> dict[str, Any] | None:
         >>> describe(fn.nn.Sequential(fn.nn.Linear(2, 1), fn.nn.Tanh()))["layers"][1]
         {'type': 'Tanh'}
     """
-    if type(model) in (nn.Sequential, nn.Ensemble):
-        layers = [describe(layer) for _, layer in model.children()]
-        kind = {"type": type(model).__name__, "layers": layers}
-        if isinstance(model, nn.Ensemble):
-            kind["average"] = model.average
-        return None if None in layers else kind
     name = _NAMES.get(type(model))
-    if name is None or model._forward_hooks:
+    if name is None or any(module._forward_hooks for _, module in model.named_modules()):
         return None
-    return {"type": name, **{field: _value(model, field) for field in _LAYERS[name][1]}}
+    if name not in _CONTAINERS:
+        return {"type": name, **{field: _value(model, field) for field in _LAYERS[name][1]}}
+    layers = [describe(layer) for _, layer in model.children()]
+    if None in layers:
+        return None
+    own = {field: _value(model, field) for field in _CONTAINERS[name][2]}
+    return {"type": name, "layers": layers, **own}
 
 
 def _value(layer: Any, field: str) -> Any:
@@ -257,52 +293,21 @@ def build(spec: Any) -> nn.Module:
 
 
 def _build(spec: dict[str, Any]) -> nn.Module:
-    if spec["type"] == "Sequential":
-        return nn.Sequential(*(_build(layer) for layer in spec["layers"]))
-    if spec["type"] == "Ensemble":
-        return nn.Ensemble([_build(layer) for layer in spec["layers"]], spec["average"])
+    if spec["type"] in _CONTAINERS:
+        return _build_container(spec)
     kind, fields = _LAYERS[spec["type"]]
     return kind(**{field: spec[field] for field in fields})
 
 
-def num_parameters(spec: Any) -> int:
-    """Number of elements in the described model's state; nothing is allocated for it."""
-    if spec["type"] in _CONTAINERS:
-        return sum(num_parameters(layer) for layer in spec["layers"])
-    if spec["type"] == "Swish":
-        return int(spec["trainable"])
-    if spec["type"] == "PReLU":
-        return int(spec["num_parameters"])
-    if spec["type"] == "Maxout":
-        return int(spec["pieces"] * spec["out_features"] * (spec["in_features"] + spec["bias"]))
-    if spec["type"] in ("Linear", "DropConnect"):
-        return int(spec["out_features"] * (spec["in_features"] + spec["bias"]))
-    if spec["type"] == "Embedding":
-        return int(spec["num_embeddings"] * spec["embedding_dim"])
-    if spec["type"] == "LayerNorm" and spec["elementwise_affine"]:
-        return int(math.prod(spec["normalized_shape"]) * (1 + spec["bias"]))
-    if spec["type"] == "RMSNorm" and spec["elementwise_affine"]:
-        return int(math.prod(spec["normalized_shape"]))
-    if spec["type"] == "GroupNorm":
-        return int(2 * spec["num_channels"] * spec["affine"])
-    if "in_channels" in spec:
-        window = math.prod(spec["kernel_size"]) * spec["in_channels"] // spec["groups"]
-        return int(spec["out_channels"] * (window + spec["bias"]))
-    if "hidden_size" in spec:
-        return _recurrent_parameters(spec)
-    if "track_running_stats" in spec:  # mean, variance and the count
-        channels, tracked = spec["num_features"], spec["track_running_stats"]
-        return int(2 * channels * spec["affine"] + (2 * channels + 1) * tracked)
-    return 0
-
-
-def _recurrent_parameters(spec: Any) -> int:
-    gates = {"R": 1, "L": 4, "G": 3}[spec["type"][0]]
-    hidden, directions = spec["hidden_size"], 1 + spec.get("bidirectional", False)
-    above = spec.get("num_layers", 1) - 1
-    per_gate = spec["input_size"] + above * directions * hidden
-    per_gate += (1 + above) * (hidden + 2 * spec["bias"])
-    return int(gates * directions * hidden * per_gate)
+def _build_container(spec: dict[str, Any]) -> nn.Module:
+    layers = [_build(layer) for layer in spec["layers"]]
+    if spec["type"] == "Residual":
+        fused = spec["activation"]
+        activation = (fused[0], fused[1]) if isinstance(fused, list) else fused
+        return nn.Residual(layers[0], layers[1] if len(layers) == 2 else None, activation)
+    if spec["type"] == "Ensemble":
+        return nn.Ensemble(layers, spec["average"])
+    return nn.Sequential(*layers)
 
 
 def check(spec: Any, depth: int = 0) -> int:
@@ -310,20 +315,31 @@ def check(spec: Any, depth: int = 0) -> int:
     if not isinstance(spec, dict) or depth > 16:
         raise ValueError("model: expected nested layers, at most 16 deep")
     name = spec.get("type")
-    own = _CONTAINERS.get(name) if isinstance(name, str) else None
-    if (
-        own is not None
-        and spec.keys() == {"type", "layers", *own}
-        and isinstance(spec["layers"], list)
-        and all(is_valid(spec[field]) for field, is_valid in own.items())
-    ):
+    if isinstance(name, str) and name in _CONTAINERS:
+        _check_container(spec)
         count = sum(check(layer, depth + 1) for layer in spec["layers"])
         if count > _MAX_LAYERS:
             raise ValueError(f"model: expected at most {_MAX_LAYERS} layers, got {count}")
         return count
     if not isinstance(name, str) or name not in _LAYERS:
-        raise ValueError(f"model: expected a layer of {', '.join(_LAYERS)}, got {str(name)[:80]!r}")
-    fields = _LAYERS[name][1]
+        known = ", ".join((*_LAYERS, *_CONTAINERS))
+        raise ValueError(f"model: expected a layer of {known}, got {str(name)[:80]!r}")
+    _check_fields(spec, _LAYERS[name][1])
+    return 1
+
+
+def _check_container(spec: dict[str, Any]) -> None:
+    name, (_, numbers, own) = spec["type"], _CONTAINERS[spec["type"]]
+    _check_fields(spec, {"layers": lambda v: isinstance(v, list), **own})
+    if len(spec["layers"]) not in numbers:
+        raise ValueError(
+            f"model: expected {numbers[0]} to {numbers[-1]} layers of {name}, "
+            f"got {len(spec['layers'])}"
+        )
+
+
+def _check_fields(spec: dict[str, Any], fields: _Fields) -> None:
+    name = spec["type"]
     if spec.keys() != {"type", *fields}:
         raise ValueError(f"model: expected {name} with the arguments {list(fields)}")
     for field, is_valid in fields.items():
@@ -331,4 +347,3 @@ def check(spec: Any, depth: int = 0) -> int:
             raise ValueError(
                 f"model: expected a valid {field} of {name}, got {str(spec[field])[:80]!r}"
             )
-    return 1

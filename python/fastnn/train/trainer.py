@@ -10,7 +10,7 @@ from fastnn.data.augment import Augmentation, Compose
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor
 from fastnn.train import checkpoint, step
-from fastnn.train.callbacks import Callback, attach, averaged
+from fastnn.train.callbacks import Callback, attach, averaged, torn_down
 from fastnn.train.checks import (
     Data,
     check_arguments,
@@ -228,7 +228,8 @@ class Trainer:
             progress = make_progress(verbose)
             if self.flags.overfit_batches:
                 shuffle = False
-            with evaluation_mode(self.model, training=True), between_steps() as check_interrupt:
+            mode = evaluation_mode(self.model, training=True)
+            with mode, torn_down(callbacks), between_steps() as check_interrupt:
                 progress.begin(position.epoch, epochs, limit)
                 parts = (callbacks, progress, shuffle, check_interrupt, self.history)
                 try:

@@ -181,10 +181,14 @@ def flatten(transform: Augmentation) -> list[Any]:
 
 
 def choose(alternatives: list[list[bytes]]) -> list[bytes]:
-    """A program that runs one of these."""
-    span = max(len(a) for a in alternatives)
-    padded = [[*a, *[operation("identity")] * (span - len(a))] for a in alternatives]
-    return [operation("choose", flags=len(padded), span=span), *(op for a in padded for op in a)]
+    """A program that runs one of these: each ends in an identity that skips those after it."""
+    span, count = max(len(a) for a in alternatives) + 1, len(alternatives)
+    program = [operation("choose", flags=count, span=span)]
+    for i, alternative in enumerate(alternatives):
+        rest = span - len(alternative)
+        skip = operation("identity", span=rest - 1 + (count - 1 - i) * span)
+        program += [*alternative, skip, *[operation("identity")] * (rest - 1)]
+    return program
 
 
 def _inner(op: str, transforms: Sequence[Augmentation], frame: Frame) -> list[bytes]:

@@ -22,7 +22,10 @@ _STREAM = 3  # the stream of augmentation
 class _Stage:
     """Transforms that make one program."""
 
-    def __init__(self, transforms: list[Augmentation], frame: Frame, slot: int) -> None:
+    def __init__(
+        self, transforms: list[Augmentation], frame: Frame, slot: int, devices: set[str]
+    ) -> None:
+        was_float = frame.is_float
         program = [op for t in transforms for op in t.program(frame)]
         program = _merge_conversions(program)
         # What is drawn depends on the place in the program: those of stages before are taken.
@@ -32,9 +35,13 @@ class _Stage:
                 f"augment: expected at most {MAX_OPERATIONS} operations, got {self.slots}"
             )
         joined = b"".join([_operation("identity")] * slot + program)
-        self.program = _core.clone(np.frombuffer(joined, np.uint8))
+        cpu = _core.clone(np.frombuffer(joined, np.uint8))
+        self.programs = {device: _core.to_device(cpu, device) for device in devices}
         self.size = [frame.height, frame.width, frame.max_height, frame.max_width]
         self.is_float = frame.is_float
+        # Whether pixels are ever moved as floats: something follows a conversion.
+        convert = _core.AUGMENTS["convert"]
+        self.floats = was_float or any(_code(op) == convert for op in program[:-1])
 
 
 def _merge_conversions(program: list[bytes]) -> list[bytes]:
@@ -66,6 +73,7 @@ class Runner:
         shape: Of one image.
         is_float: Whether images are float32; else they are uint8.
         channels_last: Whether the shape is (height, width, channels).
+        device: Where images may lie besides the CPU.
 
     Attributes:
         given: The shape, and whether images are float32.
@@ -85,7 +93,9 @@ class Runner:
         shape: tuple[int, ...],
         is_float: bool,
         channels_last: bool = False,
+        device: str = "cpu",
     ) -> None:
+        self.device, devices = device, {"cpu", device}
         self.given, self.channels_last = (shape, is_float), channels_last
         channels, height, width = (shape[2], *shape[:2]) if channels_last else shape
         frame = Frame(channels, height, width, is_float)
@@ -104,25 +114,27 @@ class Runner:
                 pending.append(step)
                 continue
             if pending:
-                stage = _Stage(pending, frame, slot)
+                stage = _Stage(pending, frame, slot, devices)
                 slot, pending = stage.slots, []
                 self._parts.append(stage)
             if step is not None:
                 self._parts.append(step)
         if not self._parts:
-            self._parts.append(_Stage([], frame, 0))
+            self._parts.append(_Stage([], frame, 0, devices))
         if self.mixes is not None:
             self.mixes.check(frame)
         self.is_native = not any(isinstance(p, Lambda) for p in self._parts)
         self.is_float = frame.is_float
         size = frame.height, frame.width
         self.shape = (*size, channels) if channels_last else (channels, *size)
-        self._draw = _core.make_generator(0, _STREAM, 0)
+        draw = _core.make_generator(0, _STREAM, 0)
+        self._draws = {device: _core.move_generator(draw, device) for device in devices}
         self._seed, self._epoch = 0, 0
 
     def start(self, seed: int, epoch: int) -> None:
         """From here on draw for this epoch; recorded steps do so too."""
-        _core.set_generator(self._draw, seed, _STREAM, epoch)
+        for draw in self._draws.values():
+            _core.set_generator(draw, seed, _STREAM, epoch)
         self._seed, self._epoch = seed, epoch
 
     def launch(self, x: Any, index: Any, cursor: Any, rows: int) -> Any:
@@ -137,7 +149,7 @@ class Runner:
             return x, labels
         m = self.mixes
         result: tuple[Any, Any] = _core.mix(
-            x, labels, index, cursor, self._draw, m.kind, m.num_classes, m.alpha, m.p,
+            x, labels, index, cursor, self._draws[x.device], m.kind, m.num_classes, m.alpha, m.p,
             self.channels_last,
         )  # fmt: skip
         return result
@@ -173,8 +185,8 @@ class Runner:
         self, stage: _Stage, x: Any, index: Any, cursor: Any, rows: int, in_place: bool
     ) -> Any:
         return _core.augment(
-            x, index, cursor, self._draw, stage.program, rows, stage.size,
-            stage.is_float, self.channels_last, in_place,
+            x, index, cursor, self._draws[x.device], stage.programs[x.device], rows, stage.size,
+            stage.is_float, stage.floats, self.channels_last, in_place,
         )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Learning-rate schedules, with torch's names, arguments and defaults.
 
 Each is a pure function of the step count, so nothing drifts and every step can be looked up: by the
-Trainer, whose recorded steps read the rates of an epoch from a table, and by :func:`plot`. What a
-step is, a batch or an epoch, is up to who calls ``step()``.
+Trainer, whose recorded steps read the rates of an epoch from a table, and by :func:`plot`. Those
+that go up and down move the momentum the other way, as torch's do. What a step is, a batch or an
+epoch, is up to who calls ``step()``.
 """
 
 from fastnn.optim.lr_scheduler.base import LambdaLR, LRScheduler

@@ -1,11 +1,12 @@
-"""LRScheduler: a learning rate for each step count, as a pure function."""
+"""LRScheduler: a learning rate, perhaps a momentum, for each step count, as pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastnn.optim.optimizer import Optimizer
+from fastnn.optim.options import momentum_of, set_momentum
 
 __all__ = ["LRScheduler", "LambdaLR"]
 
@@ -25,7 +26,7 @@ class OptimizerRates:
 
 
 class LRScheduler(OptimizerRates):
-    """Base of the schedules: override :meth:`lr_at`.
+    """Base of the schedules: override :meth:`lr_at`, and :meth:`momentum_at` if it moves too.
 
     The rate a schedule starts from is that of the group when its first scheduler was made, kept as
     ``group["initial_lr"]``, so that schedulers of one optimizer compose. Making one sets the rates
@@ -69,6 +70,10 @@ class LRScheduler(OptimizerRates):
         """The rate at step t >= 0 of a group that starts from base; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__}: expected a lr_at method")
 
+    def momentum_at(self, t: int, group: int) -> float | None:
+        """The momentum (of Adam and its like, the first beta) at step t; None: it stays."""
+        return None
+
     def at(self, t: int) -> list[float]:
         """The rate of each group at step t; changes nothing.
 
@@ -83,8 +88,19 @@ class LRScheduler(OptimizerRates):
     def step(self, steps: int = 1) -> None:
         """Count on, and set the rates of the groups."""
         self.last_epoch += steps
-        for group, lr in zip(self.optimizer.param_groups, self.at(self.last_epoch), strict=True):
+        groups = self.optimizer.param_groups
+        for group, (lr, momentum) in zip(groups, next(self.table(1)), strict=True):
             group["lr"] = lr
+            if momentum != momentum_of(group):
+                set_momentum(group, momentum)
+
+    def table(self, steps: int) -> Iterator[list[tuple[float, float]]]:
+        """(rate, momentum) of each group, for so many steps from here on; changes nothing."""
+        momenta = [momentum_of(group) for group in self.optimizer.param_groups]
+        for t in range(self.last_epoch, self.last_epoch + steps):
+            new = [self.momentum_at(t, i) for i in range(len(momenta))]
+            momenta = [old if m is None else m for old, m in zip(momenta, new, strict=True)]
+            yield list(zip(self.at(t), momenta, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is; what it does is given by its arguments."""

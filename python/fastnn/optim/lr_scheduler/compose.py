@@ -56,8 +56,17 @@ class SequentialLR(LRScheduler):
     def lr_at(self, t: int, base: float, group: int) -> float:
         """That of the schedule whose turn it is."""
         i = bisect_right(self.milestones, t)
-        start = self.milestones[i - 1] if i else 0
-        return self.schedulers[i].lr_at(t - start, base, group)
+        return self.schedulers[i].lr_at(t - [0, *self.milestones][i], base, group)
+
+    def momentum_at(self, t: int, group: int) -> float | None:
+        """Likewise, or where the one before left it."""
+        starts = [0, *self.milestones]
+        for i in reversed(range(bisect_right(self.milestones, t) + 1)):
+            momentum = self.schedulers[i].momentum_at(t - starts[i], group)
+            if momentum is not None:
+                return momentum
+            t = starts[i] - 1  # the last step of the one before
+        return None
 
 
 class ChainedScheduler(LRScheduler):
@@ -99,6 +108,11 @@ class ChainedScheduler(LRScheduler):
         for scheduler in self.schedulers:
             base = scheduler.lr_at(t, base, group)
         return base
+
+    def momentum_at(self, t: int, group: int) -> float | None:
+        """That of the last that moves it."""
+        found = [scheduler.momentum_at(t, group) for scheduler in self.schedulers]
+        return next((momentum for momentum in reversed(found) if momentum is not None), None)
 
 
 class WarmupLR(LRScheduler):
@@ -159,6 +173,12 @@ class WarmupLR(LRScheduler):
             share = t / self.warmup_iters if self.kind == "gradual" else 0.0
             return base * (self.start_factor + (1 - self.start_factor) * share)
         return base if self.then is None else self.then.lr_at(t - self.warmup_iters, base, group)
+
+    def momentum_at(self, t: int, group: int) -> float | None:
+        """That of what follows, and its first until then."""
+        if self.then is None:
+            return None
+        return self.then.momentum_at(max(t - self.warmup_iters, 0), group)
 
 
 def _check_parts(whole: LRScheduler, optimizer: Optimizer, parts: Sequence[Any]) -> None:

@@ -1,13 +1,19 @@
-"""Schedules that go up and down: restarts, cycles, one cycle."""
+"""Schedules that go up and down: restarts, cycles, one cycle.
+
+Cycles move the momentum against the rate: large steps need less of it (Smith 2018, "A disciplined
+approach to neural network hyper-parameters").
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastnn.optim.lr_scheduler.base import LRScheduler, per_group
 from fastnn.optim.lr_scheduler.decay import cosine
 from fastnn.optim.optimizer import Optimizer
+from fastnn.optim.options import has_momentum
 
 __all__ = ["CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"]
 
@@ -73,11 +79,31 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         return cosine(base, self.eta_min, t / length)
 
 
-class CyclicLR(LRScheduler):
+class _Cycle(LRScheduler):
+    """What both cycles share: a range of momentum for each group, or none."""
+
+    momenta: list[tuple[float, float]]  # (base, max) of each group; empty if it stays
+
+    def _cycle(self, optimizer: Optimizer, cycles: bool, base: Any, top: Any) -> None:
+        self.momenta = []
+        if not cycles:
+            return
+        if not all(map(has_momentum, optimizer.param_groups)):
+            rule = f"cycle_momentum False with {type(optimizer).__name__}, which has no momentum"
+            self._need(False, rule, True)
+        bases = per_group(self, "base_momentum", optimizer, base)
+        tops = per_group(self, "max_momentum", optimizer, top)
+        for low, high in zip(bases, tops, strict=True):
+            rule = "0 < base_momentum <= max_momentum < 1"
+            self._need(0 < low <= high < 1, rule, f"{low} and {high}")
+        self.momenta = list(zip(bases, tops, strict=True))
+
+
+class CyclicLR(_Cycle):
     """lr = base_lr + (max_lr - base_lr) height scale: a line up, a line down, again and again.
 
-    torch's also cycles the momentum; here it stays as it is, since of an optimizer's options only
-    learning rates live in memory that recorded steps read.
+    momentum = max_momentum - (max_momentum - base_momentum) height scale; of Adam and its like it
+    is the first beta.
 
     Args:
         optimizer: Whose rates to set.
@@ -91,11 +117,13 @@ class CyclicLR(LRScheduler):
         scale_fn: A function to take instead of a mode.
         scale_mode: Whether scale_fn takes the ``"cycle"``, from 1, or the number of
             ``"iterations"``.
-        cycle_momentum: False, see above.
+        cycle_momentum: Whether the momentum moves too.
+        base_momentum: Its bottom, where the rate is at its top; for all groups or one for each.
+        max_momentum: Its top, likewise.
         last_epoch: See :class:`LRScheduler`.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or the optimizer has no momentum to cycle.
 
     Example:
         >>> import fastnn as fn
@@ -103,6 +131,8 @@ class CyclicLR(LRScheduler):
         >>> scheduler = fn.optim.lr_scheduler.CyclicLR(optimizer, 0.25, 0.75, step_size_up=4)
         >>> [scheduler.at(t)[0] for t in (0, 2, 4, 6, 8)]
         [0.25, 0.5, 0.75, 0.5, 0.25]
+        >>> [round(scheduler.momentum_at(t, 0), 3) for t in (0, 2, 4, 6, 8)]
+        [0.9, 0.85, 0.8, 0.85, 0.9]
 
     Source:
         Smith 2017, "Cyclical learning rates for training neural networks".
@@ -119,8 +149,9 @@ class CyclicLR(LRScheduler):
         gamma: float = 1.0,
         scale_fn: Callable[[int], float] | None = None,
         scale_mode: str = "cycle",
-        cycle_momentum: bool = False,
-        *,
+        cycle_momentum: bool = True,
+        base_momentum: float | Sequence[float] = 0.8,
+        max_momentum: float | Sequence[float] = 0.9,
         last_epoch: int = -1,
     ) -> None:
         down = step_size_up if step_size_down is None else step_size_down
@@ -132,7 +163,7 @@ class CyclicLR(LRScheduler):
         self._need(
             scale_mode in scale_modes, "scale_mode 'cycle' or 'iterations'", repr(scale_mode)
         )
-        self._need(not cycle_momentum, "cycle_momentum False: momentum stays", cycle_momentum)
+        self._cycle(optimizer, cycle_momentum, base_momentum, max_momentum)
         self.bottoms = per_group(self, "base_lr", optimizer, base_lr)
         self.max_lrs = per_group(self, "max_lr", optimizer, max_lr)
         self.step_size_up, self.step_size_down = step_size_up, down
@@ -142,6 +173,18 @@ class CyclicLR(LRScheduler):
 
     def lr_at(self, t: int, base: float, group: int) -> float:
         """On the way up or down."""
+        bottom = self.bottoms[group]
+        return float(bottom + (self.max_lrs[group] - bottom) * self._share(t))
+
+    def momentum_at(self, t: int, group: int) -> float | None:
+        """On the way down or up."""
+        if not self.momenta:
+            return None
+        low, high = self.momenta[group]
+        return high - (high - low) * self._share(t)
+
+    def _share(self, t: int) -> float:
+        """Height times scale."""
         up, down = self.step_size_up, self.step_size_down
         cycle, place = 1 + t // (up + down), t % (up + down)
         height = place / up if place <= up else (up + down - place) / down
@@ -149,14 +192,14 @@ class CyclicLR(LRScheduler):
             scale = self.scale_fn(cycle if self.scale_mode == "cycle" else t)
         else:
             scale = _MODES[self.mode](self.gamma, cycle, t)
-        bottom = self.bottoms[group]
-        return float(bottom + (self.max_lrs[group] - bottom) * height * scale)
+        return float(height * scale)
 
 
-class OneCycleLR(LRScheduler):
+class OneCycleLR(_Cycle):
     """From max_lr / div_factor up to max_lr, and down to much less than at the start; per batch.
 
-    torch's also cycles the momentum; see :class:`CyclicLR`. After the last step the rate stays.
+    The momentum (of Adam and its like, the first beta) goes from max_momentum down to base_momentum
+    and back. After the last step both stay.
 
     Args:
         optimizer: Whose rates to set.
@@ -166,7 +209,9 @@ class OneCycleLR(LRScheduler):
         steps_per_epoch: Steps in each.
         pct_start: Share of the steps on the way up, in [0, 1].
         anneal_strategy: ``"cos"`` or ``"linear"``.
-        cycle_momentum: False, see above.
+        cycle_momentum: Whether the momentum moves too.
+        base_momentum: Its bottom, where the rate is at its top; for all groups or one for each.
+        max_momentum: Its top, likewise.
         div_factor: The first rate is max_lr / div_factor.
         final_div_factor: The last rate is the first / final_div_factor.
         three_phase: Go down to the first rate in as many steps as up, and then to the last;
@@ -174,7 +219,8 @@ class OneCycleLR(LRScheduler):
         last_epoch: See :class:`LRScheduler`.
 
     Raises:
-        ValueError: If an argument is out of range, or the number of steps is not given.
+        ValueError: If an argument is out of range, the number of steps is not given, or the
+            optimizer has no momentum to cycle.
 
     Example:
         >>> import fastnn as fn
@@ -182,6 +228,8 @@ class OneCycleLR(LRScheduler):
         >>> scheduler = fn.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=100)
         >>> [round(scheduler.at(t)[0], 6) for t in (0, 29, 99)]
         [0.04, 1.0, 4e-06]
+        >>> [round(scheduler.momentum_at(t, 0), 6) for t in (0, 29, 99)]
+        [0.95, 0.85, 0.95]
 
     Source:
         Smith, Topin 2019, "Super-convergence: very fast training of neural networks using large
@@ -197,8 +245,9 @@ class OneCycleLR(LRScheduler):
         steps_per_epoch: int | None = None,
         pct_start: float = 0.3,
         anneal_strategy: str = "cos",
-        cycle_momentum: bool = False,
-        *,
+        cycle_momentum: bool = True,
+        base_momentum: float | Sequence[float] = 0.85,
+        max_momentum: float | Sequence[float] = 0.95,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
         three_phase: bool = False,
@@ -212,31 +261,40 @@ class OneCycleLR(LRScheduler):
         self._need(0 <= pct_start <= 1, "0 <= pct_start <= 1", pct_start)
         strategies = "anneal_strategy 'cos' or 'linear'"
         self._need(anneal_strategy in _ANNEALING, strategies, repr(anneal_strategy))
-        self._need(not cycle_momentum, "cycle_momentum False: momentum stays", cycle_momentum)
+        self._cycle(optimizer, cycle_momentum, base_momentum, max_momentum)
         self._need(div_factor > 0, "div_factor > 0", div_factor)
         self._need(final_div_factor > 0, "final_div_factor > 0", final_div_factor)
         self.total_steps, self.anneal_strategy = total_steps, anneal_strategy
         self.div_factor, self.final_div_factor = div_factor, final_div_factor
         self.max_lrs = per_group(self, "max_lr", optimizer, max_lr)
         top, last = pct_start * total_steps - 1, float(total_steps - 1)
-        # (last step, rate before, rate after), the rates as shares of max_lr
+        # (last step, what is before, what is after); of rates shares of max_lr, and of momentum how
+        # far it is on its way from the top to the bottom
         first, final = 1 / div_factor, 1 / div_factor / final_div_factor
+        start, summit, end = (first, 0.0), (1.0, 1.0), (final, 0.0)
         if three_phase:
-            phases = [
-                (top, first, 1.0),
-                (2 * pct_start * total_steps - 2, 1.0, first),
-                (last, first, final),
-            ]
+            back = 2 * pct_start * total_steps - 2
+            phases = [(top, start, summit), (back, summit, start), (last, start, end)]
         else:
-            phases = [(top, first, 1.0), (last, 1.0, final)]
+            phases = [(top, start, summit), (last, summit, end)]
         self.phases = phases
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, t: int, base: float, group: int) -> float:
         """In the phase that step t is in."""
+        return float(self.max_lrs[group] * self._place(t, 0))
+
+    def momentum_at(self, t: int, group: int) -> float | None:
+        """Likewise."""
+        if not self.momenta:
+            return None
+        low, high = self.momenta[group]
+        return high + (low - high) * self._place(t, 1)
+
+    def _place(self, t: int, which: int) -> float:
         ends = [end for end, _, _ in self.phases]
         i = min(bisect_left(ends, t), len(ends) - 1)
         begin = ends[i - 1] if i else 0.0
         end, before, after = self.phases[i]
         share = min((t - begin) / (end - begin), 1.0) if end > begin else 1.0
-        return float(self.max_lrs[group] * _ANNEALING[self.anneal_strategy](before, after, share))
+        return _ANNEALING[self.anneal_strategy](before[which], after[which], share)

@@ -90,7 +90,6 @@ _LINEAR = Op(
     tail=lambda n: (((3, n), (2, n), (2,)), {}),
     make=normal(),
     bound=linear,
-    cuda_dtypes=("float32",),
     bench=Bench(
         tuple(
             ((m, k), (n, k), (n,))

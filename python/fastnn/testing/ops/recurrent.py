@@ -17,6 +17,7 @@ from fastnn import functional as F
 from fastnn.testing.bounds import Array, Grads, Sample
 from fastnn.testing.error_arithmetic import Uncertain
 from fastnn.testing.op import Bad, Bench, Case, Op, Shapes, size, zeros
+from fastnn.testing.reference import norm
 from fastnn.testing.reference import recurrent as reference
 
 __all__ = ["ROWS"]
@@ -28,7 +29,7 @@ def walked(cell: Callable[[dict[str, Any]], reference.Cell], count: int) -> Any:
     def bound(s: Sample) -> tuple[Array, Grads]:
         x, *arrays, lengths = s.inputs
         assert x is not None
-        w = reference.Weights(*(None if a is None else Uncertain(a) for a in arrays[:4]))
+        w = reference.Weights.of([None if a is None else Uncertain(a) for a in arrays], count)
         given = reference.first_states(count, np.asarray(arrays[1]), x, tuple(arrays[4:]))
         states = tuple(map(Uncertain, given))
         params = {k: v for k, v in s.params.items() if k != "reverse"}
@@ -64,24 +65,32 @@ def draw(rng: np.random.Generator, shapes: Shapes) -> tuple[Array | None, ...]:
     return *drawn, ends
 
 
+def draw_norms(rng: np.random.Generator, shapes: Shapes) -> tuple[Array | None, ...]:
+    """The same with small gains: errors then shrink from norm to norm, and bounds stay tight."""
+    drawn = draw(rng, shapes)
+    gains = range(7, 10)
+    return tuple(x if x is None or i not in gains else x / 4 for i, x in enumerate(drawn))
+
+
 def shapes_of(
     gates: int, states: int, sizes: tuple[int, int, int, int], bias: bool = True,
-    initial: bool = True, lengths: bool = False,
+    initial: bool = True, lengths: bool = False, norms: bool = False,
 ) -> Shapes:  # fmt: skip
     """The arrays of a layer for (steps, batch, features, hidden)."""
     t, b, i, h = sizes
     biases = ((gates * h,) if bias else None,) * 2
     first = ((b, h) if initial else None,) * states
     ends = (b,) if lengths else None
-    return ((t, b, i), (gates * h, i), (gates * h, h), *biases, *first, ends)
+    of_norms = ((gates * h,), (gates * h,), (h,), (h,) if bias else None) if norms else ()
+    return ((t, b, i), (gates * h, i), (gates * h, h), *biases, *first, *of_norms, ends)
 
 
-def all_shapes(gates: int, states: int) -> tuple[Shapes, ...]:
+def all_shapes(gates: int, states: int, norms: bool = False) -> tuple[Shapes, ...]:
     """One step and several, odd sizes, empty ones; each with what may be absent."""
 
     def make(*sizes: int, **options: bool) -> Shapes:
         assert len(sizes) == 4
-        return shapes_of(gates, states, sizes, **options)
+        return shapes_of(gates, states, sizes, norms=norms, **options)
 
     return (
         make(3, 2, 4, 5),
@@ -92,7 +101,7 @@ def all_shapes(gates: int, states: int) -> tuple[Shapes, ...]:
         make(4, 5, 2, 17, lengths=True, initial=False),
         make(2, 0, 3, 4),
         make(2, 3, 0, 4),
-        make(2, 3, 4, 0),
+        *(() if norms else (make(2, 3, 4, 0),)),
         make(3, 13, 20, 33),
         make(2, 7, 70, 65, bias=False),
         make(5, 100, 3, 4, lengths=True),  # several chunks of steps, the last a short one
@@ -111,14 +120,15 @@ def cost(gates: int) -> Callable[[Shapes], tuple[int, int]]:
     return of
 
 
-def bench(gates: int, states: int) -> Bench:
+def bench(gates: int, states: int, **options: bool) -> Bench:
     """C17, and one of few rows."""
     sizes = ((50, 64, 256, 256), (30, 8, 64, 128))
-    return Bench(tuple(shapes_of(gates, states, s, initial=False) for s in sizes), cost(gates))
+    shapes = tuple(shapes_of(gates, states, s, initial=False, **options) for s in sizes)
+    return Bench(shapes, cost(gates))
 
 
 def bad_calls(op: Any, name: str, gates: int) -> tuple[Bad, ...]:
-    """What the three ops refuse alike."""
+    """What the ops refuse alike."""
     g = gates
     return (
         Bad(
@@ -177,8 +187,8 @@ def bad_calls(op: Any, name: str, gates: int) -> tuple[Bad, ...]:
     )
 
 
-def large(gates: int, states: int) -> Case:
-    return shapes_of(gates, states, (6, 70, 60, 90), lengths=True), {}
+def large(gates: int, states: int, **options: bool) -> Case:
+    return shapes_of(gates, states, (6, 70, 60, 90), lengths=True, **options), {}
 
 
 _ARRAYS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "h_0")
@@ -244,6 +254,82 @@ _LSTM = Op(
     large=large(4, 2),
 )
 
+_LAYER_NORM_LSTM = Op(
+    name="fastnn.functional.layer_norm_lstm",
+    family="recurrent",
+    arrays=(*_ARRAYS, "c_0", "gain_ih", "gain_hh", "gain_c", "bias_c", "lengths"),
+    reference=(reference.layer_norm_lstm, reference.layer_norm_lstm_vjp),
+    covers=(
+        "lstm_output_fwd", "lstm_output_bwd", "lstm_cell_bwd", "nn.LayerNormLSTM",
+        "nn.LayerNormLSTMCell",
+    ),
+    # Of a row whose variance is small a norm magnifies errors: eps is large, but for few steps.
+    params=({"eps": 0.5}, {"eps": 0.5, "reverse": True}),
+    shapes=(
+        *all_shapes(4, 2, norms=True),
+        (*shapes_of(4, 2, (1, 4, 5, 6))[:-1], None, None, None, None, None),
+    ),
+    pairs=(
+        (shapes_of(4, 2, (3, 2, 4, 5), norms=True), {}),
+        (shapes_of(4, 2, (2, 5, 3, 4), norms=True, bias=False, lengths=True), {"reverse": True}),
+    ),
+    tail=None,
+    make=draw_norms,
+    bound=walked(lambda p: reference.layer_norm_lstm_cell(p.get("eps", norm.EPS)), 2),
+    bench=bench(4, 2, norms=True),
+    dtypes=("float32",),
+    bad=(
+        *bad_calls(F.layer_norm_lstm, "layer_norm_lstm", 4),
+        Bad(
+            lambda: F.layer_norm_lstm(zeros(3, 2, 4), zeros(8, 4), zeros(8, 2), c_0=zeros(2, 3)),
+            ValueError,
+            "layer_norm_lstm: expected c_0 of shape (2, 2) (batch, hidden), got (2, 3)",
+        ),
+        Bad(
+            lambda: F.layer_norm_lstm(zeros(3, 2, 4), zeros(8, 4), zeros(8, 2), gain_hh=zeros(2)),
+            ValueError,
+            "layer_norm_lstm: expected gain_hh of shape (8,) to fit weight_hh (8, 2), got (2,)",
+        ),
+        Bad(
+            lambda: F.layer_norm_lstm(zeros(3, 2, 4), zeros(8, 4), zeros(8, 2), bias_c=zeros(8)),
+            ValueError,
+            "layer_norm_lstm: expected bias_c of shape (2,) to fit weight_hh (8, 2), got (8,)",
+        ),
+        Bad(
+            lambda: F.layer_norm_lstm(zeros(3, 2, 4), zeros(0, 4), zeros(0, 0)),
+            ValueError,
+            "layer_norm_lstm: expected at least one unit to normalise, got weight_hh (0, 0)",
+        ),
+        Bad(
+            lambda: F.layer_norm_lstm(zeros(3, 2, 4), zeros(8, 4), zeros(8, 2), eps=-1.0),
+            ValueError,
+            "layer_norm_lstm: expected eps >= 0, got -1",
+        ),
+        Bad(
+            lambda: fastnn.nn.LayerNormLSTM(3, 4, eps=-1.0),
+            ValueError,
+            "LayerNormLSTM: expected eps >= 0, got -1.0",
+        ),
+        Bad(
+            lambda: fastnn.nn.LayerNormLSTM(3, 0),
+            ValueError,
+            "LayerNormLSTM: expected sizes and num_layers > 0, got input_size=3, hidden_size=0, "
+            "num_layers=1",
+        ),
+        Bad(
+            lambda: fastnn.nn.LayerNormLSTMCell(3, 4, eps=float("nan")),
+            ValueError,
+            "LayerNormLSTMCell: expected eps >= 0, got nan",
+        ),
+        Bad(
+            lambda: fastnn.nn.LayerNormLSTMCell(3, 4)(zeros(2, 3), zeros(2, 4)),
+            TypeError,
+            "LayerNormLSTMCell: expected hx to be a tuple (h_0, c_0), got ndarray",
+        ),
+    ),
+    large=large(4, 2, norms=True),
+)  # fmt: skip
+
 _GRU = Op(
     name="fastnn.functional.gru",
     family="recurrent",
@@ -307,4 +393,4 @@ _RNN = Op(
     large=large(1, 1),
 )
 
-ROWS: tuple[Op, ...] = (_LSTM, _GRU, _RNN)
+ROWS: tuple[Op, ...] = (_LSTM, _LAYER_NORM_LSTM, _GRU, _RNN)

@@ -17,12 +17,10 @@ Grads = tuple[Array | None, ...]
 EPS = float(np.float32(1e-5))
 
 
-def statistics(
-    x: Array, axes: tuple[int, ...], eps: float, centred: bool = True
-) -> tuple[Array, Array]:
+def statistics(x: Any, axes: tuple[int, ...], eps: float, centred: bool = True) -> tuple[Any, Any]:
     """xhat = (x - mean) / sqrt(var + eps), and 1 / sqrt(var + eps); without a mean, if asked."""
     centre = x - x.mean(axis=axes, keepdims=True) if centred else x
-    rstd = 1.0 / np.sqrt((centre**2).mean(axis=axes, keepdims=True) + eps)
+    rstd = 1.0 / np.sqrt(np.square(centre).mean(axis=axes, keepdims=True) + eps)
     return centre * rstd, rstd
 
 
@@ -41,10 +39,10 @@ def _affine_vjp(
     return d, d if w is None else d * w, d * xhat
 
 
-def _dx(g: Array, xhat: Array, rstd: Array, axes: tuple[int, ...], centred: bool = True) -> Array:
+def dx_of(g: Any, xhat: Any, rstd: Any, axes: tuple[int, ...], centred: bool = True) -> Any:
     """Dx = rstd (g - mean(g) - xhat mean(g xhat)); without a mean the first one is 0."""
     mean_g = g.mean(axis=axes, keepdims=True) if centred else 0.0
-    return np.asarray(rstd * (g - mean_g - xhat * (g * xhat).mean(axis=axes, keepdims=True)))
+    return rstd * (g - mean_g - xhat * (g * xhat).mean(axis=axes, keepdims=True))
 
 
 def _dropped(forward: Callable[..., Array]) -> Callable[..., Array]:
@@ -106,7 +104,7 @@ def layer_norm_vjp(
     xhat, rstd = statistics(x, axes, eps)
     d, g, dw = _affine_vjp(dy, xhat, w, b, activation)
     return (
-        _dx(g, xhat, rstd, axes),
+        dx_of(g, xhat, rstd, axes),
         None if w is None else dw.sum(axis=rest),
         None if b is None else d.sum(axis=rest),
     )
@@ -140,7 +138,7 @@ def rms_norm_vjp(
     axes, rest = _trailing(normalized_shape), _leading(x, normalized_shape)
     xhat, rstd = statistics(x, axes, eps, centred=False)
     _, g, dw = _affine_vjp(dy, xhat, w, None, activation)
-    dx = _dx(g, xhat, rstd, axes, centred=False)
+    dx = dx_of(g, xhat, rstd, axes, centred=False)
     return dx, None if w is None else dw.sum(axis=rest)
 
 
@@ -211,7 +209,7 @@ def batch_norm_vjp(
     """As layer_norm; dx = g rstd where the statistics are given."""
     xhat, rstd = batch_statistics(x, running_mean, running_var, training, eps)
     d, g, dw = _affine_vjp(dy, xhat, channels(w, x), channels(b, x), activation)
-    dx = _dx(g, xhat, rstd, _not_channels(x)) if training else g * rstd
+    dx = dx_of(g, xhat, rstd, _not_channels(x)) if training else g * rstd
     grads = _channel_grads(dx, d, dw, w, b)
     return grads[0], None, None, *grads[1:]
 
@@ -259,7 +257,7 @@ def group_norm_vjp(
     d, g, dw = _affine_vjp(
         dy, flat_xhat.reshape(x.shape), channels(w, x), channels(b, x), activation
     )
-    dx = _dx(grouped(g, num_groups), flat_xhat, rstd, (2,)).reshape(x.shape)
+    dx = dx_of(grouped(g, num_groups), flat_xhat, rstd, (2,)).reshape(x.shape)
     return _channel_grads(dx, d, dw, w, b)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.testing.reference import norm
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Arrays = tuple[Any, ...]
 
@@ -25,19 +27,26 @@ def sigmoid(z: Any) -> Any:
 
 @dataclass(frozen=True)
 class Weights:
-    """W_ih, W_hh and the biases (0 where there are none)."""
+    """W_ih, W_hh and the biases (0 where there are none); of norms, what else they have."""
 
     ih: Any
     hh: Any
     b_ih: Any
     b_hh: Any
+    norms: Arrays = ()
+
+    @staticmethod
+    def of(arrays: Any, states: int) -> Weights:
+        """Out of (w_ih, w_hh, b_ih, b_hh, first states ..., what norms have besides)."""
+        ih, hh, b_ih, b_hh, *rest = arrays
+        return Weights(ih, hh, b_ih, b_hh, tuple(rest[states:]))
 
     def rows(self, begin: int, end: int) -> Weights:
         """Those of gates begin to end."""
         n = self.hh.shape[1]
         some = slice(begin * n, end * n)
-        biases = (b if b is None else b[some] for b in (self.b_ih, self.b_hh))
-        return Weights(self.ih[some], self.hh[some], *biases)
+        b_ih, b_hh = (b if b is None else b[some] for b in (self.b_ih, self.b_hh))
+        return Weights(self.ih[some], self.hh[some], b_ih, b_hh)
 
     def input_sum(self, x: Any) -> Any:
         """W_ih x + b_ih."""
@@ -66,10 +75,10 @@ def _columns(z: Any, gates: int) -> Arrays:
 @dataclass(frozen=True)
 class Cell:
     """step(x, states, weights) -> (states, saved), and its vjp: (dstates, states, weights, saved)
-    -> (dx, dstates before, dW_ih, db_ih, dW_hh, db_hh)."""
+    -> (dx, dstates before, dW_ih, db_ih, dW_hh, db_hh, and those of norms)."""
 
     step: Callable[..., tuple[Arrays, Any]]
-    vjp: Callable[..., tuple[Any, Arrays, Any, Any, Any, Any]]
+    vjp: Callable[..., Any]
 
 
 # ---- cells -----------------------------------------------------------------------------------
@@ -122,6 +131,58 @@ def lstm_cell() -> Cell:
             for k, part in enumerate((dw_ih, db_ih, dw_hh, db_hh)):
                 grads[2 + k].append(part)
         return grads[0], (grads[1], dc * f), *map(_stack, grads[2:])
+
+    return Cell(step, vjp)
+
+
+def _norm(z: Any, gain: Any, bias: Any, eps: float) -> tuple[Any, Arrays]:
+    """The layer norm of rows, and its statistics."""
+    xhat, rstd = norm.statistics(z, (1,), eps)
+    y = xhat if gain is None else xhat * gain
+    return y if bias is None else y + bias, (xhat, rstd)
+
+
+def _norm_vjp(dy: Any, statistics: Arrays, gain: Any) -> Arrays:
+    """dz, dgain, dbias."""
+    xhat, rstd = statistics
+    dz = norm.dx_of(dy if gain is None else dy * gain, xhat, rstd, (1,))
+    return dz, (dy * xhat).sum(axis=0), dy.sum(axis=0)
+
+
+def layer_norm_lstm_cell(eps: float) -> Cell:
+    """c = f c' + i g, h = o tanh(LN(c)), gates of LN(W_ih x) + LN(W_hh h'): Ba et al. 2016."""
+
+    def step(x: Any, states: Arrays, w: Weights) -> tuple[Arrays, Any]:
+        h_prev, c_prev = states
+        gain_ih, gain_hh, gain_c, bias_c = w.norms
+        z_x, of_x = _norm(x @ w.ih.T, gain_ih, w.b_ih, eps)
+        z_h, of_h = _norm(h_prev @ w.hh.T, gain_hh, w.b_hh, eps)
+        i, f, g, o = _columns(z_x + z_h, 4)
+        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        c = f * c_prev + i * g
+        n, of_c = _norm(c, gain_c, bias_c, eps)
+        return (o * np.tanh(n), c), (i, f, g, o, n, of_x, of_h, of_c)
+
+    def vjp(dstates: Arrays, x: Any, states: Arrays, w: Weights, saved: Any) -> Any:
+        (dh, dc), (h_prev, c_prev) = dstates, states
+        i, f, g, o, n, of_x, of_h, of_c = saved
+        gain_ih, gain_hh, gain_c, _ = w.norms
+        t = np.tanh(n)
+        dc_h, dgain_c, dbias_c = _norm_vjp(dh * o * (1 - t * t), of_c, gain_c)
+        dc = dc + dc_h
+        parts = [
+            dc * g * (i * (1 - i)),
+            dc * c_prev * (f * (1 - f)),
+            dc * i * (1 - g * g),
+            dh * t * (o * (1 - o)),
+        ]
+        dz = _stack([p.T for p in parts]).T
+        da, dgain_ih, db_ih = _norm_vjp(dz, of_x, gain_ih)
+        dx, dw_ih, _ = w.input_vjp(da, x)
+        da, dgain_hh, db_hh = _norm_vjp(dz, of_h, gain_hh)
+        dh_prev, dw_hh, _ = w.hidden_vjp(da, h_prev)
+        norms = dgain_ih, dgain_hh, dgain_c, dbias_c
+        return dx, (dh_prev, dc * f), dw_ih, db_ih, dw_hh, db_hh, *norms
 
     return Cell(step, vjp)
 
@@ -208,17 +269,17 @@ def walk(cell: Cell, x: Any, w: Weights, states: Arrays, lengths: Any, reverse: 
 
 
 def walk_back(cell: Cell, x: Any, w: Weights, done: Walk, dy: Any, dstates: Arrays) -> list[Any]:
-    """Gradients of x (a list over the steps), the weights and the first states."""
+    """Gradients of x (a list over the steps), the weights, the first states, and of norms."""
     dx: list[Any] = [None] * len(x)
     total: list[Any] = []
     for t, m, states, saved in reversed(done.trace):
         dnew = tuple(m * d for d in dstates)
         dnew = (dnew[0] + m * dy[t], *dnew[1:])
-        dx[t], before, dw_ih, db_ih, dw_hh, db_hh = cell.vjp(dnew, x[t], states, w, saved)
+        dx[t], before, *step = cell.vjp(dnew, x[t], states, w, saved)
         dstates = tuple(b + (1 - m) * d for b, d in zip(before, dstates, strict=True))
-        step = [dw_ih, dw_hh, db_ih, db_hh]
         total = step if not total else [a + b for a, b in zip(total, step, strict=True)]
-    return [dx, *total, *dstates]
+    dw_ih, db_ih, dw_hh, db_hh, *norms = total
+    return [dx, dw_ih, dw_hh, db_ih, db_hh, *dstates, *norms]
 
 
 def join(parts: list[Array]) -> Array:
@@ -233,9 +294,9 @@ def first_states(count: int, w_hh: Array, x: Array, given: Arrays) -> Arrays:
 
 
 def forward(cell: Cell, count: int, x: Array, arrays: Arrays, reverse: bool) -> Array:
-    """Outputs and last states of (x, w_ih, w_hh, b_ih, b_hh, states ..., lengths)."""
+    """Outputs and last states of (x, w_ih, w_hh, b_ih, b_hh, states ..., norms ..., lengths)."""
     *weights, lengths = arrays
-    w = Weights(*weights[:4])
+    w = Weights.of(weights, count)
     states = first_states(count, w.hh, x, tuple(weights[4:]))
     done = walk(cell, x, w, states, lengths, reverse)
     return join([*done.outputs, *done.states])
@@ -254,7 +315,7 @@ def backward(
 ) -> tuple[Array | None, ...]:
     """A gradient for each array, None for those that are None and for the lengths."""
     *weights, lengths = arrays
-    w = Weights(*weights[:4])
+    w = Weights.of(weights, count)
     states = first_states(count, w.hh, x, tuple(weights[4:]))
     done = walk(cell, x, w, states, lengths, reverse)
     grads = walk_back(cell, x, w, done, *split_gradient(dy, x, w.hh.shape[1], count))
@@ -286,6 +347,18 @@ def lstm(x: Array, *arrays: Any, reverse: bool = False) -> Array:
 def lstm_vjp(dy: Array, x: Array, *arrays: Any, reverse: bool = False) -> tuple[Array | None, ...]:
     """Backpropagation through time."""
     return backward(lstm_cell(), 2, dy, x, arrays, reverse)
+
+
+def layer_norm_lstm(x: Array, *arrays: Any, reverse: bool = False, eps: float = norm.EPS) -> Array:
+    """(output, h_n, c_n) as one vector."""
+    return forward(layer_norm_lstm_cell(eps), 2, x, arrays, reverse)
+
+
+def layer_norm_lstm_vjp(
+    dy: Array, x: Array, *arrays: Any, reverse: bool = False, eps: float = norm.EPS
+) -> tuple[Array | None, ...]:
+    """Backpropagation through time."""
+    return backward(layer_norm_lstm_cell(eps), 2, dy, x, arrays, reverse)
 
 
 def gru(x: Array, *arrays: Any, reverse: bool = False, convention: str = "torch") -> Array:

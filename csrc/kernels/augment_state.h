@@ -1,27 +1,32 @@
 // One picture on its way through the program: its view, the scratch memory behind it, and the
-// conversion that waits for its writing.
+// conversion that waits for its writing. All that is random about a transform is drawn here, and
+// pixels are left to the engine, `Loops`. On a GPU every thread of a block keeps the state, by the
+// same steps: it has no arrays, which would be in memory there.
 #pragma once
-#include "augment_colour.h"
+#include "formulas/augment_colour.h"
 
 namespace fastnn {
 namespace {
 
 constexpr int64_t kAugmentWork = 64;  // bytes for each row and column, and one more
 
+template <class Loops>
 struct State {
+  Loops& loops;
   const AugmentArgs* args;
   int64_t sample;
   View view;
   int channels;
   char *free_picture, *work, *spare;  // scratch: where the next picture goes, and what is left
   bool converts = false;
-  float scale[kAugmentChannels], shift[kAugmentChannels];
+  const float* conversion = nullptr;  // a factor for each channel, then what is added
 
-  State(const AugmentArgs& a, const void* x, bool is_float, int64_t sample, char* scratch)
-      : args(&a), sample(sample), channels(a.channels) {
+  FASTNN_PART State(Loops& loops, const AugmentArgs& a, const void* x, bool is_float,
+                    int64_t sample, char* scratch)
+      : loops(loops), args(&a), sample(sample), channels(a.channels) {
     const ImageStrides& s = a.x_strides;
     view = {x, is_float, s.channel, s.row,    s.col,   a.height,       a.width, 0,
-            0, 1,        1,         a.height, a.width, Pad::kConstant, {}};
+            0, 1,        1,         a.height, a.width, Pad::kConstant, nullptr};
     const int64_t sides = int64_t{a.max_height} + a.max_width;
     const int64_t picture = (a.scratch_bytes - kAugmentWork * (sides + 1)) / 2;
     free_picture = scratch;
@@ -29,34 +34,37 @@ struct State {
     work = scratch + 2 * picture;
   }
 
-  int64_t plane() const { return static_cast<int64_t>(view.rows) * view.cols; }
+  FASTNN_PART int64_t plane() const { return static_cast<int64_t>(view.rows) * view.cols; }
 
   // The picture is now the one at free_picture, of planes.
-  void take(int rows, int cols, bool is_float) {
+  FASTNN_PART void take(int rows, int cols, bool is_float) {
     const int64_t size = static_cast<int64_t>(rows) * cols;
-    view = {free_picture, is_float, size,           cols, 1, rows, cols, 0, 0, 1, 1,
-            rows,         cols,     Pad::kConstant, {}};
+    view = {free_picture, is_float, size,           cols,   1, rows, cols, 0, 0, 1, 1,
+            rows,         cols,     Pad::kConstant, nullptr};
     char* other = spare;
     spare = free_picture;
     free_picture = other;
   }
 
   template <class S, class D>
-  void write_to(D* y, ImageStrides to) const {
+  FASTNN_PART void write_to(D* y, ImageStrides to) {
     for (int c = 0; c < channels; ++c) {
       D* plane = y + c * to.channel;
       if constexpr (sizeof(D) == sizeof(float)) {
         if (converts || sizeof(S) != sizeof(D)) {
-          write_channel<S>(view, c, plane, to, Affine1{scale[c], shift[c]});
+          const Affine1 f =
+              converts ? Affine1{conversion[c], conversion[kAugmentChannels + c]} : Affine1{1, 0};
+          loops.template write_channel<S>(view, c, plane, to, f);
           continue;
         }
       }
-      if constexpr (sizeof(S) == sizeof(D)) write_channel<S>(view, c, plane, to, Same{});
+      if constexpr (sizeof(S) == sizeof(D))
+        loops.template write_channel<S>(view, c, plane, to, Same{});
     }
   }
 
   // The pixels moved to scratch memory, converted if that waits.
-  void materialize() {
+  FASTNN_PART void materialize() {
     const ImageStrides to{0, plane(), view.cols, 1};
     const bool is_float = view.is_float || converts;
     if (view.is_float)
@@ -70,34 +78,31 @@ struct State {
   }
 
   // Before anything but a change of view: a conversion must not wait any longer.
-  void settle() {
+  FASTNN_PART void settle() {
     if (converts) materialize();
   }
-  void convert_later(const AugmentOp& op) {
+  FASTNN_PART void convert_later(const AugmentOp& op) {
     settle();
     converts = true;
-    for (int c = 0; c < channels; ++c) {
-      scale[c] = op.v[c];
-      shift[c] = op.v[kAugmentChannels + c];
-    }
+    conversion = op.v;
   }
 
-  bool owned() const { return view.data == spare; }
+  FASTNN_PART bool owned() const { return view.data == spare; }
 
   // The pixels side by side, in memory that may be written.
   template <class T>
-  T* pixels() {
+  FASTNN_PART T* pixels() {
     if (!owned() || !view.plain()) materialize();
     return reinterpret_cast<T*>(spare);
   }
   // The same, to be read only.
   template <class T>
-  const T* pixels_to_read() {
+  FASTNN_PART const T* pixels_to_read() {
     if (!view.plain()) materialize();
     return static_cast<const T*>(view.data);
   }
 
-  void write(int64_t row) {
+  FASTNN_PART void write(int64_t row) {
     const ImageStrides& to = args->y_strides;
     if (view.is_float)
       write_to<float>(static_cast<float*>(args->y) + row * to.sample, to);
@@ -115,7 +120,8 @@ constexpr int kFill = 16;                          // where v has a value for ea
 
 // v: height, width, padding above, to the left, below, to the right, its kind; where the crop lies,
 // if that is fixed.
-inline void crop(State& state, const AugmentOp& op, Words& words) {
+template <class Loops>
+FASTNN_PART void crop(State<Loops>& state, const AugmentOp& op, Words& words) {
   const float* v = op.v;
   const int height = static_cast<int>(v[0]), width = static_cast<int>(v[1]);
   const int above = static_cast<int>(v[2]), before = static_cast<int>(v[3]);
@@ -132,7 +138,7 @@ inline void crop(State& state, const AugmentOp& op, Words& words) {
     const bool whole = view.rows == view.height && view.cols == view.width;
     if (!whole || !view.inside() || state.converts) state.materialize();
     view.pad = static_cast<Pad>(static_cast<int>(v[6]));
-    for (int c = 0; c < state.channels; ++c) view.fill[c] = v[kFill + c];
+    view.fill = v + kFill;
   }
   cut(state.view, box);
 }
@@ -141,8 +147,8 @@ enum ResizeKind { kWhole, kRandomBox, kShortSide };
 
 // v: height, width; of a random box: its share of the area and ratio of sides, from and to; of the
 // short side: its length, from and to.
-template <class T>
-inline void resize_picture(State& state, const AugmentOp& op, Words& words) {
+template <class T, class Loops>
+FASTNN_PART void resize_picture(State<Loops>& state, const AugmentOp& op, Words& words) {
   if (!state.view.inside() || state.view.col != 1 || state.view.right != 1 || state.view.down != 1)
     state.materialize();
   const int rows = state.view.rows, cols = state.view.cols;
@@ -166,14 +172,17 @@ inline void resize_picture(State& state, const AugmentOp& op, Words& words) {
     to.top = words.below(height - to.height + 1);
     to.left = words.below(width - to.width + 1);
   }
-  resize(state.view, state.channels, from, height, width, to,
-         reinterpret_cast<T*>(state.free_picture), state.work);
+  char* work = state.work;
+  const Taps down = triangle(state.loops, work, from.height, height, to.top, to.height);
+  const Taps across = triangle(state.loops, work, from.width, width, to.left, to.width);
+  state.loops.resize(state.view, state.channels, from, down, across, to,
+                     reinterpret_cast<T*>(state.free_picture), work);
   state.take(to.height, to.width, state.view.is_float);
 }
 
 // v: degrees; shares of the sides to translate by; scale; shear in x, in y; stretch: from and to;
 // the centre, if it is not the middle.
-inline Map draw_affine(const AugmentOp& op, Words& words, int height, int width) {
+FASTNN_PART Map draw_affine(const AugmentOp& op, Words& words, int height, int width) {
   const float* v = op.v;
   const double angle = words.range(v[0], v[1]);
   const double dx = round_half_up(words.range(-v[2] * width, v[2] * width));
@@ -187,7 +196,7 @@ inline Map draw_affine(const AugmentOp& op, Words& words, int height, int width)
                     middle ? height * 0.5 : static_cast<double>(v[13]));
 }
 
-inline Map draw_warp(const AugmentOp& op, Words& words, int height, int width) {
+FASTNN_PART Map draw_warp(const AugmentOp& op, Words& words, int height, int width) {
   const double value = draw_value(op, words), x = width * 0.5, y = height * 0.5;
   Map map{{1, 0, 0, 0, 1, 0}, 0, x, y, x * x + y * y};
   switch (op.code) {
@@ -213,41 +222,43 @@ inline Map draw_warp(const AugmentOp& op, Words& words, int height, int width) {
   return map;
 }
 
-template <class T>
-inline void warp_picture(State& state, const AugmentOp& op, const Map& map) {
-  const T* x = state.pixels_to_read<T>();
+template <class T, class Loops>
+FASTNN_PART void warp_picture(State<Loops>& state, const AugmentOp& op, const Map& map) {
+  const T* x = state.template pixels_to_read<T>();
   const View& view = state.view;
-  warp(x, state.channels, view.rows, view.cols, map, (op.flags & kNearest) != 0, op.v + kFill,
-       reinterpret_cast<T*>(state.free_picture), state.work);
+  state.loops.warp(x, state.channels, view.rows, view.cols, map, (op.flags & kNearest) != 0,
+                   op.v + kFill, reinterpret_cast<T*>(state.free_picture), state.work);
   state.take(view.rows, view.cols, view.is_float);
 }
 
 // Sets a box to fill, or to noise.
-template <class T>
-inline void erase(State& state, const AugmentOp& op, Box box, const Words& words, bool random) {
-  T* x = state.pixels<T>();
+template <class T, class Loops>
+FASTNN_PART void erase(State<Loops>& state, const AugmentOp& op, Box box, const Words& words,
+                       bool random) {
+  T* x = state.template pixels<T>();
   const int width = state.view.cols;
-  for (int channel = 0; channel < state.channels; ++channel, x += state.plane())
-    for (int r = box.top; r < box.top + box.height; ++r) {
-      T* line = x + static_cast<int64_t>(r) * width;
-      for (int c = box.left; c < box.left + box.width; ++c) {
-        if (!random) {
-          line[c] = static_cast<T>(op.v[kFill + channel]);
-          continue;
-        }
-        const auto at = static_cast<uint64_t>(channel * state.plane() + int64_t{r} * width + c);
-        const uint32_t word =
-            philox(words.first_pixel_block() + at / 4, words.offset, words.seed).word[at % 4];
-        line[c] =
-            sizeof(T) == 1 ? static_cast<T>(word >> 24) : static_cast<T>(standard_normal(word));
+  const float* fill = op.v + kFill;
+  const int64_t plane = state.plane();
+  const RngDraw draw = words.pixels();
+  const uint64_t first_block = words.first_pixel_block();
+  for (int channel = 0; channel < state.channels; ++channel)
+    state.loops.lines(box.height, box.width, [=](int line, int column) {
+      const int64_t at = channel * plane + int64_t{box.top + line} * width + box.left + column;
+      if (!random) {
+        x[at] = static_cast<T>(fill[channel]);
+        return;
       }
-    }
+      const PhiloxBlock block =
+          philox(first_block + static_cast<uint64_t>(at / 4), draw.offset, draw.seed);
+      const uint32_t word = word_of(block, at % 4);
+      x[at] = sizeof(T) == 1 ? static_cast<T>(word >> 24) : static_cast<T>(standard_normal(word));
+    });
 }
 
 // A random box (Zhong et al. 2017; v: share of the area, ratio of sides, from and to), or squares
 // whose middle is anywhere (DeVries and Taylor 2017; v: how many, their side).
-template <class T>
-inline void erase_some(State& state, const AugmentOp& op, Words& words) {
+template <class T, class Loops>
+FASTNN_PART void erase_some(State<Loops>& state, const AugmentOp& op, Words& words) {
   if (!words.happens(op.p)) return;
   const int rows = state.view.rows, cols = state.view.cols;
   if (op.code == AugmentCode::kErase) {
@@ -263,51 +274,6 @@ inline void erase_some(State& state, const AugmentOp& op, Words& words) {
                   static_cast<int>(least(cols, left + side)) - x0};
     erase<T>(state, op, box, words, false);
   }
-}
-
-// v: brightness, contrast, saturation, hue, from and to; flags: which of them, in random order.
-template <class T>
-inline void jitter(T* x, int channels, int64_t plane, const AugmentOp& op, Words& words) {
-  int order[4] = {0, 1, 2, 3};
-  for (int i = 3; i > 0; --i) {
-    const int j = words.below(i + 1), kept = order[i];
-    order[i] = order[j];
-    order[j] = kept;
-  }
-  float value[4];
-  for (int i = 0; i < 4; ++i)
-    value[i] = static_cast<float>(words.range(op.v[2 * i], op.v[2 * i + 1]));
-  for (const int what : order) {
-    if (!(op.flags >> what & 1)) continue;
-    if (what == 0) brightness(x, channels * plane, value[0]);
-    if (what == 1) contrast(x, channels, plane, value[1]);
-    if (what == 2) saturation(x, channels, plane, value[2]);
-    if (what == 3) hue(x, channels, plane, value[3]);
-  }
-}
-
-// Colours that are changed by one number.
-template <class T>
-inline void apply_value(State& state, T* x, const AugmentOp& op, double value) {
-  const int64_t plane = state.plane(), n = state.channels * plane;
-  const auto factor = static_cast<float>(value);
-  switch (op.code) {
-    case AugmentCode::kBrightness:
-      return brightness(x, n, factor);
-    case AugmentCode::kContrast:
-      return contrast(x, state.channels, plane, factor);
-    case AugmentCode::kSaturation:
-      return saturation(x, state.channels, plane, factor);
-    case AugmentCode::kPosterize:
-      return posterize(x, n, round_half_up(value));
-    case AugmentCode::kSolarize:
-      return solarize(x, n, op.flags & kRaw ? factor : factor * (Grey<T>::kWhite / 255.f));
-    default:
-      break;
-  }
-  sharpness(x, reinterpret_cast<T*>(state.free_picture), state.channels, state.view.rows,
-            state.view.cols, factor);
-  state.take(state.view.rows, state.view.cols, state.view.is_float);
 }
 
 }  // namespace
