@@ -124,7 +124,7 @@ def bench(gates: int, states: int, **options: bool) -> Bench:
     """C17, and one of few rows."""
     sizes = ((50, 64, 256, 256), (30, 8, 64, 128))
     shapes = tuple(shapes_of(gates, states, s, initial=False, **options) for s in sizes)
-    return Bench(shapes, cost(gates))
+    return Bench(shapes, cost(gates), ({}, {}))
 
 
 def bad_calls(op: Any, name: str, gates: int) -> tuple[Bad, ...]:
