@@ -54,7 +54,7 @@ def _augmentation(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any
 
 
 def _tensors(arrays: dict[str, Any], grad: bool) -> list[Any]:
-    names = sorted(k for k in arrays if k[0] == "x")
+    names = [k for k in arrays if k[0] == "x"]
     return [
         fn.tensor(arrays[k], requires_grad=grad and arrays[k].dtype == np.float32) for k in names
     ]
