@@ -72,7 +72,7 @@ def run(options: Options, print_config: bool = False) -> None:
     if print_config:
         print(configuration.to_toml(config), end="")
         return
-    dataset, parts = load(config)
+    dataset, parts, trainer = assemble(config)  # before there is a folder
     path = options.resume or make_folder(options.output, dataset.name)
     if config.train.ensemble > 1:
         from fastnn.cli.ensemble import describe, train_ensemble
@@ -80,7 +80,6 @@ def run(options: Options, print_config: bool = False) -> None:
         result = train_ensemble(config, dataset, parts, path, options)
         text = describe(result)
     else:
-        trainer = make_trainer(config, dataset, parts)
         result = train_one(config, parts, trainer, path, options)
         text = _describe(result)
     print(json.dumps(result) if options.json else text)
@@ -168,6 +167,8 @@ def resolve(options: Options) -> Config:
     else:
         path = options.config
     config = configuration.load(path, options.settings)
+    if options.resume:
+        _check_optimizer(options.resume, config)
     changes: dict[str, dict[str, Any]] = {
         "data": {"source": options.source, "label": options.label},
         "train": {
@@ -180,6 +181,17 @@ def resolve(options: Options) -> Config:
     for section, values in changes.items():
         tree[section].update({k: v for k, v in values.items() if v is not None})
     return configuration.validate("command line", tree)
+
+
+def _check_optimizer(path: str, config: Config) -> None:
+    """Refuse options of the optimizer that a resumed run would not take: it has its own."""
+    before = configuration.load(os.path.join(path, "config.toml")).optim.model_dump()
+    for key, value in config.optim.model_dump().items():
+        if value != before.get(key):
+            raise ValueError(
+                f"{path}: expected optim.{key} as it was, {before.get(key)}, got {value}: an "
+                "optimizer goes on with its state; begin a new run"
+            )
 
 
 def prepare(dataset: data.Dataset, config: Config) -> Parts:
