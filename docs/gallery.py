@@ -36,7 +36,7 @@ def page() -> str:
 
 
 def _thumbnail(name: str) -> str:
-    return f"[![{name}](gallery/{name}.png){{width=31%}}](#{name})"
+    return f'[![{name}](gallery/{name}.png){{width="31%"}}](#{name})'
 
 
 def _path(name: str, kind: str) -> Path | None:
