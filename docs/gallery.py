@@ -52,7 +52,7 @@ def _run(name: str) -> None:
     if all(path and path.stat().st_mtime > newest for path in made):
         return
     result = experiments.run(name)
-    result.save(str(PICTURES), name)
     off = [number.name for number in result.numbers if not number.ok]
     if off:
         raise ValueError(f"{name}: expected every number in its range, got {off[0]!r} off")
+    result.save(str(PICTURES), name)
