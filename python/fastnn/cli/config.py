@@ -103,7 +103,7 @@ class DataConfig(_Section):
     label: str = "label"
     test_fraction: Fraction = 0.2
     val_fraction: Fraction = 0.1
-    impute: Literal["mean", "median", "most_frequent", "none"] = "none"
+    impute: Literal["mean", "median", "most_frequent", "gaussian", "none"] = "none"
     missing_indicators: bool = False  # columns that say what was imputed
     scaling: Literal["standard", "minmax", "none"] = "standard"  # images: by channel
     whiten: Literal["pca", "zca", "none"] = "none"
