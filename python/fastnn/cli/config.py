@@ -104,7 +104,7 @@ class DataConfig(_Section):
     test_fraction: Fraction = 0.2
     val_fraction: Fraction = 0.1
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None  # of the split; None: train.seed
-    impute: Literal["mean", "median", "most_frequent", "none"] = "none"
+    impute: Literal["mean", "median", "most_frequent", "gaussian", "none"] = "none"
     missing_indicators: bool = False  # columns that say what was imputed
     scaling: Literal["standard", "minmax", "none"] = "standard"  # images: by channel
     whiten: Literal["pca", "zca", "none"] = "none"

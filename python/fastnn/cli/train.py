@@ -244,7 +244,9 @@ def build_pipeline(config: Config, shape: tuple[int, ...] = ()) -> data.Pipeline
     """
     d = config.data
     steps: list[data.Transform] = []
-    if d.impute != "none":
+    if d.impute == "gaussian":
+        steps.append(data.GaussianImputer(d.missing_indicators))
+    elif d.impute != "none":
         steps.append(data.SimpleImputer(d.impute, d.missing_indicators))
     if d.scaling == "standard":  # indicators are features after the pixels
         by_channel = shape and not d.missing_indicators
