@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,8 @@ class Case:
     Attributes:
         goal: Id in docs/goals.md, or "".
         op: Name of the op or workload.
-        kind: "fwd", "fwd+bwd", "gemm", "call", "step", "optimizer", "fit", "augment" or "import".
+        kind: "fwd", "fwd+bwd", "gemm", "call", "step", "optimizer", "fit", "augment", "import", or
+            one of fastnn against itself, "contended" or "population".
         shape: Shapes of the array arguments; layer sizes for networks.
         params: The other arguments.
         flops: Arithmetic of one run.
@@ -76,9 +77,10 @@ class Case:
     @property
     def title(self) -> str:
         """For tables: the op, what of it, and its shape."""
-        if self.kind == "step":
+        if "batch" in self.params and self.kind != "fit":
             sizes = ("x".join(map(str, np.atleast_1d(s))) for s in self.shape)
-            return f"{self.op} {'-'.join(sizes)} b{self.params['batch']}"
+            models = f" x {self.params['models']}" if "models" in self.params else ""
+            return f"{self.op} {'-'.join(sizes)} b{self.params['batch']}{models}"
         shape = " ".join("x".join(map(str, s)) or "()" for s in self.shape if s is not None)
         shown = self.kind in ("gemm", "call")
         extra = " ".join(str(v) for v in self.params.values()) if shown else ""
@@ -94,6 +96,8 @@ def all_cases(quick: bool) -> list[Case]:
         *_steps(),
         _char_step(),
         _lenet_step(),
+        *_contended_steps(),
+        *_populations(),
         _fit(),
         _import(),
         *_gemms(),
@@ -163,6 +167,21 @@ def _lenet_step() -> Case:
         flops=2.0 * batch * (3 * products - first) + 12 * parameters,
         bytes=4.0 * (7 * parameters + 4 * activations),
     )
+
+
+def _contended_steps() -> Iterator[Case]:
+    """Steps while a foreign process spins on one of the two processors."""
+    for step in (*_steps(), _lenet_step(), _char_step()):
+        yield replace(step, goal="C28", op=f"beside a spinner: {step.op}", kind="contended")
+
+
+def _populations() -> Iterator[Case]:
+    """nn.Stacked against the same models in turn, each with a captured step of its own."""
+    for sizes in ((64, 64, 64, 10), (64, 128, 64, 10), _WIDE):
+        weights = sum(i * o for i, o in itertools.pairwise(sizes))
+        flops = 8 * (2.0 * 32 * (3 * weights - sizes[0] * sizes[1]) + 12 * weights)
+        params = {"batch": 32, "models": 8}
+        yield Case("", "Stacked step", "population", list(sizes), params, flops, 8 * 28.0 * weights)
 
 
 def _fit() -> Case:
@@ -269,7 +288,7 @@ def inputs(case: Case) -> dict[str, np.ndarray[Any, Any]]:
         shape = (STEPS, case.params["length"], case.params["batch"])
         text = rng.integers(0, case.shape[0], shape)
         return {"x": text, "y": np.roll(text, -1, axis=1).reshape(STEPS, -1)}
-    if case.kind == "step":
+    if case.kind in ("step", "contended", "population"):
         samples = STEPS * case.params["batch"]
         return {
             "x": _normal(rng, (samples, *np.atleast_1d(case.shape[0]))),

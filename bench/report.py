@@ -9,6 +9,8 @@ from typing import Any, TextIO
 Record = dict[str, Any]
 _GROUPS = (
     ("step", "Training steps"),
+    ("contended", "Two threads against one, beside a process that spins on the second core"),
+    ("population", "nn.Stacked against the same models one after the other"),
     ("fit", "A whole fit"),
     ("call", "Overhead of a call"),
     ("gemm", "Products of square matrices"),

@@ -27,6 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import itself
 import report
 from cases import Case, all_cases, inputs
 from imports import import_records
@@ -137,6 +138,8 @@ class Bench:
             if self.threads != 1:
                 return []
             return import_records(case, self.options, [p.peer.library for p in self.peers])
+        if case.kind in itself.KINDS:
+            return self._against_itself(case)
         path = self.folder / "inputs.npz"
         np.savez(path, **inputs(case))
         entries: list[tuple[Process, str]] = []
@@ -162,6 +165,18 @@ class Bench:
             print(f"{case.title}: check: {check['error']}", file=sys.stderr)
             check = {}
         return [self._record(case, times, check) | {"dropped": dropped}]
+
+    def _against_itself(self, case: Case) -> list[dict[str, Any]]:
+        if case.kind == "contended" and self.threads != 2:
+            return []
+        path = self.folder / "inputs.npz"
+        np.savez(path, **inputs(case))
+        answer = self.fastnn.ask(cmd="load", case=case.__dict__, inputs=str(path))
+        if "error" in answer:
+            print(f"{case.title}: {answer['error']}", file=sys.stderr)
+            return []
+        found = itself.records(case, self.fastnn, answer["variants"], self.rounds)
+        return [self._facts(case) | found] if found else []
 
     def _rounds(self, case: Case, entries: list[tuple[Process, str]]) -> Times:
         """Medians and minima per round, A B C C B A ..., so that a busy minute hits everybody."""
@@ -194,6 +209,20 @@ class Bench:
                 wrong = process.ask(cmd="check").get("error")
                 if process.peer.library in peers:
                     peers[process.peer.library]["error"] = wrong
+        return self._facts(case) | {
+            "fastnn_us": own[best],
+            "fastnn_setting": best[1],
+            "fastnn_min_us": min(m for key in own for _, m in times[key]),
+            "fastnn_noise": _noise(times[best]),
+            "fastnn_settings": {key[1]: us for key, us in own.items()},
+            "peers": peers,
+            "limit_us": self.native.limit_us(case.flops, case.bytes, case.footprint or case.bytes),
+            "error": check.get("error"),
+            "bitwise": check.get("bitwise"),
+        }
+
+    def _facts(self, case: Case) -> dict[str, Any]:
+        """What a record says of every case."""
         return {
             "goal": case.goal,
             "op": case.op,
@@ -206,17 +235,8 @@ class Bench:
             "device": "cpu",
             "isa": self.facts["isa"],
             "threads": self.threads,
-            "fastnn_us": own[best],
-            "fastnn_setting": best[1],
-            "fastnn_min_us": min(m for key in own for _, m in times[key]),
-            "fastnn_noise": _noise(times[best]),
-            "fastnn_settings": {key[1]: us for key, us in own.items()},
-            "peers": peers,
             "bytes": case.bytes,
             "flops": case.flops,
-            "limit_us": self.native.limit_us(case.flops, case.bytes, case.footprint or case.bytes),
-            "error": check.get("error"),
-            "bitwise": check.get("bitwise"),
             "load": _load(),
             "commit": self.commit,
         }

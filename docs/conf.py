@@ -1,12 +1,14 @@
 """How the site is built: sphinx-build -W docs build/docs, after pip install '.[docs]'.
 
-The API pages are written here from every module's ``__all__``, so they cannot miss a name.
+The API pages are written here from every module's ``__all__``, so they cannot miss a name; the
+experiments run, for the page with their pictures (gallery.py).
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ napoleon_custom_sections = ["Source"]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 myst_heading_anchors = 3
+myst_enable_extensions = ["attrs_inline"]
 suppress_warnings = ["myst.header", "myst.xref_missing"]  # the texts of the lectures as they are
 
 MODULES = (
@@ -79,10 +82,20 @@ def without_rules(app: Any, name: str, source: list[str]) -> None:
         source[0] = re.sub(r"^---+$", "", source[0], flags=re.MULTILINE)
 
 
+def with_pictures(app: Any, name: str, source: list[str]) -> None:
+    """The page of the experiments is made anew for the site: fresh numbers, and pictures."""
+    if name == "experiments":
+        import gallery
+
+        source[0] = gallery.page()
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    sys.path.insert(0, str(Path(__file__).parent))
     app.connect("autodoc-process-docstring", plain, priority=100)  # before napoleon
     app.connect("source-read", without_rules)
+    app.connect("source-read", with_pictures)
 
 
 def _write_api() -> None:

@@ -151,16 +151,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train on the text, then write."""
     options = parse(arguments)
-    text = options.text.read_text(encoding="utf-8")
-    alphabet = sorted(set(text))
-    indices = {c: i for i, c in enumerate(alphabet)}
+    text, alphabet = fn.data.load_text(str(options.text))
     fn.manual_seed(options.seed)
     cell = (NORMALISED if options.layer_norm else CELLS)[options.cell]
     model = CharModel(cell, len(alphabet), options.hidden, options.layers, options.dropout)
     print(f"{len(text):,} characters, {len(alphabet)} different; {cell.__name__} with "
           f"{model.num_parameters():,} parameters")  # fmt: skip
-    train(model, np.array([indices[c] for c in text]), options)
-    first = indices.get("\n", 0)
+    train(model, text, options)
+    first = max(0, alphabet.find("\n"))
     written = write(model, first, options.sample, options.temperature, options.seed)
     print("-" * 72 + "\n" + "".join(alphabet[i] for i in written))
     return 0

@@ -17,6 +17,7 @@ from fastnn.testing.reference.augment import Words
 RNG = np.random.default_rng(1)
 IMAGES = RNG.integers(0, 256, (40, 3, 33, 29), dtype=np.uint8)
 FLOATS = (IMAGES / 255).astype(np.float32)
+WIDE = RNG.integers(0, 256, (3, 3, 40, 171), dtype=np.uint8)  # whole vectors, and some pixels more
 
 EVERY = [
     augment.RandomHorizontalFlip(),
@@ -49,6 +50,7 @@ EVERY = [
     augment.TrivialAugmentWide(),
     augment.RandomApply([augment.RandomInvert(1.0), augment.RandomSolarize(0.3, 1.0)]),
     augment.RandomChoice([augment.RandomInvert(1.0), augment.RandAugment(1)]),
+    augment.RandomOrder([augment.RandomInvert(), augment.RandAugment(1), augment.RandomEqualize()]),
     augment.ToDtype("float32", scale=True),
 ]
 NORMALIZED = augment.Compose(
@@ -97,7 +99,7 @@ import sys, hashlib
 sys.path.insert(0, {folder!r})
 import test_augment as t
 for transform in [*t.EVERY, t.NORMALIZED]:
-    for images in (t.IMAGES, t.FLOATS):
+    for images in (t.IMAGES, t.FLOATS, t.WIDE):
         print(hashlib.sha256(transform(images, seed=1).tobytes()).hexdigest())
 x, y = t.augment.MixUp(alpha=0.3, num_classes=40)(t.FLOATS, range(40), seed=0)
 print(hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest())

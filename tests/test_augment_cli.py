@@ -64,6 +64,14 @@ ERRORS = {
     "known: size, padding, pad_if_needed, fill, padding_mode",
     "augment = [{name = 'RandomCrop', size = 0}]": "data.augment: RandomCrop: expected size of "
     "whole numbers >= 1, got 0",
+    "augment = [{name = 'RandomOrder', transforms = 3}]": "data.augment: RandomOrder: expected "
+    "transforms to be a list",
+    "augment = [{name = 'RandomApply', transforms = [3]}]": "data.augment: expected "
+    "transforms, got 3",
+    "augment = [{name = 'RandomChoice', transforms = ['MixUp']}]": "data.augment: RandomChoice: "
+    "expected transforms of single images, got MixUp",
+    "augment = ['RandomOrder']": "data.augment: RandomOrder: missing 1 required "
+    "positional argument: 'transforms'",
     "augment = [{name = 'CenterCrop', size = 6}]": "data.augment: expected transforms that keep "
     "the shape (1, 8, 8) of images, got (1, 6, 6)",
     "augment = ['RandomInvert']\nwhiten = 'zca'": "data.augment: expected scaling 'standard' or "
@@ -84,3 +92,14 @@ def test_preview_wants_transforms(tmp_path):
     path.write_text("[data]\nsource = 'digits'\n")
     result = run("data", "preview", "-c", path, "-o", tmp_path / "p.png", code=2)
     assert result.stderr == f"error: {path}: expected transforms in data.augment, got none\n"
+
+
+def test_transforms_of_transforms(tmp_path):
+    path = tmp_path / "order.toml"
+    path.write_text(
+        "[data]\nsource = 'digits'\n[[data.augment]]\nname = 'RandomOrder'\n"
+        "transforms = ['RandomInvert', {name = 'RandomChoice', transforms = ['RandomEqualize']}]\n"
+    )
+    output = tmp_path / "p.png"
+    run("data", "preview", "-c", path, "-o", output)
+    assert np.asarray(Image.open(output)).shape == (8 * 50 + 2, 10 * 50 + 2, 3)

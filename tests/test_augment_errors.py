@@ -73,6 +73,19 @@ ERRORS = [
         "[RandomCrop(size=4, padding=None, pad_if_needed=False, fill=0, padding_mode='constant')]",
     ),
     (
+        lambda: augment.RandomOrder([augment.RandomInvert()] * 17),
+        "RandomOrder: expected 1 to 16 transforms, got 17",
+    ),
+    (
+        lambda: augment.RandomOrder([augment.Lambda(abs)]),
+        "RandomOrder: expected transforms of single images, got Lambda",
+    ),
+    (
+        lambda: augment.RandomOrder([augment.ToDtype()])(IMAGES),
+        "RandomOrder: expected transforms that keep the size and dtype of images, got "
+        "[ToDtype(dtype='float32', scale=False)]",
+    ),
+    (
         lambda: augment.Lambda(lambda image: image[0])(IMAGES),
         "Lambda: expected <lambda> to return uint8 of shape (3, 33, 29) as it was given, got uint8 "
         "of shape (33, 29)",

@@ -47,7 +47,8 @@ BAD = {
     ),
     "no label": (
         ["ok.csv"],
-        "ok.csv: expected a label column 'label', got the columns ['a', 'y']",
+        "ok.csv: expected a label column 'label', got the columns ['a', 'y']; give its name: "
+        "label, --label",
     ),
     "one class": (["one.csv", "--label", "y"], "one: expected at least 2 classes, got 1"),
     "too few": (
@@ -155,6 +156,15 @@ def test_a_run_that_diverges_fails_with_1_and_keeps_the_state():
     assert result.stderr.startswith("error: fit: epoch 1, step ")
     assert result.stderr.endswith("; the state before that is in out\n")
     assert "last.safetensors" in os.listdir("out")
+
+
+def test_a_resumed_run_keeps_its_optimizer():
+    run("train", "digits", "-q", "-o", "out", *SMALL)
+    result = run("train", "-q", "--resume", "out", "--set", "optim.lr=0.5", code=2)
+    assert result.stderr == (
+        "error: out: expected optim.lr as it was, 0.001, got 0.5: an optimizer goes on with its "
+        "state; begin a new run\n"
+    )
 
 
 def test_cuda_without_a_device_says_what_is_missing():

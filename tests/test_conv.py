@@ -52,7 +52,8 @@ def configuration(rng, transposed):
 
 def check_exactly(op, oracle, x_shape, w_shape, options, rng):
     x, w = integers(rng, *x_shape), integers(rng, *w_shape)
-    filters = w_shape[0] if op is F.conv2d else w_shape[1] * options["groups"]
+    transposed = op is F.conv_transpose2d
+    filters = w_shape[1] * options["groups"] if transposed else w_shape[0]
     b = integers(rng, filters) if rng.random() < 0.5 else None
     activation = "relu" if rng.random() < 0.3 else None
     leaves = [None if v is None else fn.tensor(v, requires_grad=True) for v in (x, w, b)]
@@ -70,12 +71,22 @@ def check_exactly(op, oracle, x_shape, w_shape, options, rng):
             assert_bitwise_equal(np.array(a) + np.float32(0), np.float32(e) + np.float32(0), where)
 
 
+def line(x, w, options):
+    """The configuration's last axis alone."""
+    first = {k: v if k == "groups" else v[1] for k, v in options.items()}
+    return x[:2] + x[3:], w[:2] + w[3:], first
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_integers_are_exact(seed):
+    """8 (130 + 50 + 80) configurations."""
     rng = np.random.default_rng(seed)
-    for _ in range(180):
+    for _ in range(130):
         x, w, options = configuration(rng, False)
         check_exactly(F.conv2d, (reference.conv, reference.conv_vjp), x, w, options, rng)
+    for _ in range(50):
+        x, w, options = line(*configuration(rng, False))
+        check_exactly(F.conv1d, (reference.conv, reference.conv_vjp), x, w, options, rng)
     for _ in range(80):
         x, w, options = configuration(rng, True)
         oracle = (reference.conv_transpose2d, reference.conv_transpose2d_vjp)

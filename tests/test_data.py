@@ -60,7 +60,11 @@ CSV_ERRORS = {
         "a,b,y\n1,2,x\n\n3,four,y\n",
         "expected a number, got 'four' in line 4, column 'b'",
     ),
-    "empty cell": ("a,b,y\n1,,x\n", "expected a number, got an empty cell in line 2, column 'b'"),
+    "empty cell": (
+        "a,b,y\n1,,x\n",
+        "expected a number, got an empty cell in line 2, column 'b'; to fill it: data.impute, "
+        "missing=True",
+    ),
     "underscore": ("a,b,y\n1_0,2,x\n", "expected a number, got '1_0' in line 2, column 'a'"),
     "hexadecimal": ("a,b,y\n0x1,2,x\n", "expected a number, got '0x1' in line 2, column 'a'"),
     "other digits": ("a,b,y\n٣,2,x\n", "expected a number, got '٣' in line 2, column 'a'"),
@@ -82,7 +86,8 @@ CSV_ERRORS = {
     "column twice": ("a,a,y\n1,2,x\n", "expected each column once, got 'a' twice in line 1"),
     "no label": (
         "a,b,Y\n1,2,x\n",
-        "expected a label column 'y', got the columns ['a', 'b', 'Y']",
+        "expected a label column 'y', got the columns ['a', 'b', 'Y']; give its name: label, "
+        "--label",
     ),
     "not UTF-8": (b"a,b\xff,y\n1,2,x\n", "expected UTF-8, got byte 0xff"),
 }

@@ -102,11 +102,12 @@ def test_statistics_inside_no_grad_and_of_whole_numbers():
     assert stats["input"].forward.max == 3
 
 
-def test_recurrent_layers_shared_layers_and_single_layers():
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.LayerNormLSTM])
+def test_recurrent_layers_shared_layers_and_single_layers(kind):
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.rnn, self.act = nn.LSTM(5, 4, batch_first=True), nn.PReLU()
+            self.rnn, self.act = kind(5, 4, batch_first=True), nn.PReLU()
 
         def forward(self, x):
             y, (h, _) = self.rnn(self.act(x))

@@ -233,6 +233,7 @@ STEPS = {
     "impute": [data.SimpleImputer("median", add_indicator=True), data.MinMaxScaler()],
     "whiten": [data.SimpleImputer(), data.StandardScaler(), data.PCA(2, whiten=True)],
     "zca": [data.SimpleImputer("most_frequent"), data.ZCA()],
+    "gaussian": [data.GaussianImputer(add_indicator=True), data.StandardScaler()],
     "none": [],
 }
 
@@ -278,7 +279,8 @@ def test_the_test_part_changes_nothing_that_fastnn_train_leaves():
 
 @pytest.mark.parametrize("kind", [
     data.StandardScaler(), data.StandardScaler(channels=1), data.MinMaxScaler(), data.PCA(),
-    data.ZCA(), data.SimpleImputer(), data.OneHotEncoder(), data.Pipeline(data.StandardScaler()),
+    data.ZCA(), data.SimpleImputer(), data.GaussianImputer(), data.OneHotEncoder(),
+    data.Pipeline(data.StandardScaler()),
 ])  # fmt: skip
 def test_a_second_fit_is_refused_and_changes_nothing(kind):
     fitted = kind.new().fit(CODES)

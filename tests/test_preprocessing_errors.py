@@ -86,6 +86,15 @@ CALLS = {
         lambda: data.SimpleImputer().fit([[1.0, np.nan], [2.0, np.nan]]),
         "SimpleImputer: expected a value in every column, got none in column 1",
     ),
+    "empty column of a model": (
+        lambda: data.GaussianImputer().fit([[np.nan, 2.0], [np.nan, 2.0]]),
+        "GaussianImputer: expected a value in every column, got none in column 0",
+    ),
+    "max_iter": (
+        lambda: data.GaussianImputer(max_iter=0),
+        "GaussianImputer: expected max_iter >= 1, got 0",
+    ),
+    "tol": (lambda: data.GaussianImputer(tol=0.0), "GaussianImputer: expected tol > 0, got 0.0"),
     "unknown code": (
         lambda: data.OneHotEncoder().fit([[1], [2]]).transform([[1], [3]]),
         "OneHotEncoder: expected one of the 2 codes of the training data in column 0, got 3.0 at "
@@ -215,6 +224,8 @@ def test_a_state_that_is_none_changes_nothing(change):
         (data.StandardScaler(), {"scale_": np.zeros(3)}),
         (data.MinMaxScaler(), {"data_max_": np.full(3, -9.0)}),
         (data.SimpleImputer(), {"indicator_": np.full(3, 0.5)}),
+        (data.GaussianImputer(), {"indicator_": np.full(3, 0.5)}),
+        (data.GaussianImputer(), {"covariance_": -np.eye(3)}),
         (data.OneHotEncoder(), {"counts_": np.array([5.0, 5.0, 5.0])}),
         (data.OneHotEncoder(), {"width_": np.array(2.5)}),
         (data.OneHotEncoder(), {"width_": np.array(7.0)}),

@@ -195,6 +195,15 @@ def message(call):
     return str(caught.value)
 
 
+def test_predict_is_that_of_each_model_in_parts_of_any_size():
+    stack = nn.Stacked(make_mlp, 3)
+    x = np.random.default_rng(1).standard_normal((50, FEATURES)).astype(np.float32)
+    expected = np.stack([model.predict(x) for model in stack.unstack()])
+    for batch_size in (7, 1024):
+        assert_bitwise_equal(stack.predict(x, batch_size), expected)
+    assert_bitwise_equal(stack.eval()(x).detach().numpy(), expected)
+
+
 def test_errors():
     linear = nn.Linear(3, 2)
     assert message(lambda: nn.Stacked([])) == "Stacked: expected at least one model, got none"
@@ -220,6 +229,10 @@ def test_errors():
         "Stacked: expected 2 values of lr, got 1"
     )
     assert message(lambda: stack.to("cuda")) == ("Stacked: expected float32 on cpu, got to('cuda')")
+    assert message(lambda: fn.Trainer(stack, nn.MSELoss(), fn.optim.SGD(stack.parameters()))) == (
+        "Trainer: expected one model with one loss, got Stacked of 2 models; train it in a loop of "
+        "your own, as its docstring shows"
+    )
     stack.unstack()[1].weight = nn.parameter(np.zeros((2, 3)))
     assert message(lambda: stack(np.zeros((4, 3), np.float32))) == (
         "Stacked: expected the parameters that it has stacked, got another of model 1; write "

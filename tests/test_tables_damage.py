@@ -162,7 +162,10 @@ TABLES = {
         {"a": [1, 2], "y": [0.5, 1.5]},
         "expected texts or integers in the label column 'y', got double",
     ),
-    "no label": ({"a": [1, 2]}, "expected a label column 'y', got the columns ['a']"),
+    "no label": (
+        {"a": [1, 2]},
+        "expected a label column 'y', got the columns ['a']; give its name: label, --label",
+    ),
     "label only": ({"y": [0, 1]}, "expected columns beside the label 'y', got none"),
     "no rows": (
         {name: pa.array([], pa.int64()) for name in "ay"},
@@ -205,7 +208,11 @@ def test_damaged_tables(tmp_path, kind, damage):
 TSV = {
     "comma": (b"a,b\ty\n1,2\tx\n", "expected a number, got '1,2' in line 2, column 'a,b'"),
     "cells": (b"a\tb\ty\n1\t2\tx\n1\t2\n", "expected 3 columns, got 2 in line 3"),
-    "empty": (b"a\tb\ty\n1\t\tx\n", "expected a number, got an empty cell in line 2, column 'b'"),
+    "empty": (
+        b"a\tb\ty\n1\t\tx\n",
+        "expected a number, got an empty cell in line 2, column 'b'; to fill it: data.impute, "
+        "missing=True",
+    ),
 }
 
 

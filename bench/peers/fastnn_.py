@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from typing import Any
 
 import fastnn as fn
@@ -18,6 +19,7 @@ from fastnn.train.epoch import Batches, Loop
 from worker import serve
 
 _OPS = {op.short: op for op in OPS}
+_PROCESSORS = sorted(os.sched_getaffinity(0))
 
 
 def describe() -> dict[str, Any]:
@@ -34,7 +36,14 @@ def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
         return {"eager": lambda: F.relu(x)}
     if kind == "gemm":
         return {"eager": _gemm(case, arrays)}
-    workloads = {"step": _steps, "optimizer": _optimizer, "fit": _fit, "augment": _augmentation}
+    workloads = {
+        "step": _steps,
+        "contended": _contended,
+        "population": _population,
+        "optimizer": _optimizer,
+        "fit": _fit,
+        "augment": _augmentation,
+    }
     return workloads[kind](case, arrays)
 
 
@@ -54,7 +63,7 @@ def _augmentation(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any
 
 
 def _tensors(arrays: dict[str, Any], grad: bool) -> list[Any]:
-    names = sorted(k for k in arrays if k[0] == "x")
+    names = [k for k in arrays if k[0] == "x"]
     return [
         fn.tensor(arrays[k], requires_grad=grad and arrays[k].dtype == np.float32) for k in names
     ]
@@ -198,6 +207,62 @@ def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _contended(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    step = _steps(case, arrays)["captured, one step a call"]
+    return {"two threads": step, "one thread": step}
+
+
+def before(variant: str) -> None:
+    """One thread stays on the processor that is its own."""
+    if variant not in ("two threads", "one thread"):
+        return
+    one = variant == "one thread"
+    fn.set_num_threads(1 if one else 2)
+    os.sched_setaffinity(0, _PROCESSORS[:1] if one else _PROCESSORS)
+
+
+def _population(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    """A step of K models on the same batch: stacked, and one captured step after the other."""
+    batch, k = case["params"]["batch"], case["params"]["models"]
+    steps = len(arrays["y"]) // batch
+    xs = [fn.tensor(x) for x in np.split(arrays["x"], steps)]
+    ys = [fn.tensor(y) for y in np.split(arrays["y"], steps)]
+    stack = nn.Stacked(lambda: _network(case["shape"]), k)
+
+    def step_of(model: Any, groups: Any, losses: Any) -> Any:
+        optimizer = optim.Adam(groups, lr=1e-5)
+        optimizer.prepare()
+
+        def step(x: Any, y: Any) -> Any:
+            optimizer.zero_grad()
+            loss = losses(model(x), y)
+            loss.sum().backward()
+            optimizer.step()
+            return loss.detach()
+
+        return fn.capture(step)
+
+    whole = step_of(
+        stack,
+        stack.param_groups(lr=[1e-5] * k),
+        lambda outputs, y: stack.losses(nn.CrossEntropyLoss(), outputs, y, shared=True),
+    )
+    models = [_network(case["shape"]) for _ in range(k)]
+    apart = [step_of(model, model.parameters(), F.cross_entropy) for model in models]
+    turns = itertools.cycle(range(steps))
+
+    def together() -> None:
+        i = next(turns)
+        whole(xs[i], ys[i])
+
+    def in_turn() -> None:
+        i = next(turns)
+        for step in apart:
+            step(xs[i], ys[i])
+
+    return {"stacked": together, "apart": in_turn}
+
+
 def _optimizer(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     parameters = [nn.parameter(p) for p in arrays["p"]]
     for p, g in zip(parameters, arrays["g"], strict=True):
@@ -303,4 +368,4 @@ def _error(case: dict[str, Any], arrays: dict[str, Any], outputs: list[Any]) -> 
 
 
 if __name__ == "__main__":
-    serve(variants, describe, check=check)
+    serve(variants, describe, before, check=check)

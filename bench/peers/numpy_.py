@@ -17,7 +17,7 @@ def describe() -> dict[str, Any]:
 
 def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     kind = case["kind"]
-    x = [arrays[k] for k in sorted(arrays) if k[0] == "x"]
+    x = [arrays[k] for k in arrays if k[0] == "x"]
     if kind == "call" and case["params"]["mode"] == "no grad":
         zero = np.float32(0)
         return {"maximum": lambda: np.maximum(x[0], zero)}

@@ -11,16 +11,11 @@ namespace {
 template <class T, class Loops>
 FASTNN_PART void jitter(Loops& loops, T* x, int channels, int64_t plane, const AugmentOp& op,
                         Words& words) {
-  uint32_t order = 0x3210;  // four digits
-  for (int i = 3; i > 0; --i) {
-    const int j = words.below(i + 1);
-    const uint32_t differ = (order >> 4 * i ^ order >> 4 * j) & 0xf;
-    order ^= differ << 4 * i | differ << 4 * j;
-  }
+  const Order order(words, 4);
   const auto draw = [&](int i) { return static_cast<float>(words.range(op.v[i], op.v[i + 1])); };
   const float bright = draw(0), contrasted = draw(2), saturated = draw(4), turn = draw(6);
   for (int i = 0; i < 4; ++i) {
-    const uint32_t what = order >> 4 * i & 0xf;
+    const int what = order[i];
     if (!(op.flags >> what & 1)) continue;
     if (what == 0) brightness(loops, x, channels * plane, bright);
     if (what == 1) contrast(loops, x, channels, plane, contrasted);
@@ -85,7 +80,8 @@ FASTNN_PART void apply_geometry(State<Loops>& state, const AugmentOp& op, Words&
 template <class T, class Loops>
 FASTNN_PART void apply_colour(State<Loops>& state, const AugmentOp& op, Words& words) {
   if (!words.happens(op.p)) return;
-  T* x = state.template pixels<T>();
+  const bool in_order = op.code == AugmentCode::kNoise || op.code == AugmentCode::kSharpness;
+  T* x = in_order ? state.template pixels<T>() : state.template loose_pixels<T>();
   const int64_t plane = state.plane(), n = state.channels * plane;
   switch (op.code) {
     case AugmentCode::kNoise:
@@ -121,7 +117,8 @@ FASTNN_PART void apply(State<Loops>& state, const AugmentOp& op, Words& words) {
 }
 
 // The whole program. What leads to others is a jump: an alternative ends in an identity that jumps
-// to the end of all of them, by `span` places.
+// to the end of all of them, by `span` places. Those in random order each end in a kNext, which
+// leads to the one after it: the order is drawn again rather than kept, so that orders may nest.
 template <class Loops>
 FASTNN_PART void run(State<Loops>& state) {
   for (int at = 0; at < state.args->count; ++at) {
@@ -133,6 +130,13 @@ FASTNN_PART void run(State<Loops>& state) {
       at += words.happens(op.p) ? 0 : op.span;
     } else if (op.code == AugmentCode::kChoose) {
       at += words.below(op.flags) * op.span;
+    } else if (op.code == AugmentCode::kOrder) {
+      at += Order(words, op.flags)[0] * op.span;
+    } else if (op.code == AugmentCode::kNext) {
+      at -= op.span;
+      const AugmentOp& all = state.args->ops[at];
+      Words its_words(*state.args->draw, state.sample, at);
+      at += Order(its_words, all.flags).after(op.flags) * all.span;
     } else {
       if (op.code > AugmentCode::kConvert || op.code == AugmentCode::kResize) state.settle();
       state.view.is_float ? apply<float>(state, op, words) : apply<uint8_t>(state, op, words);

@@ -89,13 +89,19 @@ struct State {
 
   FASTNN_PART bool owned() const { return view.data == spare; }
 
-  // The pixels side by side, in memory that may be written.
+  // The pixels in any order, in memory that may be written.
+  template <class T>
+  FASTNN_PART T* loose_pixels() {
+    if (!owned() || !view.whole()) materialize();
+    return reinterpret_cast<T*>(spare);
+  }
+  // The same in their order.
   template <class T>
   FASTNN_PART T* pixels() {
     if (!owned() || !view.plain()) materialize();
     return reinterpret_cast<T*>(spare);
   }
-  // The same, to be read only.
+  // The same, only to be read.
   template <class T>
   FASTNN_PART const T* pixels_to_read() {
     if (!view.plain()) materialize();
@@ -149,8 +155,7 @@ enum ResizeKind { kWhole, kRandomBox, kShortSide };
 // short side: its length, from and to.
 template <class T, class Loops>
 FASTNN_PART void resize_picture(State<Loops>& state, const AugmentOp& op, Words& words) {
-  if (!state.view.inside() || state.view.col != 1 || state.view.right != 1 || state.view.down != 1)
-    state.materialize();
+  if (!state.view.inside() || state.view.col != 1) state.materialize();
   const int rows = state.view.rows, cols = state.view.cols;
   Box from{0, 0, rows, cols}, to{0, 0, static_cast<int>(op.v[0]), static_cast<int>(op.v[1])};
   int height = to.height, width = to.width;
@@ -172,12 +177,26 @@ FASTNN_PART void resize_picture(State<Loops>& state, const AugmentOp& op, Words&
     to.top = words.below(height - to.height + 1);
     to.left = words.below(width - to.width + 1);
   }
+  // A flipped picture is resized as it lies, and what comes out is flipped: nothing is moved.
+  const bool mirrored = state.view.right < 0, upside_down = state.view.down < 0;
+  if (mirrored) {
+    flip_columns(state.view);
+    from.left = cols - from.left - from.width;
+    to.left = width - to.left - to.width;
+  }
+  if (upside_down) {
+    flip_rows(state.view);
+    from.top = rows - from.top - from.height;
+    to.top = height - to.top - to.height;
+  }
   char* work = state.work;
   const Taps down = triangle(state.loops, work, from.height, height, to.top, to.height);
   const Taps across = triangle(state.loops, work, from.width, width, to.left, to.width);
   state.loops.resize(state.view, state.channels, from, down, across, to,
                      reinterpret_cast<T*>(state.free_picture), work);
   state.take(to.height, to.width, state.view.is_float);
+  if (mirrored) flip_columns(state.view);
+  if (upside_down) flip_rows(state.view);
 }
 
 // v: degrees; shares of the sides to translate by; scale; shear in x, in y; stretch: from and to;

@@ -78,9 +78,12 @@ struct GemmPlan {
 };
 
 // Packing pays when the panels are read often enough: A once per strip of kGemmCols columns of C, B
-// once per kGemmRows rows.
-constexpr bool gemm_packs(int64_t m, int64_t n, int64_t k) {
-  return m >= 192 && n >= 192 && k >= 64 && m * n * k > (int64_t{1} << 24);
+// once per kGemmRows rows. It pays early for a transposed A too large for L2, whose tiles would
+// read a line of each of many pages.
+constexpr bool gemm_packs(const GemmArgs& g) {
+  const bool far_apart = g.a_col != 1 && g.m >= 512 && g.m * g.k >= int64_t{1} << 21;
+  if (far_apart && g.n >= kGemmCols) return true;
+  return g.m >= 192 && g.n >= 192 && g.k >= 64 && g.m * g.n * g.k > (int64_t{1} << 24);
 }
 
 // The columns that one task of gemm_small takes across.
@@ -131,9 +134,7 @@ constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
   return plan;
 }
 
-constexpr GemmPlan gemm_plan(const GemmArgs& g) {
-  return gemm_plan_as(gemm_packs(g.m, g.n, g.k), g);
-}
+constexpr GemmPlan gemm_plan(const GemmArgs& g) { return gemm_plan_as(gemm_packs(g), g); }
 // bfloat16 has no tile that reads it in place: it is widened, or paired, on the way.
 constexpr GemmPlan gemm_plan(const GemmBf16Args& g) { return gemm_plan_as(true, g); }
 

@@ -5,11 +5,12 @@ namespace fastnn {
 namespace {
 
 constexpr const char* kNames[] = {
-    "identity",   "choose",    "maybe",     "flip",     "crop",         "resize",
-    "convert",    "affine",    "shear_x",   "shear_y",  "translate_x",  "translate_y",
-    "rotate",     "lens",      "noise",     "jitter",   "brightness",   "contrast",
-    "saturation", "sharpness", "posterize", "solarize", "autocontrast", "equalize",
-    "invert",     "grayscale", "lighting",  "erase",    "cutout"};
+    "identity",     "choose",      "maybe",      "order",     "next",      "flip",
+    "crop",         "resize",      "convert",    "affine",    "shear_x",   "shear_y",
+    "translate_x",  "translate_y", "rotate",     "lens",      "noise",     "jitter",
+    "brightness",   "contrast",    "saturation", "sharpness", "posterize", "solarize",
+    "autocontrast", "equalize",    "invert",     "grayscale", "lighting",  "erase",
+    "cutout"};
 static_assert(std::size(kNames) == static_cast<size_t>(AugmentCode::kCount));
 
 struct Picture {

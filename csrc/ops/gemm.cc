@@ -56,7 +56,7 @@ void multiply(const char* op, Device device, const GemmPlan& plan, const GemmArg
 
 void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b) {
   set_operands(args, a, b);
-  const GemmPlan plan = plan_on(device, gemm_packs(args.m, args.n, args.k), args);
+  const GemmPlan plan = plan_on(device, gemm_packs(args), args);
   const Array scratch = scratch_of(plan, device);
   if (scratch.defined()) args.scratch = write_as<float>(scratch);
   if (plan.packed) pack(op, device, plan, args);

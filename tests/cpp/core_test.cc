@@ -1,12 +1,34 @@
 // The pool, plans and the allocator: every task once, from several threads at once, and no memory
-// per replay. Run under ThreadSanitizer and AddressSanitizer.
+// and no lock per replay. Run under ThreadSanitizer and AddressSanitizer.
+#include <pthread.h>
+
 #include <atomic>
+#include <cstdlib>
+#include <new>
 #include <numeric>
 #include <thread>
 #include <vector>
 
 #include "core/dispatch.h"
 #include "test.h"
+
+// What this program allocates and locks, on any thread: every `new` of the library ends here, and
+// the linker sends its locks to __wrap_ (CMakeLists.txt).
+namespace {
+std::atomic<int64_t> allocations{0}, locks{0};
+}  // namespace
+void* operator new(size_t bytes) {
+  ++allocations;
+  if (void* block = std::malloc(bytes > 0 ? bytes : 1)) return block;
+  throw std::bad_alloc();
+}
+void operator delete(void* block) noexcept { std::free(block); }
+void operator delete(void* block, size_t) noexcept { std::free(block); }
+extern "C" int __real_pthread_mutex_lock(pthread_mutex_t* mutex);
+extern "C" int __wrap_pthread_mutex_lock(pthread_mutex_t* mutex) {
+  ++locks;
+  return __real_pthread_mutex_lock(mutex);
+}
 
 namespace fastnn {
 namespace {
@@ -78,6 +100,9 @@ void test_replay() {
   EXPECT(plan.num_nodes() == 2, "%zu launches", plan.num_nodes());
   const size_t process_blocks = process_pool()->live_blocks(),
                plan_allocations = plan.pool()->system_allocations();
+  EXPECT(allocations > 0 && locks > 0, "nothing is counted: new %ld, locks %ld", long(allocations),
+         long(locks));
+  const int64_t allocations_before = allocations, locks_before = locks;
   for (int step = 0; step < 50; ++step) {
     for (int64_t i = 0; i < x.numel(); ++i) values[i] = static_cast<float>(i + step);
     EXPECT(plan.replay(1) == 1, "replay stopped");
@@ -87,6 +112,9 @@ void test_replay() {
           static_cast<const float*>(y.storage->data)[i] != 2.f * static_cast<float>(i + step) + 1.f;
     EXPECT(wrong == 0, "step %d: %d wrong", step, wrong);
   }
+  EXPECT(allocations == allocations_before, "replay called new %ld times",
+         long(allocations - allocations_before));
+  EXPECT(locks == locks_before, "replay took %ld locks", long(locks - locks_before));
   EXPECT(process_pool()->live_blocks() == process_blocks, "replay allocated");
   EXPECT(plan.pool()->system_allocations() == plan_allocations,
          "replay allocated from the plan's pool");

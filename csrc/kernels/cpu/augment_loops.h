@@ -48,7 +48,11 @@ struct AugmentLoops {
   FASTNN_FN auto sum(int64_t n, F f) {
     if constexpr (sizeof(f(0)) == 1) {
       int64_t total = 0;
-      for (int64_t i = 0; i < n; ++i) total += f(i);
+      for (int64_t from = 0; from < n; from += 1 << 16) {  // what 32 bits can hold
+        int32_t part = 0;
+        for (int64_t i = from; i < least(n, from + (1 << 16)); ++i) part += f(i);
+        total += part;
+      }
       return total;
     } else {
       double acc[kBlockLanes] = {};

@@ -6,16 +6,31 @@
 namespace fastnn {
 namespace {
 
+// f(i) for i in [0, n), in blocks of 64 of which the last may lie over the one before: of a loop
+// over bytes compilers do the rest one by one. So f must not read what it writes.
+template <class F>
+FASTNN_FN void for_overlapping(int n, F f) {
+  constexpr int kBlock = 64;
+  if (n < kBlock) {
+#pragma GCC ivdep
+    for (int i = 0; i < n; ++i) f(i);
+    return;
+  }
+  for (int block = 0; block < n; block += kBlock) {
+    const int from = block < n - kBlock ? block : n - kBlock;
+#pragma GCC ivdep
+    for (int i = 0; i < kBlock; ++i) f(from + i);
+  }
+}
+
 // ---- writing ------------------------------------------------------------------------------------
 
 template <class S, class D, class F>
 FASTNN_FN void copy_pixels(const S* x, int64_t x_step, D* y, int64_t y_step, int n, F f) {
   if (y_step == 1 && x_step == 1) {
-#pragma GCC ivdep
-    for (int i = 0; i < n; ++i) y[i] = f(x[i]);
+    for_overlapping(n, [&](int i) __attribute__((always_inline)) { y[i] = f(x[i]); });
   } else if (y_step == 1 && x_step == -1) {
-#pragma GCC ivdep
-    for (int i = 0; i < n; ++i) y[i] = f(x[-i]);
+    for_overlapping(n, [&](int i) __attribute__((always_inline)) { y[i] = f(x[-i]); });
   } else {
     for (int i = 0; i < n; ++i) y[i * y_step] = f(x[i * x_step]);
   }
@@ -51,16 +66,18 @@ FASTNN_PART void write_channel(const View& view, int channel, D* y, ImageStrides
 
 // ---- resize -------------------------------------------------------------------------------------
 
-template <class S>
+// y[c] = sum_k weight[k stride] x[k row + c]. TAPS: how many, where they are few; else 0.
+template <int TAPS, class S>
 FASTNN_FN void sum_rows(const S* x, int64_t row, const float* weight, int64_t stride, int taps,
                         float* y, int n) {
-  if (taps == 2) {
-    const S* below = x + row;
-    const float a = weight[0], b = weight[stride];
-#pragma GCC ivdep
-    for (int c = 0; c < n; ++c)
-      y[c] = mad(b, static_cast<float>(below[c]), a * static_cast<float>(x[c]));
-    return;
+  if constexpr (TAPS > 0) {
+    float w[TAPS];
+    for (int k = 0; k < TAPS; ++k) w[k] = weight[k * stride];
+    return for_overlapping(n, [&](int c) __attribute__((always_inline)) {
+      float sum = w[0] * static_cast<float>(x[c]);
+      for (int k = 1; k < TAPS; ++k) sum = mad(w[k], static_cast<float>(x[k * row + c]), sum);
+      y[c] = sum;
+    });
   }
 #pragma GCC ivdep
   for (int c = 0; c < n; ++c) y[c] = weight[0] * static_cast<float>(x[c]);
@@ -72,55 +89,68 @@ FASTNN_FN void sum_rows(const S* x, int64_t row, const float* weight, int64_t st
   }
 }
 
-// y[c] = x[first[c]], where first rises. Compilers load such pixels one by one; but neighbours
-// mostly lie within two vectors, whose lanes are put in order. Where n >= kLanes, x must be
-// followed by 2 kLanes floats of any value.
-inline void pick(const float* x, const int32_t* first, int n, float* y) {
+// y[c] = sum_k weight[k][c] x[first[c] + k], where first rises. Compilers load such pixels one by
+// one; but neighbours mostly lie within two vectors, whose lanes are put in order. Where n >=
+// kLanes, x must be followed by 2 kLanes floats of any value.
+template <int TAPS>
+FASTNN_FN void sum_columns(const float* x, Taps t, float* y) {
+  const int taps = TAPS ? TAPS : t.taps;
+  const int64_t n = t.n;
+  const auto one = [&](int c) __attribute__((always_inline)) {
+    const float* near = x + t.first[c];
+    float sum = 0;
+    for (int k = 0; k < taps; ++k) sum = mad(t.weight[k * n + c], near[k], sum);
+    y[c] = sum;
+  };
   typedef int32_t Lanes32 __attribute__((vector_size(4 * kLanes)));
   int c = 0;
-  for (; c + kLanes <= n; c += kLanes) {
-    const int32_t from = first[c];
-    if (first[c + kLanes - 1] - from >= 2 * kLanes) {
-      for (int l = c; l < c + kLanes; ++l) y[l] = x[first[l]];
+  for (; c + kLanes <= t.n; c += kLanes) {
+    const int32_t from = t.first[c];
+    if (t.first[c + kLanes - 1] - from >= 2 * kLanes) {
+      for (int l = c; l < c + kLanes; ++l) one(l);
       continue;
     }
     Lanes32 at;
-    __builtin_memcpy(&at, first + c, sizeof at);
-    store(y + c, __builtin_shuffle(load(x + from), load(x + from + kLanes), at - from));
+    __builtin_memcpy(&at, t.first + c, sizeof at);
+    at -= from;
+    const float *near = x + from, *weight = t.weight + c;
+    Vec sum{};  // from 0 on: of two products compilers choose which one is rounded
+    for (int k = 0; k < taps; ++k)
+      sum += load(weight + k * n) * __builtin_shuffle(load(near + k), load(near + k + kLanes), at);
+    store(y + c, sum);
   }
-  for (; c < n; ++c) y[c] = x[first[c]];
+  for (; c < t.n; ++c) one(c);
 }
 
-template <class T>
-FASTNN_FN void sum_columns(const float* x, Taps t, float* picked, float* sums, T* y) {
-  for (int k = 0; k < t.taps; ++k) {
-    const float* w = t.weight + static_cast<int64_t>(k) * t.n;
-    pick(x + k, t.first, t.n, picked);
-    if (k == 0) {
-#pragma GCC ivdep
-      for (int c = 0; c < t.n; ++c) sums[c] = w[c] * picked[c];
-    } else {
-#pragma GCC ivdep
-      for (int c = 0; c < t.n; ++c) sums[c] = mad(w[c], picked[c], sums[c]);
-    }
-  }
-#pragma GCC ivdep
-  for (int c = 0; c < t.n; ++c) y[c] = Grey<T>::nearest(sums[c]);
+// f(count of taps as a type): 2 and 3 are those of all but strong reductions.
+template <int N>
+struct Few {
+  static constexpr int value = N;
+};
+template <class F>
+FASTNN_FN void with_taps(int taps, F f) {
+  taps == 2 ? f(Few<2>{}) : taps == 3 ? f(Few<3>{}) : f(Few<0>{});
 }
 
 // The window `to` of the picture that `box` of x becomes when it is resized to height x width.
 template <class T>
 inline void resize(const View& view, int channels, Box box, Taps down, Taps across, Box to, T* y,
                    char* scratch) {
-  float* line = reinterpret_cast<float*>(scratch);
-  float *picked = line + box.width, *sums = picked + to.width;  // pick() loads from these too
+  auto* line = reinterpret_cast<float*>(scratch);
+  float* sums = line + box.width + 2 * kLanes;  // sum_columns() loads from between
   for (int channel = 0; channel < channels; ++channel) {
     const T* x = static_cast<const T*>(view.data) + channel * view.channel +
                  (view.top + box.top) * view.row + view.left + box.left;
     for (int r = 0; r < to.height; ++r, y += to.width) {
-      sum_rows(x + down.first[r] * view.row, view.row, down.weight + r, down.n, down.taps, line,
-               box.width);
-      sum_columns(line, across, picked, sums, y);
+      with_taps(down.taps, [&](auto few) __attribute__((always_inline)) {
+        sum_rows<few.value>(x + down.first[r] * view.row, view.row, down.weight + r, down.n,
+                            down.taps, line, box.width);
+      });
+      with_taps(across.taps, [&](auto few) __attribute__((always_inline)) {
+        sum_columns<few.value>(line, across, sums);
+      });
+      for_overlapping(to.width,
+                      [&](int c) __attribute__((always_inline)) { y[c] = Grey<T>::mean(sums[c]); });
     }
   }
 }

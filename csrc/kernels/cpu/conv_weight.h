@@ -20,6 +20,8 @@ inline constexpr int kDotRows = 2, kDotCols = 3;
 inline constexpr int kDotRows = 1, kDotCols = 3;
 #endif
 
+inline constexpr int kDotTogether = 5;  // tiles of some rows, which then stay in L1
+
 // The rows of positions that a tile sums over: of some images, `vectors` times kConvLanes each, of
 // which the last has lanes that do not count where `tail` is not null (it is their mask).
 struct DotRows {
@@ -155,12 +157,14 @@ struct ConvWeightTask {
     const int64_t col_tiles = ceil_div(end - begin, kDotCols);
     const int64_t tap = begin % taps;  // the place of k: the band of its channel, and its taps
     int64_t band = (begin / taps - channel) * plan.band, i = tap / g.w.taps, j = tap % g.w.taps;
-    for (int64_t q = 0; q < col_tiles; ++q) {
-      const int64_t k = begin + conv_begin(end - begin, q, col_tiles);
-      const int64_t cols = begin + conv_begin(end - begin, q + 1, col_tiles) - k;
-      int64_t at[kDotCols];
-      for (int64_t c = 0; c < cols; ++c) {
-        at[c] = band + band_offset(g, plan.plane, i, j);
+    // Some tiles at a time: rows of dz come from L2, and are used that often.
+    for (int64_t q_begin = 0; q_begin < col_tiles; q_begin += kDotTogether) {
+      const int64_t q_end = least(col_tiles, q_begin + kDotTogether);
+      const int64_t first = begin + conv_begin(end - begin, q_begin, col_tiles);
+      const int64_t last = begin + conv_begin(end - begin, q_end, col_tiles);
+      int64_t at[kDotTogether * kDotCols];
+      for (int64_t k = first; k < last; ++k) {
+        at[k - first] = band + band_offset(g, plan.plane, i, j);
         if (++j == g.w.taps) j = 0, ++i;
         if (i == g.h.taps) i = 0, band += plan.band;
       }
@@ -168,7 +172,11 @@ struct ConvWeightTask {
         const int64_t o = conv_begin(g.filters, p, row_tiles);
         const int64_t rows = conv_begin(g.filters, p + 1, row_tiles) - o;
         t.dz = dz + o * kConvSpanRow;
-        kDotTiles.of_rows[rows - 1].of_cols[cols - 1](t, at, sums + o * g.depth() + k, g.depth());
+        for (int64_t q = q_begin, k = first, next; q < q_end; ++q, k = next) {
+          next = begin + conv_begin(end - begin, q + 1, col_tiles);
+          kDotTiles.of_rows[rows - 1].of_cols[next - k - 1](t, at + k - first,
+                                                            sums + o * g.depth() + k, g.depth());
+        }
       }
     }
   }

@@ -16,6 +16,8 @@ enum class AugmentCode : int32_t {
   kChoose,  // one of `flags` alternatives of `span` operations each, which follow; each ends in an
             // identity that skips those after it
   kMaybe,   // the `span` operations that follow, with probability p
+  kOrder,   // all of `flags` sequences of `span` operations each, which follow, in random order
+  kNext,    // the end of sequence `flags` of those; `span` places back is their kOrder
   kFlip,
   kCrop,
   kResize,

@@ -7,9 +7,13 @@
 namespace fastnn {
 namespace {
 
-// The luminance of ITU-R 601; for uint8 in Pillow's integers.
+// The luminance of ITU-R 601; for uint8 Pillow's integers, which are below 2^24 and exact in
+// floats.
 FASTNN_FN uint8_t luminance(uint8_t r, uint8_t g, uint8_t b) {
-  return static_cast<uint8_t>((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16);
+  const float sum =
+      mad(19595.f, static_cast<float>(r),
+          mad(38470.f, static_cast<float>(g), mad(7471.f, static_cast<float>(b), 32768.f)));
+  return static_cast<uint8_t>(static_cast<int32_t>(sum * 0x1p-16f));
 }
 FASTNN_FN float luminance(float r, float g, float b) {
   return mad(0.299f, r, mad(0.587f, g, 0.114f * b));

@@ -74,6 +74,26 @@ FASTNN_PART double sine(double x) {
 }
 FASTNN_PART double cosine(double x) { return sine(x + kPi / 2); }
 
+// Numbers 0 ... n - 1 in random order, n <= kMostInOrder: digits of 4 bits.
+constexpr int kMostInOrder = 16;
+struct Order {
+  uint64_t digits = 0xfedcba9876543210;
+  int n;
+  FASTNN_PART Order(Words& words, int n) : n(n) {
+    for (int i = n - 1; i > 0; --i) {
+      const int j = words.below(i + 1);
+      const uint64_t differ = (digits >> 4 * i ^ digits >> 4 * j) & 0xf;
+      digits ^= differ << 4 * i | differ << 4 * j;
+    }
+  }
+  FASTNN_PART int operator[](int i) const { return static_cast<int>(digits >> 4 * i & 0xf); }
+  FASTNN_PART int after(int number) const {  // n after the last one
+    int i = 0;
+    while ((*this)[i] != number) ++i;
+    return i + 1 < n ? (*this)[i + 1] : n;
+  }
+};
+
 // A policy's value: base + sign (lo + (hi - lo) u), u uniform, or one of `bins` even steps.
 constexpr int kSigned = 2;
 FASTNN_PART double draw_value(const AugmentOp& op, Words& words) {

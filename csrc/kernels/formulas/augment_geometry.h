@@ -12,6 +12,10 @@ template <>
 struct Grey<uint8_t> {
   static constexpr float kWhite = 255;
   FASTNN_FN static uint8_t nearest(float v) { return clipped(v + 0.5f); }
+  // The same of a weighted mean of pixels, which cannot leave their range.
+  FASTNN_FN static uint8_t mean(float v) {
+    return static_cast<uint8_t>(static_cast<int32_t>(v + 0.5f));
+  }
   // Cut off, as Pillow's and torchvision's colours are. One clamp is of floats, one of integers:
   // two in a row vectorise badly, see primitives.h.
   FASTNN_FN static uint8_t clipped(float v) {
@@ -22,6 +26,7 @@ template <>
 struct Grey<float> {
   static constexpr float kWhite = 1;
   FASTNN_FN static float nearest(float v) { return v; }
+  FASTNN_FN static float mean(float v) { return v; }
   FASTNN_FN static float clipped(float v) { return at_most(at_least(v, 0.f), 1.f); }
 };
 

@@ -25,11 +25,13 @@ struct View {
     return in_range(top, height) && in_range(last_row, height) && in_range(left, width) &&
            in_range(last_col, width);
   }
-  // All of a picture of planes: what kernels work on.
-  FASTNN_PART bool plain() const {
-    return col == 1 && down == 1 && right == 1 && top == 0 && left == 0 && rows == height &&
-           cols == width && row == width && channel == static_cast<int64_t>(height) * width;
+  // All of a picture of planes, maybe flipped: enough for what changes each pixel by itself.
+  FASTNN_PART bool whole() const {
+    return inside() && rows == height && cols == width && col == 1 && row == width &&
+           channel == static_cast<int64_t>(height) * width;
   }
+  // The same as it lies in memory: what other kernels work on.
+  FASTNN_PART bool plain() const { return whole() && down == 1 && right == 1; }
 };
 
 FASTNN_PART void flip_columns(View& view) {

@@ -68,6 +68,9 @@ def train(
     label: Annotated[str | None, typer.Option(help="the label column of a table")] = None,
     seed: Annotated[int | None, typer.Option(help="what all random choices depend on")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda")] = None,
+    ensemble: Annotated[
+        int | None, typer.Option(help="train so many models, and average their probabilities")
+    ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="print the whole configuration and stop")
     ] = False,
@@ -81,7 +84,17 @@ def train(
         from fastnn.cli.train import Options, run
 
         options = Options(
-            data, config, tuple(settings or ()), output, resume, label, seed, device, json, quiet
+            source=data,
+            config=config,
+            settings=tuple(settings or ()),
+            output=output,
+            resume=resume,
+            label=label,
+            seed=seed,
+            device=device,
+            ensemble=ensemble,
+            json=json,
+            quiet=quiet,
         )
         run(options, print_config)
 

@@ -20,7 +20,7 @@ from fastnn.data.summary import picture_of
 __all__ = ["build", "preview", "scaled"]
 
 _NAMES = [name for name in augment.__all__ if name[0].isupper() and name not in (
-    "Augmentation", "Compose", "Lambda", "RandomApply", "RandomChoice",
+    "Augmentation", "Compose", "Lambda",
 )]  # fmt: skip
 _SAMPLES, _VERSIONS = 8, 9
 
@@ -48,6 +48,8 @@ def build(config: Config, dataset: data.Dataset) -> list[augment.Augmentation]:
 
 
 def _make(entry: str | dict[str, Any], classes: int) -> augment.Augmentation:
+    if not isinstance(entry, (str, dict)):  # of a list inside; those outside are checked before
+        raise ValueError(f"data.augment: expected transforms, got {entry!r}")
     options: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
     name = str(options.pop("name", ""))
     if name not in _NAMES:
@@ -63,10 +65,15 @@ def _make(entry: str | dict[str, Any], classes: int) -> augment.Augmentation:
         raise ValueError(
             f"data.augment: {name} has no option {unknown[0][:80]!r}; known: {', '.join(known)}"
         )
+    if "transforms" in options:
+        if not isinstance(options["transforms"], list):
+            raise ValueError(f"data.augment: {name}: expected transforms to be a list")
+        options["transforms"] = [_make(entry, classes) for entry in options["transforms"]]
     try:
         made: augment.Augmentation = kind(**{key: _tuple(v) for key, v in options.items()})
     except TypeError as error:
-        raise ValueError(f"data.augment: {name}: {error}") from None
+        what = str(error).removeprefix(f"{name}: ").removeprefix(f"{name}.__init__() ")
+        raise ValueError(f"data.augment: {name}: {what}") from None
     except ValueError as error:
         raise ValueError(f"data.augment: {error}") from None
     return made

@@ -103,7 +103,8 @@ class DataConfig(_Section):
     label: str = "label"
     test_fraction: Fraction = 0.2
     val_fraction: Fraction = 0.1
-    impute: Literal["mean", "median", "most_frequent", "none"] = "none"
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None  # of the split; None: train.seed
+    impute: Literal["mean", "median", "most_frequent", "gaussian", "none"] = "none"
     missing_indicators: bool = False  # columns that say what was imputed
     scaling: Literal["standard", "minmax", "none"] = "standard"  # images: by channel
     whiten: Literal["pca", "zca", "none"] = "none"
@@ -148,6 +149,7 @@ class TrainConfig(_Section):
     sampling: Literal["shuffle", "replacement", "balanced"] = "shuffle"
     patience: Size | None = None  # epochs without a better validation loss, then it stops
     ema_decay: Fraction | None = None  # of an average of the weights, which is what is kept
+    ensemble: Annotated[int, Field(ge=1, le=1000)] = 1  # models, of seeds one after the other
     save_last: Annotated[int, Field(ge=1, le=1000)] = 1  # checkpoints to keep, besides the best
     monitor: bool = False  # loss and gradient norm of every step, in steps.jsonl
 

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import fastnn as fn
+from fastnn.cli.ensemble import members
 from fastnn.cli.runfolder import read_facts, read_metrics
 from fastnn.train.curves import Curves
 
@@ -15,13 +16,21 @@ __all__ = ["curves", "run"]
 
 
 def run(folder: str, as_json: bool) -> None:
-    """Print the problems, the one to mend first at the front."""
-    found = fn.train.diagnose(curves(folder))
+    """Print the problems, the one to mend first at the front; of an ensemble each member's."""
+    every = members(folder)
+    found = [fn.train.diagnose(curves(one)) for one in every or [folder]]
+    facts = [
+        {"name": one.name, "problems": [dataclasses.asdict(problem) for problem in one.problems]}
+        for one in found
+    ]
+    names = [os.path.basename(one) for one in every]
     if as_json:
-        problems = [dataclasses.asdict(problem) for problem in found.problems]
-        print(json.dumps({"name": found.name, "problems": problems}))
+        print(json.dumps(dict(zip(names, facts, strict=True)) if every else facts[0]))
+    elif every:
+        for name, one in zip(names, found, strict=True):
+            print(f"{name}: {one}")
     else:
-        print(found)
+        print(found[0])
 
 
 def curves(folder: str) -> Curves:

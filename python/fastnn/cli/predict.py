@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import data
+from fastnn.cli.ensemble import check_whole
 from fastnn.cli.runfolder import transform, unpack
 from fastnn.train.checkpoint import read_model
 from fastnn.train.files import CheckpointError, write_atomically
@@ -23,6 +24,7 @@ def run(folder: str, source: str, output: str | None, as_json: bool) -> None:
     """Predict, write a CSV, and say how good the predictions are if there are labels."""
     if as_json and output is None:
         raise ValueError("predict: expected -o FILE with --json: both would go to stdout")
+    check_whole(folder)
     path = os.path.join(folder, "best.safetensors")
     model, extra = read_model(path)
     try:

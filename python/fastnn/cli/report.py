@@ -15,6 +15,7 @@ from fastnn import data, nn
 from fastnn.cli import config as configuration
 from fastnn.cli.config import Config
 from fastnn.cli.diagnose import curves
+from fastnn.cli.ensemble import check_whole, members
 from fastnn.cli.runfolder import fingerprint, read_metrics, transform, unpack
 from fastnn.cli.train import split
 from fastnn.train.checkpoint import read_model
@@ -97,14 +98,22 @@ class Run:
 
 def report(folder: str, output: str | None) -> str:
     """Write a page about a run; the path of the page."""
+    check_whole(folder)
+    parts = [Run.read(member) for member in members(folder)]
     run = Run.read(folder)
     started = run.environment.get("started", "")
     page = Page(
         run.name, f"{run.config.data.source or 'arrays'}, started {started or 'at some time'}"
     )
-    _headline(page, run)
-    _diagnosis(page, run)
-    _curves(page, run)
+    _headline(page, run, parts)
+    for part in parts or [run]:
+        _diagnosis(page, part, f"{part.name}: " if parts else "")
+    if parts:
+        names = [part.name for part in parts]
+        page.table("Members", *_results(names, parts))
+        _overlay(page, names, parts)
+    else:
+        _curves(page, run)
     best = os.path.join(folder, "best.safetensors")
     if os.path.exists(best):
         model, extra = read_model(best)
@@ -125,11 +134,16 @@ def report(folder: str, output: str | None) -> str:
     return path
 
 
-def _headline(page: Page, run: Run) -> None:
+def _headline(page: Page, run: Run, members: Sequence[Run]) -> None:
     for row in run.of("test"):
         if "accuracy" in row:
             page.tile("test accuracy", f"{100 * row['accuracy']:.2f} %")
         page.tile("test loss", f"{row['loss']:.4f}")
+    if members:
+        page.tile("models", str(len(members)))
+        for row in run.of("val"):
+            page.tile("validation loss", f"{row['loss']:.4f}")
+        return
     best, train, val = run.best_epoch(), run.of("train"), run.of("val")
     if val and best >= 0:
         row = next(r for r in val if r["epoch"] == best)
@@ -141,12 +155,12 @@ def _headline(page: Page, run: Run) -> None:
         page.tile("samples per second", f"{np.median(speeds):,.0f}")
 
 
-def _diagnosis(page: Page, run: Run) -> None:
+def _diagnosis(page: Page, run: Run, whose: str = "") -> None:
     found = fn.train.diagnose(curves(run.folder))
     for problem in found.problems:
-        page.note("Diagnosis", str(problem), "warn")
+        page.note("Diagnosis", f"{whose}{problem}", "warn")
     if not found.problems:
-        page.note("Diagnosis", str(found), "pass")
+        page.note("Diagnosis", f"{whose}{found}", "pass")
 
 
 def _curves(page: Page, run: Run) -> None:
@@ -259,19 +273,8 @@ def compare(folders: Sequence[str], output: str) -> str:
     runs = [Run.read(folder) for folder in folders]
     names = _distinct([run.name for run in runs], folders)
     page = Page(f"{len(runs)} runs", ", ".join(names))
-    rows = {name: run.rows for name, run in zip(names, runs, strict=True)}
     page.table("Results", *_results(names, runs))
-    page.figure(
-        "Loss and accuracy",
-        curves_figure(rows, weight=_SMOOTHING),
-        "Loss and accuracy by epoch of all runs",
-    )
-    page.note("Loss and accuracy", "Solid: validation; dashed: training.")
-    page.figure(
-        "Learning rate",
-        quantity_figure(rows, ["lr"], label="learning rate"),
-        "Learning rate by epoch of all runs",
-    )
+    _overlay(page, names, runs)
     settings = [run.settings() for run in runs]
     keys = {key: None for one in settings for key in one}
     differing = [
@@ -285,6 +288,22 @@ def compare(folders: Sequence[str], output: str) -> str:
         page.note("Settings that differ", "None: the runs differ by chance or by their data only.")
     write_page(page, output)
     return output
+
+
+def _overlay(page: Page, names: Sequence[str], runs: Sequence[Run]) -> None:
+    """The curves of several runs over each other."""
+    rows = {name: run.rows for name, run in zip(names, runs, strict=True)}
+    page.figure(
+        "Loss and accuracy",
+        curves_figure(rows, weight=_SMOOTHING),
+        "Loss and accuracy by epoch of all runs",
+    )
+    page.note("Loss and accuracy", "Solid: validation; dashed: training.")
+    page.figure(
+        "Learning rate",
+        quantity_figure(rows, ["lr"], label="learning rate"),
+        "Learning rate by epoch of all runs",
+    )
 
 
 def _results(names: Sequence[str], runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:

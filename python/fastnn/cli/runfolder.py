@@ -140,8 +140,7 @@ class RunFolder(JSONLogger):
             raise CheckpointError(f"{self.last.path}: expected the best value and its epoch")
         rows = [r for r in read_metrics(self.path) if r["split"] != "test"]
         self.best.value, self.best_epoch = self._best_of(rows, best, best_epoch)
-        text = "".join(json.dumps(row) + "\n" for row in rows if row["epoch"] < trainer.epoch)
-        write_atomically(self.path, text.encode())
+        self.write_rows([row for row in rows if row["epoch"] < trainer.epoch])
 
     def _check_data(self) -> None:
         """Refuse to go on with other data than before."""
@@ -203,6 +202,11 @@ class RunFolder(JSONLogger):
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON file."""
         write_atomically(self.file(name), (json.dumps(value, indent=2) + "\n").encode())
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Write the metrics anew."""
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(self.path, text.encode())
 
     def log_test(self, epoch: int, step: int, result: dict[str, float]) -> None:
         """Add the result on the test part to the metrics."""

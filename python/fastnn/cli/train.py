@@ -50,6 +50,7 @@ class Options:
     label: str | None = None
     seed: int | None = None
     device: str | None = None
+    ensemble: int | None = None
     json: bool = False
     quiet: bool = False
 
@@ -71,35 +72,68 @@ def run(options: Options, print_config: bool = False) -> None:
     if print_config:
         print(configuration.to_toml(config), end="")
         return
-    dataset, parts, trainer = assemble(config)
+    dataset, parts, trainer = assemble(config)  # before there is a folder
     path = options.resume or make_folder(options.output, dataset.name)
+    if config.train.ensemble > 1:
+        from fastnn.cli.ensemble import describe, train_ensemble
+
+        result = train_ensemble(config, dataset, parts, path, options)
+        text = describe(result)
+    else:
+        result = train_one(config, parts, trainer, path, options)
+        text = _describe(result)
+    print(json.dumps(result) if options.json else text)
+
+
+def train_one(
+    config: Config, parts: Parts, trainer: fn.Trainer, path: str, options: Options, whole: str = ""
+) -> dict[str, Any]:
+    """Train a model in a folder, or go on there.
+
+    Args:
+        config: Of this model.
+        parts: The data.
+        trainer: A fresh one.
+        path: The run folder.
+        options: Whether to go on, and how quietly.
+        whole: What to go on with after Ctrl-C, where that is another folder.
+    """
     monitor = "val_loss" if parts.val else "loss"
     folder = RunFolder(path, parts.extra, monitor, config.train.save_last)
     if options.resume:
         folder.resume(trainer)
     folder.begin(configuration.to_toml(config))
     started = time.perf_counter()
-    _fit(trainer, folder, parts, config, options.quiet)
-    result = _finish(trainer, folder, parts, config, time.perf_counter() - started)
-    print(json.dumps(result) if options.json else _describe(result))
+    _fit(trainer, folder, parts, config, options.quiet, whole or path)
+    return _finish(trainer, folder, parts, config, time.perf_counter() - started)
 
 
 def assemble(config: Config) -> tuple[data.Dataset, Parts, fn.Trainer]:
     """The data, split and preprocessed, and a Trainer of a fresh model."""
+    dataset, parts = load(config)
+    return dataset, parts, make_trainer(config, dataset, parts)
+
+
+def load(config: Config) -> tuple[data.Dataset, Parts]:
+    """The data, and split and preprocessed."""
     if not config.data.source:
         raise ValueError(
             "train: expected DATA: digits, a file or a folder; see fastnn train --help"
         )
     missing = config.data.impute != "none"
     dataset = data.load(config.data.source, config.data.label, missing=missing)
-    parts = prepare(dataset, config)
+    return dataset, prepare(dataset, config)
+
+
+def make_trainer(config: Config, dataset: data.Dataset, parts: Parts) -> fn.Trainer:
+    """A Trainer of a fresh model."""
     fn.manual_seed(config.train.seed)
     model = build_model(config, math.prod(parts.train[0].shape[1:]), len(dataset.classes))
     if config.train.device == "cuda":
         model.to("cuda")
     optimizer = config.optim.build(model.parameters())
     scheduler, interval = build_scheduler(config, optimizer, len(parts.train[0]))
-    trainer = fn.Trainer(
+    return fn.Trainer(
         model,
         build_loss(config),
         optimizer,
@@ -108,7 +142,6 @@ def assemble(config: Config) -> tuple[data.Dataset, Parts, fn.Trainer]:
         scheduler=scheduler,
         scheduler_interval=interval,
     )
-    return dataset, parts, trainer
 
 
 def build_loss(config: Config) -> Any:
@@ -134,14 +167,31 @@ def resolve(options: Options) -> Config:
     else:
         path = options.config
     config = configuration.load(path, options.settings)
+    if options.resume:
+        _check_optimizer(options.resume, config)
     changes: dict[str, dict[str, Any]] = {
         "data": {"source": options.source, "label": options.label},
-        "train": {"seed": options.seed, "device": options.device},
+        "train": {
+            "seed": options.seed,
+            "device": options.device,
+            "ensemble": options.ensemble,
+        },
     }
     tree = config.model_dump()
     for section, values in changes.items():
         tree[section].update({k: v for k, v in values.items() if v is not None})
     return configuration.validate("command line", tree)
+
+
+def _check_optimizer(path: str, config: Config) -> None:
+    """Refuse options of the optimizer that a resumed run would not take: it has its own."""
+    before = configuration.load(os.path.join(path, "config.toml")).optim.model_dump()
+    for key, value in config.optim.model_dump().items():
+        if value != before.get(key):
+            raise ValueError(
+                f"{path}: expected optim.{key} as it was, {before.get(key)}, got {value}: an "
+                "optimizer goes on with its state; begin a new run"
+            )
 
 
 def prepare(dataset: data.Dataset, config: Config) -> Parts:
@@ -173,7 +223,7 @@ def prepare(dataset: data.Dataset, config: Config) -> Parts:
 
 def split(y: np.ndarray[Any, Any], config: Config) -> tuple[np.ndarray[Any, Any], ...]:
     """Which samples are for training, for validation and for the test: three arrays of indices."""
-    seed = config.train.seed
+    seed = config.train.seed if config.data.seed is None else config.data.seed
     rest, test = data.stratified_split(y, config.data.test_fraction, seed)
     inner, chosen = data.stratified_split(y[rest], config.data.val_fraction, (1 << 63) + seed)
     return rest[inner], rest[chosen], test
@@ -194,7 +244,9 @@ def build_pipeline(config: Config, shape: tuple[int, ...] = ()) -> data.Pipeline
     """
     d = config.data
     steps: list[data.Transform] = []
-    if d.impute != "none":
+    if d.impute == "gaussian":
+        steps.append(data.GaussianImputer(d.missing_indicators))
+    elif d.impute != "none":
         steps.append(data.SimpleImputer(d.impute, d.missing_indicators))
     if d.scaling == "standard":  # indicators are features after the pixels
         by_channel = shape and not d.missing_indicators
@@ -228,7 +280,14 @@ def build_model(config: Config, features: int, classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, classes))
 
 
-def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, quiet: bool) -> None:
+def _fit(
+    trainer: fn.Trainer,
+    folder: RunFolder,
+    parts: Parts,
+    config: Config,
+    quiet: bool,
+    whole: str,
+) -> None:
     if not quiet:
         n = [len(part[0]) if part else 0 for part in (parts.train, parts.val, parts.test)]
         print(
@@ -254,7 +313,7 @@ def _fit(trainer: fn.Trainer, folder: RunFolder, parts: Parts, config: Config, q
         )
     except (KeyboardInterrupt, fn.train.Terminated):
         folder.flush(trainer)
-        print(f"saved; go on with: fastnn train --resume {folder.folder}", file=sys.stderr)
+        print(f"saved; go on with: fastnn train --resume {whole}", file=sys.stderr)
         raise
     except (ValueError, TypeError, fn.CudaError) as error:
         folder.flush(trainer)

@@ -8,6 +8,7 @@ from fastnn.data.loader import Loader
 from fastnn.data.preprocessing import (
     PCA,
     ZCA,
+    GaussianImputer,
     ImageNormalizer,
     LabelEncoder,
     MinMaxScaler,
@@ -32,11 +33,13 @@ from fastnn.data.sources import (
 from fastnn.data.split import stratified_split
 from fastnn.data.stream import stream_csv
 from fastnn.data.summary import image_grid, summarize
+from fastnn.data.text import load_text
 
 __all__ = [
     "PCA",
     "ZCA",
     "Dataset",
+    "GaussianImputer",
     "ImageFolder",
     "ImageNormalizer",
     "LabelEncoder",
@@ -60,6 +63,7 @@ __all__ = [
     "load_npz",
     "load_pairs",
     "load_table",
+    "load_text",
     "stratified_split",
     "stream_csv",
     "summarize",

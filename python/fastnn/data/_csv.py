@@ -163,9 +163,11 @@ def _explain(
             for name, cell in zip(header, cells, strict=True):
                 text = cell.strip(" \t")
                 if name in numeric and text not in missing and not _NUMBER.fullmatch(text):
-                    what = "an empty cell" if not cell.strip() else shown(cell)
+                    what, hint = shown(cell), ""
+                    if not cell.strip():
+                        what, hint = "an empty cell", "; to fill it: data.impute, missing=True"
                     where = f"in line {line}, column {shown(name)}"
-                    return f"{path}: expected a number, got {what} {where}"
+                    return f"{path}: expected a number, got {what} {where}{hint}"
     except (UnicodeDecodeError, csv.Error) as error:
         return f"{path}: {error}"
     return ""

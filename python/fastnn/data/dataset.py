@@ -138,10 +138,10 @@ def choose(
     if features is None:
         if label is not None and label not in header:
             close = difflib.get_close_matches(label, header, 1)
-            hint = f"; did you mean {shown(close[0])}?" if close else ""
+            hint = f"did you mean {shown(close[0])}?" if close else "give its name: label, --label"
             raise ValueError(
                 f"{path}: expected a label column {shown(label)}, got the columns "
-                f"{_list(header)}{hint}"
+                f"{_list(header)}; {hint}"
             )
         names = tuple(name for name in header if name != label)
         if not names:

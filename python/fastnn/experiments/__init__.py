@@ -61,6 +61,8 @@ _TABLE = (
     ("vanishing-rate", "X23", "000, 002, 004", "Adagrad's steps shrink for ever"),
     ("zigzag", "X24", "000, 002, 004", "momentum in an ill-conditioned bowl"),
     ("standard-scaler", "X25", "004", "the lecture's matrix, with its minus sign"),
+    ("mixed-labels", "X27", "000", "CutMix's label is counted: the border cuts most boxes"),
+    ("fifty-views", "X28", "000, 004", "five scales of ten crops: 50 views of an image"),
     ("conv-shapes", "X29", "002, 004", "six filters give six maps of 28 x 28"),
     ("rnn-gradients", "X30", "002", "gradients through time: RNN, LSTM, GRU"),
     ("deep-he", "X31", "003, 004", "22 and 30 layers, Xavier against He"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastnn import _core, random
 from fastnn import functional as F
 from fastnn.functional.stacked import models_linear
@@ -99,7 +101,9 @@ class Stacked(Module):
             optimizer.step()
             return losses.detach()
 
-    An error in the data or a loss that is not finite stops all models, as it stops one.
+    An error in the data or a loss that is not finite stops all models, as it stops one. The
+    Trainer takes one model with one loss: what it stops at, clips and keeps as the best would be of
+    the sum over models that have nothing to do with one another.
 
     Args:
         models: A function that makes a model, or the models: a layer or Sequentials of layers.
@@ -219,6 +223,24 @@ class Stacked(Module):
             target = as_tensor(target)
         targets = [target] * len(parts) if shared else F.unbind(target)
         return F.stack([criterion(y, t) for y, t in zip(parts, targets, strict=True)])
+
+    def predict(self, x: Any, batch_size: int = 1024) -> np.ndarray[Any, Any]:
+        """Outputs of all models for the same x in evaluation mode, as a NumPy array.
+
+        Args:
+            x: Array of shape (n, ...).
+            batch_size: Rows per forward pass.
+
+        Returns:
+            Array of shape (k, n, ...).
+
+        Example:
+            >>> import fastnn as fn
+            >>> stack = fn.nn.Stacked(lambda: fn.nn.Linear(2, 3), 4)
+            >>> stack.predict([[0.0, 1.0]]).shape
+            (4, 1, 3)
+        """
+        return np.stack([model.predict(x, batch_size) for model in self.unstack()])
 
     def param_groups(self, **options: Sequence[float]) -> list[dict[str, Any]]:
         """A group of parameters for each model, for any optimizer.

@@ -77,6 +77,7 @@ class Trainer:
 
     Raises:
         ValueError: If the optimizer has other parameters than the model, or an argument is wrong.
+        TypeError: If the model is a :class:`fastnn.nn.Stacked`, which is several.
 
     Example:
         >>> import numpy as np, fastnn as fn
@@ -106,6 +107,11 @@ class Trainer:
         deterministic: bool = True,
         capture: bool = True,
     ) -> None:
+        if isinstance(model, nn.Stacked):
+            raise TypeError(
+                f"Trainer: expected one model with one loss, got Stacked of {len(model.unstack())} "
+                "models; train it in a loop of your own, as its docstring shows"
+            )
         own = {id(p) for p in model.parameters()}
         trained = [p for g in optimizer.param_groups for p in g["params"]]
         if not all(id(p) in own for p in trained):

@@ -13,7 +13,7 @@ from fastnn.data.augment.colour import (
     RandomPosterize,
     RandomSolarize,
 )
-from fastnn.data.augment.compose import Compose, Lambda, RandomApply, RandomChoice
+from fastnn.data.augment.compose import Compose, Lambda, RandomApply, RandomChoice, RandomOrder
 from fastnn.data.augment.convert import Normalize, ToDtype
 from fastnn.data.augment.erase import Cutout, RandomErasing
 from fastnn.data.augment.geometry import (
@@ -58,6 +58,7 @@ __all__ = [
     "RandomHorizontalFlip",
     "RandomInvert",
     "RandomLensDistortion",
+    "RandomOrder",
     "RandomPosterize",
     "RandomResizedCrop",
     "RandomRotation",

@@ -35,7 +35,8 @@ def _factors(op: str, name: str, value: float | Range | None, middle: float) -> 
         if value < 0:
             raise ValueError(f"{op}: expected {name} >= 0 or (from, to), got {value}")
         value = (max(0.0, middle - value), middle + value) if middle else (-value, value)
-    return ordered(op, name, value, *((0.0, float("inf")) if middle else (-0.5, 0.5)))
+    low, high = ordered(op, name, value, *((0.0, float("inf")) if middle else (-0.5, 0.5)))
+    return None if low == high == middle else (low, high)  # None: nothing changes, nothing is done
 
 
 @dataclasses.dataclass(eq=False)

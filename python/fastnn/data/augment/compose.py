@@ -11,7 +11,9 @@ import numpy as np
 
 from fastnn.data.augment.base import Array, Augmentation, Frame, check_p, operation
 
-__all__ = ["Compose", "Lambda", "RandomApply", "RandomChoice", "flatten"]
+__all__ = ["Compose", "Lambda", "RandomApply", "RandomChoice", "RandomOrder", "flatten"]
+
+_MOST_IN_ORDER = 16  # csrc/kernels/formulas/augment_draw.h
 
 
 @dataclasses.dataclass(eq=False)
@@ -119,6 +121,49 @@ class RandomChoice(Augmentation):
     def program(self, frame: Frame) -> list[bytes]:
         """See :class:`Augmentation`."""
         return choose([_inner("RandomChoice", [t], frame) for t in self.transforms])
+
+
+@dataclasses.dataclass(eq=False)
+class RandomOrder(Augmentation):
+    """All of some transforms, in an order of its own for each image, each order as likely.
+
+    Args:
+        transforms: What to do, at most 16; images keep their size and dtype.
+
+    Raises:
+        ValueError: For none or more than 16.
+        TypeError: For what is no transform of single images.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastnn.data import augment
+        >>> invert, solarize = augment.RandomInvert(1.0), augment.RandomSolarize(100, 1.0)
+        >>> both = augment.RandomOrder([invert, solarize])
+        >>> images = np.full((1000, 1, 1, 1), 90, np.uint8)
+        >>> np.unique(both(images, seed=0)).tolist()  # 90, 165, 90 or 90, 90, 165
+        [90, 165]
+    """
+
+    transforms: Sequence[Augmentation]
+
+    def __post_init__(self) -> None:
+        self.transforms = [_as_native("RandomOrder", t) for t in self.transforms]
+        if not 1 <= len(self.transforms) <= _MOST_IN_ORDER:
+            raise ValueError(
+                f"RandomOrder: expected 1 to {_MOST_IN_ORDER} transforms, got "
+                f"{len(self.transforms)}"
+            )
+
+    def program(self, frame: Frame) -> list[bytes]:
+        """See :class:`Augmentation`."""
+        parts = [_inner("RandomOrder", [t], frame) for t in self.transforms]
+        span = max(len(part) for part in parts) + 1
+        program = [operation("order", flags=len(parts), span=span)]
+        for i, part in enumerate(parts):
+            follow = operation("next", flags=i, span=len(program) + len(part))
+            rest = span - len(part) - 1
+            program += [*part, follow, *[operation("identity")] * rest]
+        return program
 
 
 @dataclasses.dataclass(eq=False)

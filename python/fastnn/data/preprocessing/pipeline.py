@@ -9,7 +9,7 @@ from fastnn.data.preprocessing.base import Floats, Transform
 from fastnn.data.preprocessing.decorrelate import PCA, ZCA
 from fastnn.data.preprocessing.encode import OneHotEncoder
 from fastnn.data.preprocessing.image import ImageNormalizer
-from fastnn.data.preprocessing.missing import SimpleImputer
+from fastnn.data.preprocessing.missing import GaussianImputer, Imputer, SimpleImputer
 from fastnn.data.preprocessing.scale import MinMaxScaler, StandardScaler
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = ["Pipeline"]
 _KINDS: dict[str, type[Transform]] = {
     kind.__name__: kind
     for kind in (
+        GaussianImputer,
         ImageNormalizer,
         MinMaxScaler,
         OneHotEncoder,
@@ -121,7 +122,7 @@ class Pipeline:
     @property
     def takes_missing(self) -> bool:
         """Whether the first step fills in what is missing."""
-        return bool(self.steps) and isinstance(self.steps[0], SimpleImputer)
+        return bool(self.steps) and isinstance(self.steps[0], Imputer)
 
     def describe(self) -> list[dict[str, Any]]:
         """The steps and their options; JSON holds it without loss."""
