@@ -180,7 +180,6 @@ int main() {
   REPORT(sigmoid);
   REPORT(softplus);
   REPORT(erf);
-  REPORT(erfc);
   REPORT(sqrt);
   REPORT(rsqrt);
 #undef REPORT

@@ -138,17 +138,6 @@ FASTNN_FN Sum2 two_product(float a, float b) {
 #endif
 }
 
-// a * b + c for |c| < |a * b| and all but one rounding even where there is no FMA; for the few
-// places that need it.
-FASTNN_FN float mad_once(float a, float b, float c) {
-#if defined(FASTNN_HAS_FMA)
-  return mad(a, b, c);
-#else
-  const Sum2 p = two_product(a, b);
-  return p.hi + (c + p.lo);
-#endif
-}
-
 // 2^n for -127 <= n <= 127 (n = -127 gives 0).
 FASTNN_FN float pow2(int32_t n) { return from_bits((n + 127) << 23); }
 
@@ -156,11 +145,12 @@ FASTNN_FN float pow2(int32_t n) { return from_bits((n + 127) << 23); }
 // are right.
 FASTNN_FN float scale2(float y, int32_t n) { return y * pow2(n >> 1) * pow2(n - (n >> 1)); }
 
-// x = n ln 2 + r, |r| <= ln(2)/2. Adding 1.5 * 2^23 rounds to an integer and leaves it in the low
-// bits. kLn2Hi has 10 bits, so n * kLn2Hi is exact for |n| < 2^14 and no FMA is needed for an
-// accurate r.
+// m x = n ln 2 + m r, |m r| <= ln(2)/2, for m = kTimes, a power of two. Adding 1.5 * 2^23 rounds to
+// an integer and leaves it in the low bits. kLn2Hi has 10 bits, so n * kLn2Hi is exact for |n| <
+// 2^14 and no FMA is needed for an accurate r. s = 2^(n + bias) for -127 <= n + bias <= 127: what
+// was added holds the exponent's own bias too, so a shift is all it takes.
 struct Reduced {
-  float r;
+  float r, s;
   int32_t n;
 };
 
@@ -170,12 +160,19 @@ constexpr float kLn2Hi = 0.693359375f;
 constexpr float kLn2Lo = -2.1219444e-04f;
 
 // The argument is hi + lo; the default is -0 because x + -0 is x to the compiler, and x + 0 is not.
-FASTNN_FN Reduced reduce(float hi, float lo = -0.f) {
-  constexpr float kRound = 12582912.f;
-  const float t = mad(hi + lo, kLog2e, kRound);
+template <int kBias, int kTimes>
+FASTNN_FN Reduced reduce_near(float guess, float hi, float lo) {
+  constexpr float kRound = 12582912.f + 127.f + kBias;
+  const float t = mad(guess, kTimes * kLog2e, kRound);
   const float n = t - kRound;
-  const float r = mad(n, -kLn2Hi, hi);
-  return {mad(n, -kLn2Lo, r) + lo, to_bits(t) - to_bits(kRound)};
+  const float r = mad(n, -kLn2Hi / kTimes, hi);
+  const int32_t bits = to_bits(t);
+  return {mad(n, -kLn2Lo / kTimes, r) + lo, from_bits(bits << 23), bits - to_bits(kRound)};
+}
+
+template <int kBias = 0>
+FASTNN_FN Reduced reduce(float hi, float lo = -0.f) {
+  return reduce_near<kBias, 1>(hi + lo, hi, lo);
 }
 
 // e^r - 1 = r + r^2 P(r) for |r| <= ln(2)/2, relative error 2^-26; this is P.
@@ -184,6 +181,7 @@ FASTNN_FN float expm1_coeffs(float r) {
 }
 
 FASTNN_FN float expm1_poly(float r) { return mad(r * r, expm1_coeffs(r), r); }
+FASTNN_FN float exp_poly(float r) { return mad(mad(r, expm1_coeffs(r), 1.f), r, 1.f); }
 
 // log(1 + f) - f for 1 + f in [sqrt(1/2), sqrt(2)] as f^2 P(f), relative error 2^-27 of the
 // logarithm.
@@ -222,26 +220,19 @@ FASTNN_FN float sqrt(float x) {
 
 FASTNN_FN float rsqrt(float x) { return 1.f / sqrt(x); }
 
-// e^x = 2^n (1 + q) for |x| < 170, where the caller has a bound already (a second clamp on top of
-// that would be merged with it into a three-way branch).
-FASTNN_FN float exp_bounded(float x) {
-  const Reduced e = reduce(x);
+// e^x = 2^n (1 + q). At the limit the result is surely 0 or inf.
+FASTNN_FN float exp(float x) {
+  const Reduced e = reduce(within(x, 104.f));
   return scale2(1.f + expm1_poly(e.r), e.n);
 }
 
-// At the limit the result is surely 0 or inf.
-FASTNN_FN float exp(float x) { return exp_bounded(within(x, 104.f)); }
-
 // 2^64 e^x for x <= 0: a normal number wherever e^x is a float, and 0 beyond. Sums of these, and
 // their use as factors, never meet subnormals, for which some processors need a hundred cycles.
-constexpr float kExpScale = 0x1p-64f;  // takes the scale off again
+// Times kExpScale it is e^x, rounded once more only where that is subnormal.
+constexpr float kExpScale = 0x1p-64f;
 FASTNN_FN float exp_scaled(float x) {
-  constexpr float kRound = 12582912.f + 191.f;  // leaves the biased exponent of 2^(n + 64)
-  const float t = mad(x, kLog2e, kRound);
-  const float n = t - kRound;
-  const float r = mad(n, -kLn2Lo, mad(n, -kLn2Hi, x));
-  const float y = mad(mad(r, expm1_coeffs(r), 1.f), r, 1.f) * from_bits(to_bits(t) << 23);
-  return x < -104.f ? 0.f : y;
+  const Reduced e = reduce<64>(x);
+  return x < -106.f ? 0.f : exp_poly(e.r) * e.s;
 }
 
 // e^x - 1 = 2^n q + (2^n - 1), with half the scale so that n = 128 does not overflow early. Below n
@@ -275,39 +266,41 @@ FASTNN_FN float log1p(float x) {
   return x == 0.f ? x : inside;
 }
 
-// y * sigmoid(z + lo) = y / (1 + e^-(z+lo)) with one rounding of the denominator 1 + s + s q and
-// one of the quotient. For s = 2^n >= 2^24 the sum 1 + s is inexact; `lost` is what it dropped.
-// Beyond 2^126 the rest of the power goes into the numerator, so a denormal result is rounded once.
-// Exact 0 for y = 1 and z < -104; see callers for other y.
+// y * sigmoid(z + lo) = y / (1 + e^-(z+lo)) for z >= -128. Where the power is large it and the 1
+// are scaled by c, which a denormal result, so rounded once, gets back at the end.
 FASTNN_FN float mul_sigmoid(float y, float z, float lo = 0.f) {
-  const Reduced e = reduce(within(-z, 128.f), -lo);
-  const int32_t all = at_least(e.n, -64);
-  const int32_t n = at_most(all, 126);
-  const float s = pow2(n);
-  const float s1 = s + 1.f;
-  const float lost = 1.f - (s1 - s);
-  return y * pow2(n - all) / (mad(s, expm1_poly(e.r), lost) + s1);
+  const bool far = z < -64.f;
+  const float c = far ? kExpScale : 1.f;
+  const Reduced e = reduce(-at_most(z, 64.f), -lo);
+  const float s = from_bits(to_bits(e.s) - (far ? 64 << 23 : 0));
+  return y / (mad(s, expm1_poly(e.r), c) + s) * c;
 }
 
-FASTNN_FN float sigmoid(float x) { return mul_sigmoid(1.f, x); }
+FASTNN_FN float sigmoid(float x) { return x < -128.f ? 0.f : mul_sigmoid(1.f, x); }
 
-// Small |x|: x + x^3 P(x^2). Otherwise 1 - 2 / (e^2|x| + 1), which has no cancellation there.
+// d/dz sigmoid = e / (1 + e)^2 with e = e^-|z|, times a power of two c.
+FASTNN_FN float sigmoid_slope_at(float z, float c = 1.f) {
+  const float scaled = exp_scaled(-abs(z));
+  const float e = scaled * kExpScale;
+  return scaled / mad(e, 2.f + e, 1.f) * (c * kExpScale);
+}
+
+// With 2|x| = n ln 2 + 2 r, s = 2^n and h = tanh r = r + r^3 P(r^2), by the theorem of addition
+// tanh |x| = y / (y + 2 (1 - h)), y = s - 1 + (s + 1) h. For n = 0, where small |x| are, it is h;
+// where it is near 1 the rounding error of y cancels.
 FASTNN_FN float tanh(float x) {
   const float t = at_most(abs(x), 10.f);
-  const float t2 = t * t;
-  const float p =
-      poly(t2, -3.33333e-01f, 1.3331936e-01f, -5.3784717e-02f, 2.0798625e-02f, -5.897966e-03f);
-  const float small = mad(t * t2, p, t);
-  const Reduced e = reduce(2.f * t);
-  const float s = pow2(e.n);
-  const float large = 1.f - 2.f / mad(s, expm1_poly(e.r), s + 1.f);
-  return copysign(t < 0.6f ? small : large, x);
+  const Reduced e = reduce_near<0, 2>(t - 0.0825f, t, -0.f);
+  const float r2 = e.r * e.r;
+  const float h = mad(e.r * r2, poly(r2, -0.33333224f, 0.13323228f, -0.051294666f), e.r);
+  const float y = mad(e.s + 1.f, h, e.s - 1.f);
+  return copysign(y / (y + mad(-2.f, h, 2.f)), x);
 }
 
 // log(1 + e^-t) for t >= 0. With e = e^-t in [0, 1]: k is 0 or 1 and f = e or (e - 1) / 2, both
 // exact.
 FASTNN_FN float log1p_exp_neg(float t) {
-  const float e = exp_bounded(at_least(-t, -104.f));
+  const float e = exp_scaled(-t) * kExpScale;
   const bool upper = e > 0.41421356f;
   const float f = upper ? mad(0.5f, e, -0.5f) : e;
   return (upper ? kLn2 : 0.f) + (f + log1p_poly(f));
@@ -316,34 +309,16 @@ FASTNN_FN float log1p_exp_neg(float t) {
 // log(1 + e^x) without overflow or cancellation on either side.
 FASTNN_FN float softplus(float x) { return at_least(x, 0.f) + log1p_exp_neg(abs(x)); }
 
-// The upper tail of the normal distribution, P(X > t) = e^(-t^2/2) num / den (1 - lost). The ratio
-// is N / (1 + t (k N + E)), N and E polynomials of positive coefficients (relative error 2^-26.8 on
-// [0, 15]): where t is large the rounding errors of N cancel. `lost` is what the rounding of den
-// dropped, relative to den (its reciprocal is needed to 3 bits only).
-struct Tail {
-  float num, den, lost;
+// The upper tail of the normal distribution is P(X > t) = e^(-t^2/2) N / (1 + t (k N + E)) with N =
+// 1/2 + t M; M and E, which are here, are polynomials of positive coefficients (relative error
+// 2^-26.8 on [0, 15]). Where t is large the rounding errors of N cancel.
+struct NormalTail {
+  static constexpr float kN = 2.5066f;
+  float m, e;
+  FASTNN_FN explicit NormalTail(float t)
+      : m(poly(t, 4.3812972e-01f, 1.830695e-01f, 4.056479e-02f, 4.10242e-03f)),
+        e(poly(t, 4.2084426e-01f, 1.03693165e-01f, 1.0140104e-02f, 7.4720347e-06f)) {}
 };
-
-FASTNN_FN Tail tail_ratio(float t) {
-  const float n = poly(t, 0.5f, 4.3812972e-01f, 1.830695e-01f, 4.056479e-02f, 4.10242e-03f);
-  const float e = poly(t, 4.2084426e-01f, 1.03693165e-01f, 1.0140104e-02f, 7.4720347e-06f);
-  const Sum2 tw = two_product(t, mad_once(2.5066f, n, e));
-  const float den = tw.hi + 1.f;
-  const float lost = (tw.hi - (den - 1.f)) + tw.lo;
-  return {n, den, lost * from_bits(0x7ef311c3 - to_bits(den))};
-}
-
-// e^(-c t^2) y num / den for a power of two c: the square is kept to twice the precision (its
-// rounding error would be magnified by c t^2), and so is y num; 1 + q - lost is multiplied in from
-// its smallest part up.
-FASTNN_FN float gauss_tail(float c, float t, float y, Tail m) {
-  const Sum2 sq = two_product(-c * t, t);
-  const Reduced e = reduce(sq.hi, sq.lo);
-  const Sum2 num = two_product(y, m.num);
-  const float small = mad(e.r * e.r, expm1_coeffs(e.r), -m.lost);
-  const float part = mad_once(num.hi, e.r, mad(num.hi, small, num.lo));
-  return scale2((num.hi + part) / m.den, e.n);
-}
 
 // Small |x|: x + x P(x^2). Otherwise 1 - e^-g with g = -log erfc(|x|), itself a polynomial.
 FASTNN_FN float erf(float x) {
@@ -356,13 +331,6 @@ FASTNN_FN float erf(float x) {
   const float s = pow2(e.n);
   const float large = mad(-s, expm1_poly(e.r), 1.f - s);
   return copysign(t < 0.8f ? mad(t, p, t) : large, x);
-}
-
-// erfc(t) = 2 P(X > sqrt(2) t), and erfc(-t) = 2 - erfc(t).
-FASTNN_FN float erfc(float x) {
-  const float t = at_most(abs(x), 10.5f);
-  const float y = gauss_tail(1.f, t, 2.f, tail_ratio(1.41421356f * t));
-  return x < 0.f ? 2.f - y : y;
 }
 
 }  // namespace

@@ -20,21 +20,21 @@ void optim_begin(const OptimArgs& args, Slice) {
 
 float clip_factor(const OptimArgs& args) { return args.clip == nullptr ? 1.f : args.clip[1]; }
 
-// Whether size(i), which is not negative, is finite for all i < n.
+// Whether size(i), which is not negative, is at most `limit` for all i < n.
 template <class F>
-bool all_finite(int64_t n, F size) {
+bool all_within(int64_t n, float limit, F size) {
   int32_t largest = 0;  // the bits of x >= 0 are ordered like x, with infinity and NaN on top
   for (int64_t i = 0; i < n; ++i) {
     const int32_t bits = to_bits(size(i)) & INT32_MAX;
     largest = bits > largest ? bits : largest;
   }
-  return largest <= to_bits(kMaxFloat);
+  return largest <= to_bits(limit);
 }
 
 // Reports the first element of a chunk whose size(i) is not finite, if there is one.
 template <class T, class F>
 void check_chunk(const OptimArgs& args, const TensorChunk& chunk, F size) {
-  if (all_finite(chunk.n, size)) return;
+  if (all_within(chunk.n, kMaxFloat, size)) return;
   const auto* g = static_cast<const T*>(chunk.g);
   for (int64_t i = 0; i < chunk.n; ++i) {
     if (size(i) <= kMaxFloat) continue;
@@ -72,6 +72,10 @@ void optim_check(const OptimArgs& args, Slice s) {
         decays ? check_squares(weight, nothing) : check_squares(nothing, nothing);
         break;
       case Squares::kSum:
+        // Squares below half a unit in the last place of FLT_MAX make no sum overflow.
+        if (!decays && all_within(chunk.n, 0x1p51f,
+                                  [&](int64_t i) { return abs(gradient(0.f, to_float(g[i]))); }))
+          break;
         decays ? check_squares(weight, sum) : check_squares(nothing, sum);
         break;
     }

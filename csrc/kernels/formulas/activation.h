@@ -129,10 +129,7 @@ struct Sigmoid {
   static constexpr Saved kSaved = Saved::kInput;
   static constexpr float kDefault = 0.f;
   FASTNN_FN static float fwd(float x, float) { return sigmoid(x); }
-  FASTNN_FN static float bwd(float dy, float x, float) {
-    const float e = exp(-abs(x));
-    return dy * (e / mad(e, 2.f + e, 1.f));
-  }
+  FASTNN_FN static float bwd(float dy, float x, float) { return dy * sigmoid_slope_at(x); }
 };
 
 // y = tanh x; y' = 4 e / (1 + e)^2 with e = e^-2|x|. Input saved, as for Sigmoid. 4 e is scaled as
@@ -143,10 +140,7 @@ struct Tanh {
   static constexpr float kDefault = 0.f;
   FASTNN_FN static float fwd(float x, float) { return tanh(x); }
   FASTNN_FN static float bwd(float dy, float x, float) {
-    const Reduced r = reduce(at_least(-2.f * abs(x), -106.f));
-    const float e4 = scale2(mad(4.f, expm1_poly(r.r), 4.f), r.n);
-    const float e = 0.25f * e4;
-    return dy * (e4 / mad(e, 2.f + e, 1.f));
+    return dy * sigmoid_slope_at(2.f * x, 4.f);
   }
 };
 
@@ -163,7 +157,7 @@ struct Softplus {
 
 // d/dx [x sigmoid(z(x))] = s + g s (1 - s), with s = sigmoid(z) and g = x z'(x), for |z| < 150.
 FASTNN_FN float gate_slope(float z, float g) {
-  const float e = exp_bounded(-abs(z));
+  const float e = exp_scaled(-abs(z)) * kExpScale;
   const float r = 1.f / (1.f + e);
   return mad(g * e, r * r, z < 0.f ? e * r : r);
 }
@@ -176,7 +170,7 @@ struct Silu {
   static constexpr float kDefault = 1.f;
   FASTNN_FN static float fwd(float x, float a) {
     const float z = a * x;
-    return mul_sigmoid(z < -128.f ? -0.f : x, z);
+    return z < -128.f ? -0.f : mul_sigmoid(x, z);
   }
   FASTNN_FN static float bwd(float dy, float x, float a) {
     const float z = within(a * x, 128.f);
@@ -184,7 +178,7 @@ struct Silu {
   }
   // x^2 s (1 - s) with s = sigmoid(a x): 0 where e^-|a x| is, whatever x is.
   FASTNN_FN static float slope_of_a(float x, float a) {
-    const float e = exp_bounded(-abs(within(a * x, 128.f)));
+    const float e = exp_scaled(-abs(a * x)) * kExpScale;
     const float r = 1.f / (1.f + e);
     return e == 0.f ? 0.f : (x * e * r) * (x * r);
   }
@@ -197,16 +191,25 @@ struct Gelu {
   static constexpr Saved kSaved = Saved::kInput;
   static constexpr float kDefault = 0.f;
   FASTNN_FN static float fwd(float x, float) {
-    const float t = at_most(abs(x), 15.f);
-    return (x < 0.f ? -0.f : x) - gauss_tail(0.5f, t, t, tail_ratio(t));
+    // As integers, which is one instruction; a NaN, clamped as well, comes back with the last line.
+    const float t = from_bits(at_most(to_bits(abs(x)), to_bits(15.f)));
+    const NormalTail tail(t);
+    const Sum2 square = two_product(-0.5f * t, t);
+    const float n = mad(square.hi, 2.f * tail.m, -0.5f * t);
+    const float d = mad(-NormalTail::kN, n, mad(t, tail.e, 1.f));
+    const Reduced e = reduce<64>(square.hi, square.lo);
+    const float y = e.s * mad(n, expm1_poly(e.r), n) / d;
+    return mad(y, kExpScale, x < 0.f ? -0.f : x);
   }
   FASTNN_FN static float bwd(float dy, float x, float) {
     constexpr float kInvSqrt2Pi = 3.989423e-01f;
     const float t = at_most(abs(x), 15.f);
-    const float e = exp_bounded(-0.5f * t * t);
-    const Tail m = tail_ratio(t);
-    const float d = e * mad(kInvSqrt2Pi, t, -(m.num / m.den));
-    return dy * (x < 0.f ? -d : 1.f + d);
+    const NormalTail tail(t);
+    const float n = mad(t, tail.m, 0.5f);
+    const float ratio = n / mad(t, mad(NormalTail::kN, n, tail.e), 1.f);
+    const Reduced e = reduce<64>(-0.5f * t * t);
+    const float d = e.s * exp_poly(e.r) * mad(kInvSqrt2Pi, t, -ratio);
+    return dy * mad(d, x < 0.f ? -kExpScale : kExpScale, x < 0.f ? 0.f : 1.f);
   }
 };
 
@@ -221,13 +224,13 @@ struct GeluTanh {
   static constexpr float kC1 = 7.1354814e-02f, kC1Lo = 2.3988325e-09f;
   FASTNN_FN static float fwd(float x, float) {
     constexpr float kGrid = 12288.f;  // adding 1.5 * 2^13 rounds to a multiple of 2^-10
-    const float t = within(x, 12.f);
+    const float t = within(x, 11.f);
     const Sum2 t2 = two_product(t, t);
     const Sum2 c = two_product(kC1, t2.hi);
     const float w = (mad(kC1, t2.hi, kC0) + kGrid) - kGrid;
     const float rest = ((kC0 - w) + c.hi) + (c.lo + mad(kC1, t2.lo, mad(kC1Lo, t2.hi, kC0Lo)));
     const Sum2 z = two_product(t, w);
-    return mul_sigmoid(at_least(x, -12.f), z.hi, mad(t, rest, z.lo));
+    return mul_sigmoid(at_least(x, -11.f), z.hi, mad(t, rest, z.lo));
   }
   FASTNN_FN static float bwd(float dy, float x, float) {
     const float t = within(x, 12.f);
