@@ -1,5 +1,7 @@
 """Capture: a replayed step is the eager one, bit for bit, without allocation; and refusals."""
 
+import gc
+
 import fastnn as fn
 import numpy as np
 import pytest
@@ -145,6 +147,7 @@ def test_dropping_a_captured_function_frees_everything():
     model, opt = make()
     opt.zero_grad()
     opt.prepare()  # its state outlives the recording
+    gc.collect()  # what other tests left
     before = _core.memory_stats()["live_blocks"]
     step = fn.capture(make_step(model, opt))
     for batch in batches(3):

@@ -138,6 +138,17 @@ FASTNN_FN Sum2 two_product(float a, float b) {
 #endif
 }
 
+// a * b + c for |c| < |a * b| and all but one rounding even where there is no FMA; for the place
+// that needs it.
+FASTNN_FN float mad_once(float a, float b, float c) {
+#if defined(FASTNN_HAS_FMA)
+  return mad(a, b, c);
+#else
+  const Sum2 p = two_product(a, b);
+  return p.hi + (c + p.lo);
+#endif
+}
+
 // 2^n for -127 <= n <= 127 (n = -127 gives 0).
 FASTNN_FN float pow2(int32_t n) { return from_bits((n + 127) << 23); }
 
@@ -173,6 +184,15 @@ FASTNN_FN Reduced reduce_near(float guess, float hi, float lo) {
 template <int kBias = 0>
 FASTNN_FN Reduced reduce(float hi, float lo = -0.f) {
   return reduce_near<kBias, 1>(hi + lo, hi, lo);
+}
+
+// With one rounding of r instead of two, for the one place that needs it.
+template <int kBias>
+FASTNN_FN Reduced reduce_once(float hi, float lo) {
+  Reduced e = reduce<kBias>(hi);
+  const float n = static_cast<float>(e.n);
+  e.r = mad(n, -kLn2Hi, hi) + mad(n, -kLn2Lo, lo);
+  return e;
 }
 
 // e^r - 1 = r + r^2 P(r) for |r| <= ln(2)/2, relative error 2^-26; this is P.

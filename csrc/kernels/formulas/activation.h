@@ -196,8 +196,8 @@ struct Gelu {
     const NormalTail tail(t);
     const Sum2 square = two_product(-0.5f * t, t);
     const float n = mad(square.hi, 2.f * tail.m, -0.5f * t);
-    const float d = mad(-NormalTail::kN, n, mad(t, tail.e, 1.f));
-    const Reduced e = reduce<64>(square.hi, square.lo);
+    const float d = 1.f + mad_once(-NormalTail::kN, n, t * tail.e);
+    const Reduced e = reduce_once<64>(square.hi, square.lo);
     const float y = e.s * mad(n, expm1_poly(e.r), n) / d;
     return mad(y, kExpScale, x < 0.f ? -0.f : x);
   }
