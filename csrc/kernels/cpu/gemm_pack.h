@@ -158,9 +158,14 @@ void pack_bf16(float* dst, const bf16* src, int64_t row_stride, int64_t k_stride
         for (int64_t p = 0; p < whole; ++p) at(p, i) = bf16_element(row + p, 1);
     }
   } else if (row_stride == 1) {
-    for (int64_t p = 0; p < whole; ++p)
+    constexpr int64_t kAhead = 8, kLine = 64 / sizeof(bf16);  // no prefetcher steps so far
+    for (int64_t p = 0; p < whole; ++p) {
+      for (int64_t q = 0; q < kPer && p + kAhead < whole; ++q)
+        for (int64_t i = 0; i < rows; i += kLine)
+          __builtin_prefetch(src + (kPer * (p + kAhead) + q) * k_stride + i);
       for (int64_t i = 0; i < rows; ++i)
         at(p, i) = bf16_element(src + kPer * p * k_stride + i, k_stride);
+    }
   } else {
     for (int64_t p = 0; p < whole; ++p)
       for (int64_t i = 0; i < rows; ++i)
@@ -185,6 +190,11 @@ inline void pack_panel(float* dst, const bf16* src, int64_t row_stride, int64_t 
   const int64_t elements = elements_of<bf16>(depth);
   pack_bf16<true>(row, src, row_stride, 1, depth, rows, width);
   pack_transposed(dst, row, elements, elements, rows, width);
+}
+
+// Where rows of A are packed as they are: whether they need no packing, being whole tiles.
+inline bool reads_rows_in_place(const GemmBf16Args& g) {
+  return g.a_col == 1 && g.a_row % 2 == 0 && g.m % 16 == 0 && g.k % 32 == 0;
 }
 
 // The rows [begin, end) of A as rows of elements.
@@ -236,10 +246,10 @@ void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
     if (is_a) {
       float* dst = g.scratch + block * plan.a_block;
       const T* src = g.a + p * g.a_col;
-      if constexpr (Packing<T>::kRowsOfA)
-        pack_a_rows(dst, src, g.a_row, g.a_col, depth, begin, end);
-      else
+      if constexpr (!Packing<T>::kRowsOfA)
         pack_panels<kMR>(dst, src, g.a_row, g.a_col, depth, begin, end);
+      else if (!reads_rows_in_place(g))
+        pack_a_rows(dst, src, g.a_row, g.a_col, depth, begin, end);
     } else {
       pack_panels<kNR>(g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block,
                        g.b + p * g.b_row, g.b_col, g.b_row, depth, begin, end);

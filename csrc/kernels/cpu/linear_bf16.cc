@@ -22,7 +22,6 @@ namespace {
 void run_strip(TileArgs t, int64_t rows, int64_t vectors) {
   const float *const a = t.a, *const b = t.b;
   float* const c = t.c;
-  t.a_row = t.k;
   // Each step of the sums fetches its part of the next panel of B.
   if (t.ahead != nullptr)
     t.ahead_lines = ceil_div(16 * kNR / kLineFloats, ceil_div(rows, 32) * ceil_div(vectors, 2));
@@ -89,7 +88,11 @@ void add_product(const GemmBf16Args& g, const GemmPlan& plan, int64_t i_begin, i
   for (int64_t block = 0; block < plan.k_blocks; ++block) {
     TileArgs t{};
     t.k = elements_of<bf16>(least(kGemmKC, g.k - block * kGemmKC));
-    t.a = g.scratch + block * plan.a_block + i_begin * t.k;
+    t.a = g.scratch + block * plan.a_block + i_begin * t.k, t.a_row = t.k;
+    if (Packing<bf16>::kRowsOfA && reads_rows_in_place(g)) {  // pairs, as packed rows are
+      t.a = reinterpret_cast<const float*>(g.a + i_begin * g.a_row + block * kGemmKC);
+      t.a_row = g.a_row / 2;
+    }
     t.b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block + j * t.k;
     t.b_row = kNR, t.c = sums, t.ldc = kNR;
     t.ahead = more ? t.b + kNR * t.k : nullptr;
@@ -100,7 +103,8 @@ void add_product(const GemmBf16Args& g, const GemmPlan& plan, int64_t i_begin, i
 
 // Tasks: tiles of C, for each item.
 void gemm_bf16(const GemmBf16BatchArgs& batch, Slice slice) {
-  alignas(64) float sums[kGemmBf16MC * kNR];  // of whole tiles: rows and columns too many are not read
+  alignas(
+      64) float sums[kGemmBf16MC * kNR];  // of whole tiles: rows and columns too many are not read
   [[maybe_unused]] const AmxRegisters registers;
   const GemmPlan plan = gemm_plan(batch.one);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
