@@ -1,15 +1,35 @@
-"""Write the README's table of ops from the op table, or check that it is up to date (--check)."""
+"""Write the README's tables, of ops and of the newest GPU run, or check them (--check)."""
 
+import json
 import sys
 from pathlib import Path
 
 from fastnn.testing.ops import OPS
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- ops:begin -->", "<!-- ops:end -->"
+ROOT = Path(__file__).resolve().parents[1]
+README, RESULTS = ROOT / "README.md", ROOT / "bench" / "gpu" / "results"
+sys.path.insert(0, str(ROOT))
+
+from bench.gpu.goals import GOALS  # noqa: E402
 
 
-def table() -> str:
+def gpu_table(results: Path = RESULTS) -> str:
+    """The verdicts of the newest run on a GPU; dry runs do not count."""
+    runs = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    real = [run for run in runs if not run["fake"]]
+    newest = max(real, key=lambda run: run["date"], default=None)
+    verdicts = {v["goal"]: v for v in newest["goals"]} if newest else {}
+    lines = ["| goal | what | result |", "|-|-|-|"]
+    for goal in GOALS:
+        verdict = verdicts.get(goal.id)
+        told = "not measured yet" if verdict is None else verdict["verdict"]
+        lines.append(f"| {goal.id} | {goal.what} | {told} |")
+    if newest:
+        lines += ["", f"{newest['device']}, commit {newest['commit'][:12]}, {newest['date']}."]
+    return "\n".join(lines)
+
+
+def op_table() -> str:
     lines = ["| function | family | dtypes | CUDA (under the emulator) |", "|-|-|-|-|"]
     for op in OPS:
         some = f"yes, {', '.join(op.cuda_dtypes)}" if op.cuda_dtypes else "yes"
@@ -18,14 +38,19 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def replaced(text: str, name: str, table: str) -> str:
+    """The text with the table between the marks of that name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+
+
 def main() -> int:
     before = README.read_text()
-    head, rest = before.split(BEGIN)
-    tail = rest.split(END)[1]
-    after = f"{head}{BEGIN}\n{table()}\n{END}{tail}"
+    after = replaced(replaced(before, "ops", op_table()), "gpu", gpu_table())
     if "--check" in sys.argv[1:]:
         if before != after:
-            print("README.md: the op table is stale; run python tools/readme.py", file=sys.stderr)
+            print("README.md: the tables are stale; run python tools/readme.py", file=sys.stderr)
         return int(before != after)
     README.write_text(after)
     return 0
