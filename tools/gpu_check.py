@@ -1,10 +1,13 @@
 """Everything to do on a GPU machine, in one command and a time budget.
 
-    python3 tools/gpu_check.py --out DIR [--budget 540] [--only probe,bench] [--library F]
-    python3 tools/gpu_check.py --out DIR --fake     # the emulated library and tiny shapes, on a CPU
+    python3 tools/gpu_check.py [--out bench/gpu/results] [--budget 540] [--only probe,bench]
+    python3 tools/gpu_check.py --fake --out DIR     # the emulated library and tiny shapes, on a CPU
 
-Stages: probe, load, correct (pytest -m gpu), bench. Each case appends one JSON line to
-DIR/results.jsonl at once, so that a kill loses one case. Exits with 1 if a case failed.
+Stages: probe, load, correct (pytest -m gpu), ops (three runs of every op: bits and errors),
+sanitize (compute-sanitizer, where there is one), bench (against torch in the same run). Each case
+appends one JSON line to OUT/log.jsonl at once, so that a kill loses one case; at the end
+OUT/<date>-<commit>.json has all of them and the verdicts, one line for each goal of docs/goals.md.
+Exits with 1 if a case failed; a goal that is missed is a number, not a failure.
 """
 
 from __future__ import annotations
@@ -14,17 +17,27 @@ import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("probe", "load", "correct", "bench")
-ITEM = {"float32": 4, "bfloat16": 2}
+sys.path.insert(0, str(ROOT))
+
+from bench.gpu.goals import GOALS, judge, line  # noqa: E402
+from bench.gpu.timing import interleaved  # noqa: E402
+
+if TYPE_CHECKING:
+    from bench.gpu.cases import Case, Maker
+
+STAGES = ("probe", "load", "correct", "ops", "sanitize", "bench")
+RESULTS = ROOT / "bench" / "gpu" / "results"
+SANITIZERS = ("memcheck", "racecheck", "initcheck")
 
 
 class Run:
@@ -36,7 +49,8 @@ class Run:
         self.failed = 0
         self.records: list[dict[str, Any]] = []
         args.out.mkdir(parents=True, exist_ok=True)
-        self.file = args.out / "results.jsonl"
+        self.out: Path = args.out
+        self.file = args.out / "log.jsonl"
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
         )
@@ -111,127 +125,142 @@ def correct(run: Run) -> dict[str, Any]:
     return {"pytest": tail[-1] if tail else "", "tests": done.returncode == 0}
 
 
-def measure(call: Callable[[], Any], fake: bool) -> list[float]:
-    """Seconds per call, once for each of 7 rounds; a read of one element waits for the device."""
+def sample_of_every_op() -> list[tuple[Any, str, Any]]:
+    """(op, dtype, inputs) of the op table's first cases that CUDA has."""
+    from fastnn.testing.ops import OPS
+
+    return [
+        (op, dtype, op.sample(*op.cases[0], dtype))
+        for op in OPS
+        if op.cuda is None
+        for dtype in op.cuda_dtypes or op.dtypes
+    ]
+
+
+def run_op(op: Any, dtype: str, sample: Any) -> Any:
+    """The result of one op on the device."""
     import fastnn as fn
+    from fastnn.testing.harness import SEED, to_tensors
 
-    flag = fn.tensor([0.0], device="cuda")
-    inner = 1 if fake else 20
-    for _ in range(1 if fake else 5):
-        call()
-    times = []
-    for _ in range(2 if fake else 7):
-        flag.to("cpu")
-        start = time.perf_counter()
-        for _ in range(inner):
-            call()
-        flag.to("cpu")
-        times.append((time.perf_counter() - start) / inner)
-    return times
+    fn.manual_seed(SEED)
+    inputs = [
+        None if x is None else x.detach().to("cuda") for x in to_tensors(op, sample.inputs, dtype)
+    ]
+    with fn.no_grad():
+        return np.array(op.call(*inputs, **sample.params).to("cpu"))
 
 
-Case = tuple[str, str, tuple[int, ...], float, Callable[[], Any]]
+def ops(run: Run) -> None:
+    """Whether three runs of every op give the same bits, and how far they are from float64."""
+
+    def one(op: Any, dtype: str, sample: Any) -> dict[str, Any]:
+        results = [run_op(op, dtype, sample) for _ in range(3)]
+        same = all(r.tobytes() == results[0].tobytes() for r in results)
+        norm = float(np.linalg.norm(sample.y)) or 1.0
+        error = float(np.linalg.norm(results[0].astype(np.float64) - sample.y)) / norm
+        return {"same_bits": same, "relative_error": error, "dtype": dtype}
+
+    found = [
+        run.case(f"op {op.short} {d}", lambda a=(op, d, s): one(*a))
+        for op, d, s in sample_of_every_op()
+    ]
+    measured = [r for r in found if "same_bits" in r]
+    if not measured:
+        return
+    same = sum(r["same_bits"] for r in measured)
+    run.case("reruns", lambda: {"goal": "G15", "title": "reruns", "value": same / len(found)})
+    for dtype in ("float32", "bfloat16"):
+        worst = max((r["relative_error"] for r in measured if r["dtype"] == dtype), default=None)
+        title = f"error {dtype}"
+        run.case(title, lambda t=title, w=worst: {"goal": "G16", "title": t, "value": w})
 
 
-def elementwise_and_norm_cases(fake: bool) -> Iterator[Case]:
-    """Activations and layer_norm: name, dtype, shape, bytes that must move, call."""
-    import fastnn as fn
-    import numpy as np
+def sanitize(run: Run) -> None:
+    """The same ops under compute-sanitizer, in a process without torch; plainly where it is not."""
+    tool = shutil.which("compute-sanitizer")
+    command = [sys.executable, str(Path(__file__).resolve()), "--every-op"]
 
-    shapes = [(5, 37)] if fake else [(8192, 1024), (65536, 1024), (16384, 4096), (65536, 256)]
-    for dtype, item in ITEM.items():
-        for rows, cols in shapes:
-            data = np.random.default_rng(0).standard_normal((rows, cols), dtype=np.float32)
-            x = fn.tensor(data, dtype=dtype, device="cuda")
-            w = fn.tensor(np.ones(cols, np.float32), dtype=dtype, device="cuda", requires_grad=True)
-            b = fn.tensor(
-                np.zeros(cols, np.float32), dtype=dtype, device="cuda", requires_grad=True
-            )
-            leaf = fn.tensor(data, dtype=dtype, device="cuda", requires_grad=True)
-            pass_bytes = float(rows * cols * item)
+    def one(name: str) -> dict[str, Any]:
+        prefix = [tool, "--tool", name, "--error-exitcode", "9"] if tool else []
+        limit = max(1.0, min(run.left, 100.0))
+        done = subprocess.run(
+            [*prefix, *command], capture_output=True, text=True, check=False, timeout=limit
+        )
+        if done.returncode:
+            raise RuntimeError((done.stdout + done.stderr)[-2000:])
+        return {"sanitizer": name if tool else "compute-sanitizer was not found"}
 
-            def both(
-                leaf: Any = leaf, x: Any = x, w: Any = w, b: Any = b, cols: int = cols
-            ) -> None:
-                leaf.grad = w.grad = b.grad = None
-                fn.functional.layer_norm(leaf, (cols,), w, b).backward(x)
-
-            def norm(x: Any = x, w: Any = w, b: Any = b, cols: int = cols) -> None:
-                with fn.no_grad():
-                    fn.functional.layer_norm(x, (cols,), w, b)
-
-            for name in ("relu", "gelu", "tanh"):
-                function = getattr(fn.functional, name)
-                yield name, dtype, (rows, cols), 2 * pass_bytes, lambda f=function, x=x: f(x)
-            yield "layer_norm", dtype, (rows, cols), 2 * pass_bytes, norm
-            yield "layer_norm fwd+bwd", dtype, (rows, cols), 5 * pass_bytes, both
+    for name in SANITIZERS if tool else SANITIZERS[:1]:
+        run.case(f"sanitize {name}", lambda name=name: one(name))
 
 
-def adam_cases(fake: bool) -> Iterator[Case]:
-    """Adam over few large and many small parameters; its time includes the check of gradients."""
-    import fastnn as fn
-    import numpy as np
+def library(run: Run) -> None:
+    """The size of the library (G17), of the one that is measured."""
+    path = os.environ.get("FASTNN_CUDA_LIBRARY", "")
+    if path:
+        size = Path(path).stat().st_size / 1e6
+        run.case("library", lambda: {"goal": "G17", "title": "MB", "value": size})
 
-    tables = [(3, 41)] if fake else [(200, 1_000_000), (10, 16_800_000), (1000, 1024)]
-    for dtype, item in ITEM.items():
-        for count, n in tables:
-            data = np.random.default_rng(1).standard_normal(n, dtype=np.float32)
-            gradient = fn.tensor(data, dtype=dtype, device="cuda")
-            params = []
-            for _ in range(count):
-                p = fn.tensor(data, dtype=dtype, device="cuda", requires_grad=True)
-                p.grad = gradient
-                params.append(p)
-            step = fn.optim.Adam(params, lr=1e-3).step
-            # p and g, with g read by the check as well; m and v in float32
-            yield "adam", dtype, (count, n), float(count * n * (4 * item + 16)), step
+
+def timed(run: Run, case: Case, maker: Maker, bandwidth: float | None) -> dict[str, Any]:
+    """One case and its peers, in turn."""
+    ways = case.make()
+    few = {"rounds": 2, "seconds": 0.0} if run.fake else {}
+    times = interleaved(ways, maker.wait, **few)
+    us = times.us("fastnn")
+    record: dict[str, Any] = {
+        "goal": case.goal,
+        "title": case.title,
+        "fastnn_us": us,
+        "peers": {name: times.us(name) for name in ways if name != "fastnn"},
+        "spread": max(times.spread(name) for name in ways),
+    }
+    if case.bytes and bandwidth:
+        record |= {"bytes": case.bytes, "pct_C": 100 * case.bytes / (1e3 * us) / bandwidth}
+    if case.flops:
+        record |= {"flops": case.flops, "tflop_s": 1e-6 * case.flops / us}
+    return record
 
 
 def bench(run: Run) -> None:
-    """The time of each case, as a share of the bandwidth of a copy measured in this run."""
+    """Every case of bench/gpu/cases.py, and the bandwidth of a copy (C) first."""
     import fastnn as fn
-    import numpy as np
+
+    from bench.gpu.cases import Maker, all_cases
+
+    maker = Maker(run.fake)
+    n = maker.size(1 << 30, 1 << 10)
 
     def copy() -> dict[str, Any]:
-        n = 1 << (10 if run.fake else 29)
         x = fn.tensor(np.zeros(n, np.float32), device="cuda")
         y = x.clone()
-        times = measure(lambda: y.copy_(x), run.fake)
-        return {"bytes": 8 * n, "copy_gb_s": 8e-9 * n / statistics.median(times)}
+        us = interleaved({"copy": lambda: y.copy_(x)}, maker.wait).us("copy")
+        return {"bytes": 8 * n, "copy_gb_s": 8e-3 * n / us}
 
-    bandwidth = run.case("bench copy", copy).get("copy_gb_s")
+    bandwidth = run.case("copy", copy).get("copy_gb_s")
+    for case in all_cases(maker):
+        run.case(f"bench {case.title}", lambda case=case: timed(run, case, maker, bandwidth))
 
-    def timed(case: Case) -> dict[str, Any]:
-        name, dtype, shape, moved, call = case
-        times = measure(call, run.fake)
-        seconds = statistics.median(times)
-        rate = 1e-9 * moved / seconds
-        return {
-            "op": name,
-            "dtype": dtype,
-            "shape": list(shape),
-            "fastnn_us": 1e6 * seconds,
-            "spread": (max(times) - min(times)) / seconds,
-            "bytes": moved,
-            "gb_s": rate,
-            "pct_C": 100 * rate / bandwidth if bandwidth else None,
-        }
 
-    for cases in (elementwise_and_norm_cases, adam_cases):
-        iterator = cases(run.fake)
-
-        def following(iterator: Iterator[Case] = iterator) -> Case | None:
-            return next(iterator, None)
-
-        while run.left > 0:
-            try:
-                case = following()
-            except Exception as error:  # the inputs could not be made
-                run.case(f"bench {cases.__name__}", lambda e=error: (_ for _ in ()).throw(e))
-                break
-            if case is None:
-                break
-            run.case(f"bench {case[0]} {case[1]} {case[2]}", lambda case=case: timed(case))
+def report(run: Run) -> None:
+    """All records and the verdicts in one file, and a line for each goal."""
+    verdicts = [judge(goal, run.records) for goal in GOALS]
+    loaded = next((r for r in run.records if r["case"] == "load"), {})
+    date = time.strftime("%Y-%m-%d")
+    result = {
+        "commit": run.commit,
+        "date": date,
+        "device": loaded.get("device", ""),
+        "fake": run.fake,
+        "goals": verdicts,
+        "records": run.records,
+    }
+    path = run.out / f"{date}-{run.commit[:12] or 'unknown'}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    if run.fake:
+        print("A dry run: verdicts of tiny shapes on an emulator mean nothing.")
+    print(*map(line, verdicts), sep="\n")
+    print(f"gpu_check: {len(run.records)} cases, {run.failed} failed; results in {path}")
 
 
 def find_fake() -> str:
@@ -250,32 +279,38 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--budget", type=float, default=540.0, help="seconds")
     parser.add_argument("--only", default=",".join(STAGES), help="stages, comma-separated")
     parser.add_argument("--library", default="", help="libfastnn_cuda.so, if it is not installed")
     parser.add_argument("--fake", action="store_true")
+    parser.add_argument("--every-op", action="store_true", help="run every op once, and no more")
     args = parser.parse_args()
+    if args.every_op:
+        for op in sample_of_every_op():
+            run_op(*op)
+        return 0
     stages = args.only.split(",")
     if unknown := set(stages) - set(STAGES):
         parser.error(
             f"--only: expected some of {', '.join(STAGES)}, got {', '.join(sorted(unknown))}"
         )
-    library = args.library or (find_fake() if args.fake else "")
-    if library:
-        os.environ["FASTNN_CUDA_LIBRARY"] = str(Path(library).resolve())
+    if args.fake and args.out.resolve() == RESULTS:
+        parser.error("--fake: expected another --out: what lies there was measured")
+    library_path = args.library or (find_fake() if args.fake else "")
+    if library_path:
+        os.environ["FASTNN_CUDA_LIBRARY"] = str(Path(library_path).resolve())
     run = Run(args)
     if "probe" in stages:
         run.case("probe", probe)
-    loaded = run.case("load", load)
+    loaded = "error" not in run.case("load", load)
+    library(run)
     if "correct" in stages:
         run.case("correct", lambda: correct(run))
-    if "bench" in stages and "error" not in loaded:
-        bench(run)
-    print(f"\n{'case':45} {'us':>10} {'GB/s':>8} {'% of C':>7}")
-    for r in (r for r in run.records if "gb_s" in r):
-        print(f"{r['case']:45} {r['fastnn_us']:10.1f} {r['gb_s']:8.1f} {r['pct_C'] or 0:7.1f}")
-    print(f"gpu_check: {len(run.records)} cases, {run.failed} failed; results in {run.file}")
+    for name, stage in (("ops", ops), ("sanitize", sanitize), ("bench", bench)):
+        if name in stages and loaded:
+            stage(run)
+    report(run)
     return 1 if run.failed else 0
 
 
