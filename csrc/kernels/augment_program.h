@@ -8,112 +8,115 @@ namespace fastnn {
 namespace {
 
 // v: brightness, contrast, saturation, hue, from and to; flags: which of them, in random order.
-template <class T, class Loops>
-FASTNN_PART void jitter(Loops& loops, T* x, int channels, int64_t plane, const AugmentOp& op,
-                        Words& words) {
+template <class Loops>
+FASTNN_PART void jitter(State<Loops>& state, const AugmentOp& op, Words& words) {
   const Order order(words, 4);
   const auto draw = [&](int i) { return static_cast<float>(words.range(op.v[i], op.v[i + 1])); };
   const float bright = draw(0), contrasted = draw(2), saturated = draw(4), turn = draw(6);
-  for (int i = 0; i < 4; ++i) {
-    const int what = order[i];
-    if (!(op.flags >> what & 1)) continue;
-    if (what == 0) brightness(loops, x, channels * plane, bright);
-    if (what == 1) contrast(loops, x, channels, plane, contrasted);
-    if (what == 2) saturation(loops, x, channels, plane, saturated);
-    if (what == 3) hue(loops, x, channels, plane, turn);
-  }
+  Loops& loops = state.loops;
+  const int channels = state.channels;
+  const int64_t plane = state.plane();
+  state.typed([&](auto* x) {
+    FASTNN_ROLLED
+    for (int i = 0; i < 4; ++i) {
+      const int what = order[i];
+      if (!(op.flags >> what & 1)) continue;
+      if (what == 0) brightness(loops, x, channels * plane, bright);
+      if (what == 1) contrast(loops, x, channels, plane, contrasted);
+      if (what == 2) saturation(loops, x, channels, plane, saturated);
+      if (what == 3) hue(loops, x, channels, plane, turn);
+    }
+  });
 }
 
 // Colours that are changed by one number.
-template <class T, class Loops>
-FASTNN_PART void apply_value(State<Loops>& state, T* x, const AugmentOp& op, double value) {
-  const int64_t plane = state.plane(), n = state.channels * plane;
+template <class Loops>
+FASTNN_PART void apply_value(State<Loops>& state, const AugmentOp& op, Words& words) {
+  const double value = draw_value(op, words);
   const auto factor = static_cast<float>(value);
+  const int64_t plane = state.plane(), n = state.channels * plane;
   Loops& loops = state.loops;
-  switch (op.code) {
-    case AugmentCode::kBrightness:
-      return brightness(loops, x, n, factor);
-    case AugmentCode::kContrast:
-      return contrast(loops, x, state.channels, plane, factor);
-    case AugmentCode::kSaturation:
-      return saturation(loops, x, state.channels, plane, factor);
-    case AugmentCode::kPosterize:
-      return posterize(loops, x, n, round_half_up(value));
-    case AugmentCode::kSolarize:
-      return solarize(loops, x, n, op.flags & kRaw ? factor : factor * (Grey<T>::kWhite / 255.f));
-    default:
-      break;
-  }
-  sharpness(loops, x, reinterpret_cast<T*>(state.free_picture), state.channels, state.view.rows,
-            state.view.cols, factor);
-  state.take(state.view.rows, state.view.cols, state.view.is_float);
+  state.typed([&]<class T>(T* x) {
+    if (op.code == AugmentCode::kBrightness) brightness(loops, x, n, factor);
+    if (op.code == AugmentCode::kContrast) contrast(loops, x, state.channels, plane, factor);
+    if (op.code == AugmentCode::kSaturation) saturation(loops, x, state.channels, plane, factor);
+    if (op.code == AugmentCode::kPosterize) posterize(loops, x, n, round_half_up(value));
+    if (op.code == AugmentCode::kSolarize)
+      solarize(loops, x, n, op.flags & kRaw ? factor : factor * (Grey<T>::kWhite / 255.f));
+    if (op.code == AugmentCode::kSharpness)
+      sharpness(loops, x, reinterpret_cast<T*>(state.free_picture), state.channels, state.view.rows,
+                state.view.cols, factor);
+  });
+  if (op.code == AugmentCode::kSharpness)
+    state.take(state.view.rows, state.view.cols, state.view.is_float);
 }
 
 template <class Loops>
-FASTNN_PART void apply_view(State<Loops>& state, const AugmentOp& op, Words& words) {
-  switch (op.code) {
-    case AugmentCode::kFlip:
-      if (!words.happens(op.p)) return;
-      return op.flags ? flip_rows(state.view) : flip_columns(state.view);
-    case AugmentCode::kCrop:
-      return crop(state, op, words);
-    case AugmentCode::kConvert:
-      return state.convert_later(op);
-    default:
-      return;
-  }
-}
-
-template <class T, class Loops>
-FASTNN_PART void apply_geometry(State<Loops>& state, const AugmentOp& op, Words& words) {
-  const View& view = state.view;
-  if (op.code == AugmentCode::kResize) return resize_picture<T>(state, op, words);
-  if (op.code == AugmentCode::kErase || op.code == AugmentCode::kCutout)
-    return erase_some<T>(state, op, words);
-  const bool is_affine = op.code == AugmentCode::kAffine;
-  if (!is_affine && !words.happens(op.p)) return;
-  const Map map = is_affine ? draw_affine(op, words, view.rows, view.cols)
-                            : draw_warp(op, words, view.rows, view.cols);
-  warp_picture<T>(state, op, map);
-}
-
-template <class T, class Loops>
 FASTNN_PART void apply_colour(State<Loops>& state, const AugmentOp& op, Words& words) {
-  if (!words.happens(op.p)) return;
-  const bool in_order = op.code == AugmentCode::kNoise || op.code == AugmentCode::kSharpness;
-  T* x = in_order ? state.template pixels<T>() : state.template loose_pixels<T>();
   const int64_t plane = state.plane(), n = state.channels * plane;
-  switch (op.code) {
-    case AugmentCode::kNoise:
-      return noise(state.loops, x, n, words, op.v[0],
-                   static_cast<float>(words.range(op.v[1], op.v[2])), op.flags != 0);
-    case AugmentCode::kJitter:
-      return jitter(state.loops, x, state.channels, plane, op, words);
-    case AugmentCode::kLighting:
-      return lighting(state.loops, x, plane, words, op.v);
-    case AugmentCode::kAutocontrast:
-      for (int c = 0; c < state.channels; ++c) autocontrast(state.loops, x + c * plane, plane);
-      return;
-    case AugmentCode::kEqualize:
-      for (int c = 0; c < state.channels; ++c) equalize(state.loops, x + c * plane, plane);
-      return;
-    case AugmentCode::kInvert:
-      return invert(state.loops, x, n);
-    case AugmentCode::kGrayscale:
-      return grayscale(state.loops, x, state.channels, plane);
-    default:
-      return apply_value<T>(state, x, op, draw_value(op, words));
+  Loops& loops = state.loops;
+  const float* v = op.v;
+  if (op.code == AugmentCode::kJitter) return jitter(state, op, words);
+  if (op.code == AugmentCode::kNoise) {
+    const auto sigma = static_cast<float>(words.range(v[1], v[2]));
+    return state.typed([&](auto* x) { noise(loops, x, n, words, v[0], sigma, op.flags != 0); });
   }
+  if (op.code == AugmentCode::kLighting) {
+    const float a = v[0] * standard_normal(words.next()) * v[1];
+    const float b = v[0] * standard_normal(words.next()) * v[2];
+    const float c = v[0] * standard_normal(words.next()) * v[3];
+    return state.typed([&](auto* x) { lighting(loops, x, plane, v + 4, a, b, c); });
+  }
+  const bool equal = op.code == AugmentCode::kEqualize;
+  if (equal || op.code == AugmentCode::kAutocontrast)
+    return state.typed([&](auto* x) {
+      for (int channel = 0; channel < state.channels; ++channel, x += plane)
+        equal ? equalize(loops, x, plane) : autocontrast(loops, x, plane);
+    });
+  if (op.code == AugmentCode::kInvert) return state.typed([&](auto* x) { invert(loops, x, n); });
+  if (op.code == AugmentCode::kGrayscale)
+    return state.typed([&](auto* x) { grayscale(loops, x, state.channels, plane); });
+  apply_value(state, op, words);
 }
 
-template <class T, class Loops>
+constexpr bool is_warp(AugmentCode code) {
+  return code >= AugmentCode::kAffine && code <= AugmentCode::kLens;
+}
+
+// Whether pixels have to be moved first: a view is what an operation can read, and the memory is
+// the picture's own where it is written; a conversion does not wait for what works on pixels.
+template <class Loops>
+FASTNN_PART bool needs_pixels(const State<Loops>& state, const AugmentOp& op, Words words) {
+  const View& view = state.view;
+  if (op.code == AugmentCode::kFlip) return false;
+  if (op.code == AugmentCode::kCrop) {
+    const bool whole = view.rows == view.height && view.cols == view.width;
+    return pads(view, draw_crop(view, op, words)) && (!whole || !view.inside() || state.converts);
+  }
+  if (state.converts) return true;
+  if (op.code == AugmentCode::kConvert) return false;
+  if (op.code == AugmentCode::kResize) return !view.inside() || view.col != 1;
+  if (is_warp(op.code))
+    return !view.plain() && (op.code == AugmentCode::kAffine || words.happens(op.p));
+  // Colours take pixels in any order, but where neighbours or places matter.
+  const bool in_order = op.code == AugmentCode::kNoise || op.code == AugmentCode::kSharpness ||
+                        op.code >= AugmentCode::kErase;
+  const bool fits = state.owned() && (in_order ? view.plain() : view.whole());
+  return !fits && words.happens(op.p);
+}
+
+template <class Loops>
 FASTNN_PART void apply(State<Loops>& state, const AugmentOp& op, Words& words) {
-  if (op.code <= AugmentCode::kConvert && op.code != AugmentCode::kResize)
-    apply_view(state, op, words);
-  else if (op.code <= AugmentCode::kLens || op.code >= AugmentCode::kErase)
-    apply_geometry<T>(state, op, words);
-  else
-    apply_colour<T>(state, op, words);
+  if (needs_pixels(state, op, words)) state.materialize();
+  View& view = state.view;
+  if (op.code == AugmentCode::kCrop) return crop(view, op, words);
+  if (op.code == AugmentCode::kResize) return resize_picture(state, op, words);
+  if (op.code == AugmentCode::kConvert) return state.convert_later(op);
+  if (op.code != AugmentCode::kAffine && !words.happens(op.p)) return;
+  if (op.code == AugmentCode::kFlip) return op.flags ? flip_rows(view) : flip_columns(view);
+  if (is_warp(op.code)) return warp_picture(state, op, words);
+  if (op.code >= AugmentCode::kErase) return erase_some(state, op, words);
+  apply_colour(state, op, words);
 }
 
 // The whole program. What leads to others is a jump: an alternative ends in an identity that jumps
@@ -138,8 +141,7 @@ FASTNN_PART void run(State<Loops>& state) {
       Words its_words(*state.args->draw, state.sample, at);
       at += Order(its_words, all.flags).after(op.flags) * all.span;
     } else {
-      if (op.code > AugmentCode::kConvert || op.code == AugmentCode::kResize) state.settle();
-      state.view.is_float ? apply<float>(state, op, words) : apply<uint8_t>(state, op, words);
+      apply(state, op, words);
     }
   }
 }

@@ -77,35 +77,20 @@ struct State {
     converts = false;
   }
 
-  // Before anything but a change of view: a conversion must not wait any longer.
-  FASTNN_PART void settle() {
-    if (converts) materialize();
-  }
   FASTNN_PART void convert_later(const AugmentOp& op) {
-    settle();
     converts = true;
     conversion = op.v;
   }
 
   FASTNN_PART bool owned() const { return view.data == spare; }
 
-  // The pixels in any order, in memory that may be written.
-  template <class T>
-  FASTNN_PART T* loose_pixels() {
-    if (!owned() || !view.whole()) materialize();
-    return reinterpret_cast<T*>(spare);
-  }
-  // The same in their order.
-  template <class T>
-  FASTNN_PART T* pixels() {
-    if (!owned() || !view.plain()) materialize();
-    return reinterpret_cast<T*>(spare);
-  }
-  // The same, only to be read.
-  template <class T>
-  FASTNN_PART const T* pixels_to_read() {
-    if (!view.plain()) materialize();
-    return static_cast<const T*>(view.data);
+  // f(pixels) of the type they have: what takes them goes by the type of its argument.
+  template <class F>
+  FASTNN_PART void typed(F f) {
+    if (view.is_float)
+      f(static_cast<float*>(const_cast<void*>(view.data)));
+    else
+      f(static_cast<uint8_t*>(const_cast<void*>(view.data)));
   }
 
   FASTNN_PART void write(int64_t row) {
@@ -126,36 +111,36 @@ constexpr int kFill = 16;                          // where v has a value for ea
 
 // v: height, width, padding above, to the left, below, to the right, its kind; where the crop lies,
 // if that is fixed.
-template <class Loops>
-FASTNN_PART void crop(State<Loops>& state, const AugmentOp& op, Words& words) {
+FASTNN_PART Box draw_crop(const View& view, const AugmentOp& op, Words& words) {
   const float* v = op.v;
   const int height = static_cast<int>(v[0]), width = static_cast<int>(v[1]);
   const int above = static_cast<int>(v[2]), before = static_cast<int>(v[3]);
-  const int rows = state.view.rows + above + static_cast<int>(v[4]);
-  const int cols = state.view.cols + before + static_cast<int>(v[5]);
+  const int rows = view.rows + above + static_cast<int>(v[4]);
+  const int cols = view.cols + before + static_cast<int>(v[5]);
   const bool fixed = (op.flags & kFixed) != 0;
   const int top = fixed ? static_cast<int>(v[7]) : words.below(rows - height + 1);
   const int left = fixed ? static_cast<int>(v[8]) : words.below(cols - width + 1);
-  const Box box{top - above, left - before, height, width};
-  const bool pads = box.top < 0 || box.left < 0 || box.top + height > state.view.rows ||
-                    box.left + width > state.view.cols;
-  if (pads) {
-    View& view = state.view;
-    const bool whole = view.rows == view.height && view.cols == view.width;
-    if (!whole || !view.inside() || state.converts) state.materialize();
-    view.pad = static_cast<Pad>(static_cast<int>(v[6]));
-    view.fill = v + kFill;
+  return {top - above, left - before, height, width};
+}
+FASTNN_PART bool pads(const View& view, Box box) {
+  return box.top < 0 || box.left < 0 || box.top + box.height > view.rows ||
+         box.left + box.width > view.cols;
+}
+FASTNN_PART void crop(View& view, const AugmentOp& op, Words& words) {
+  const Box box = draw_crop(view, op, words);
+  if (pads(view, box)) {
+    view.pad = static_cast<Pad>(static_cast<int>(op.v[6]));
+    view.fill = op.v + kFill;
   }
-  cut(state.view, box);
+  cut(view, box);
 }
 
 enum ResizeKind { kWhole, kRandomBox, kShortSide };
 
 // v: height, width; of a random box: its share of the area and ratio of sides, from and to; of the
 // short side: its length, from and to.
-template <class T, class Loops>
+template <class Loops>
 FASTNN_PART void resize_picture(State<Loops>& state, const AugmentOp& op, Words& words) {
-  if (!state.view.inside() || state.view.col != 1) state.materialize();
   const int rows = state.view.rows, cols = state.view.cols;
   Box from{0, 0, rows, cols}, to{0, 0, static_cast<int>(op.v[0]), static_cast<int>(op.v[1])};
   int height = to.height, width = to.width;
@@ -192,69 +177,70 @@ FASTNN_PART void resize_picture(State<Loops>& state, const AugmentOp& op, Words&
   char* work = state.work;
   const Taps down = triangle(state.loops, work, from.height, height, to.top, to.height);
   const Taps across = triangle(state.loops, work, from.width, width, to.left, to.width);
-  state.loops.resize(state.view, state.channels, from, down, across, to,
-                     reinterpret_cast<T*>(state.free_picture), work);
+  state.typed([&]<class T>(T*) {
+    state.loops.resize(state.view, state.channels, from, down, across, to,
+                       reinterpret_cast<T*>(state.free_picture), work);
+  });
   state.take(to.height, to.width, state.view.is_float);
   if (mirrored) flip_columns(state.view);
   if (upside_down) flip_rows(state.view);
 }
 
 // v: degrees; shares of the sides to translate by; scale; shear in x, in y; stretch: from and to;
-// the centre, if it is not the middle.
+// the centre, if it is not the middle. A rotation alone has a policy's value for its degrees.
 FASTNN_PART Map draw_affine(const AugmentOp& op, Words& words, int height, int width) {
   const float* v = op.v;
-  const double angle = words.range(v[0], v[1]);
-  const double dx = round_half_up(words.range(-v[2] * width, v[2] * width));
-  const double dy = round_half_up(words.range(-v[3] * height, v[3] * height));
-  const double scale = words.range(v[4], v[5]);
-  const double shear_x = words.range(v[6], v[7]), shear_y = words.range(v[8], v[9]);
-  const double stretch = words.range(v[10], v[11]);
-  const bool middle = v[12] != v[12];
-  return affine_map(angle, dx, dy, scale, stretch, shear_x, shear_y,
-                    middle ? width * 0.5 : static_cast<double>(v[12]),
-                    middle ? height * 0.5 : static_cast<double>(v[13]));
+  double angle, dx = 0, dy = 0, scale = 1, shear_x = 0, shear_y = 0, stretch = 1;
+  double x = width * 0.5, y = height * 0.5;
+  if (op.code == AugmentCode::kAffine) {
+    angle = words.range(v[0], v[1]);
+    dx = round_half_up(words.range(-v[2] * width, v[2] * width));
+    dy = round_half_up(words.range(-v[3] * height, v[3] * height));
+    scale = words.range(v[4], v[5]);
+    shear_x = words.range(v[6], v[7]);
+    shear_y = words.range(v[8], v[9]);
+    stretch = words.range(v[10], v[11]);
+    if (v[12] == v[12]) {
+      x = static_cast<double>(v[12]);
+      y = static_cast<double>(v[13]);
+    }
+  } else {
+    angle = -draw_value(op, words);
+  }
+  return affine_map(angle, dx, dy, scale, stretch, shear_x, shear_y, x, y);
 }
 
 FASTNN_PART Map draw_warp(const AugmentOp& op, Words& words, int height, int width) {
+  if (op.code == AugmentCode::kAffine || op.code == AugmentCode::kRotate)
+    return draw_affine(op, words, height, width);
   const double value = draw_value(op, words), x = width * 0.5, y = height * 0.5;
   Map map{{1, 0, 0, 0, 1, 0}, 0, x, y, x * x + y * y};
-  switch (op.code) {
-    case AugmentCode::kShearX:
-      map.m[1] = value;
-      break;
-    case AugmentCode::kShearY:
-      map.m[3] = value;
-      break;
-    // As torchvision cuts them off: v[4] is 1 where values are shares of a side.
-    case AugmentCode::kTranslateX:
-      map.m[2] = -static_cast<int>(value * (op.v[4] != 0 ? width : 1));
-      break;
-    case AugmentCode::kTranslateY:
-      map.m[5] = -static_cast<int>(value * (op.v[4] != 0 ? height : 1));
-      break;
-    case AugmentCode::kLens:
-      map.lens = value;
-      break;
-    default:
-      return affine_map(-value, 0, 0, 1, 1, 0, 0, x, y);
-  }
+  if (op.code == AugmentCode::kShearX) map.m[1] = value;
+  if (op.code == AugmentCode::kShearY) map.m[3] = value;
+  // As torchvision cuts them off: v[4] is 1 where values are shares of a side.
+  if (op.code == AugmentCode::kTranslateX)
+    map.m[2] = -static_cast<int>(value * (op.v[4] != 0 ? width : 1));
+  if (op.code == AugmentCode::kTranslateY)
+    map.m[5] = -static_cast<int>(value * (op.v[4] != 0 ? height : 1));
+  if (op.code == AugmentCode::kLens) map.lens = value;
   return map;
 }
 
-template <class T, class Loops>
-FASTNN_PART void warp_picture(State<Loops>& state, const AugmentOp& op, const Map& map) {
-  const T* x = state.template pixels_to_read<T>();
+template <class Loops>
+FASTNN_PART void warp_picture(State<Loops>& state, const AugmentOp& op, Words& words) {
   const View& view = state.view;
-  state.loops.warp(x, state.channels, view.rows, view.cols, map, (op.flags & kNearest) != 0,
-                   op.v + kFill, reinterpret_cast<T*>(state.free_picture), state.work);
+  const Map map = draw_warp(op, words, view.rows, view.cols);
+  state.typed([&]<class T>(T* x) {
+    state.loops.warp(x, state.channels, view.rows, view.cols, map, (op.flags & kNearest) != 0,
+                     op.v + kFill, reinterpret_cast<T*>(state.free_picture), state.work);
+  });
   state.take(view.rows, view.cols, view.is_float);
 }
 
 // Sets a box to fill, or to noise.
 template <class T, class Loops>
-FASTNN_PART void erase(State<Loops>& state, const AugmentOp& op, Box box, const Words& words,
+FASTNN_PART void erase(State<Loops>& state, T* x, const AugmentOp& op, Box box, const Words& words,
                        bool random) {
-  T* x = state.template pixels<T>();
   const int width = state.view.cols;
   const float* fill = op.v + kFill;
   const int64_t plane = state.plane();
@@ -276,22 +262,24 @@ FASTNN_PART void erase(State<Loops>& state, const AugmentOp& op, Box box, const 
 
 // A random box (Zhong et al. 2017; v: share of the area, ratio of sides, from and to), or squares
 // whose middle is anywhere (DeVries and Taylor 2017; v: how many, their side).
-template <class T, class Loops>
+template <class Loops>
 FASTNN_PART void erase_some(State<Loops>& state, const AugmentOp& op, Words& words) {
-  if (!words.happens(op.p)) return;
   const int rows = state.view.rows, cols = state.view.cols;
-  if (op.code == AugmentCode::kErase) {
-    const Box box = random_box(words, op.v, rows, cols, true);
-    if (box.height > 0) erase<T>(state, op, box, words, (op.flags & kFixed) != 0);
-    return;
-  }
-  const int holes = static_cast<int>(op.v[0]), side = static_cast<int>(op.v[1]);
-  for (int hole = 0; hole < holes; ++hole) {
-    const int top = words.below(rows) - side / 2, left = words.below(cols) - side / 2;
-    const auto y0 = static_cast<int>(most(0, top)), x0 = static_cast<int>(most(0, left));
-    const Box box{y0, x0, static_cast<int>(least(rows, top + side)) - y0,
-                  static_cast<int>(least(cols, left + side)) - x0};
-    erase<T>(state, op, box, words, false);
+  const bool squares = op.code == AugmentCode::kCutout;
+  const bool random = !squares && (op.flags & kFixed) != 0;
+  const int boxes = squares ? static_cast<int>(op.v[0]) : 1, side = static_cast<int>(op.v[1]);
+  FASTNN_ROLLED
+  for (int i = 0; i < boxes; ++i) {
+    Box box;
+    if (squares) {
+      const int top = words.below(rows) - side / 2, left = words.below(cols) - side / 2;
+      const auto y0 = static_cast<int>(most(0, top)), x0 = static_cast<int>(most(0, left));
+      box = {y0, x0, static_cast<int>(least(rows, top + side)) - y0,
+             static_cast<int>(least(cols, left + side)) - x0};
+    } else {
+      box = random_box(words, op.v, rows, cols, true);
+    }
+    state.typed([&](auto* x) { erase(state, x, op, box, words, random); });
   }
 }
 

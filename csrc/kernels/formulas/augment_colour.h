@@ -217,15 +217,14 @@ FASTNN_PART void noise(Loops& loops, T* x, int64_t n, const Words& words, float 
 }
 
 // Adds sum_k p_k a_k l_k to every pixel, p and l the principal components of all pixels and their
-// variances, a ~ N(0, sd) (Krizhevsky et al. 2012). v: sd, 3 variances, 3 x 3 components, by row.
+// variances, a ~ N(0, sd) (Krizhevsky et al. 2012): a, b and c are a_k l_k, and the components are
+// 3 x 3, by row.
 template <class T, class Loops>
-FASTNN_PART void lighting(Loops& loops, T* x, int64_t plane, Words& words, const float* v) {
-  const float a = v[0] * standard_normal(words.next()) * v[1];
-  const float b = v[0] * standard_normal(words.next()) * v[2];
-  const float c = v[0] * standard_normal(words.next()) * v[3];
+FASTNN_PART void lighting(Loops& loops, T* x, int64_t plane, const float* components, float a,
+                          float b, float c) {
   for (int channel = 0; channel < 3; ++channel, x += plane) {
-    const float* component = v + 4 + 3 * channel;
-    const float sum = mad(component[0], a, mad(component[1], b, component[2] * c));
+    const float* p = components + 3 * channel;
+    const float sum = mad(p[0], a, mad(p[1], b, p[2] * c));
     const float add = mad(Grey<T>::kWhite, sum, 0.f);
     loops.each(plane, [=](int64_t i) {
       x[i] =

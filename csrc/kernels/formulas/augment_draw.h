@@ -5,6 +5,13 @@
 #include "../families/augment.h"
 #include "../philox.h"
 
+// Before a loop that is not worth unrolling: draws take much code, and are few.
+#ifdef __CUDACC__
+#define FASTNN_ROLLED _Pragma("unroll 1")
+#else
+#define FASTNN_ROLLED
+#endif
+
 namespace fastnn {
 namespace {
 
@@ -69,6 +76,7 @@ FASTNN_PART double sine(double x) {
   r = r > kPi / 2 ? kPi - r : r < -kPi / 2 ? -kPi - r : r;
   const double r2 = r * r;
   double sum = 1;
+  FASTNN_ROLLED
   for (int k = 8; k > 0; --k) sum = 1 - sum * r2 / (2 * k * (2 * k + 1));
   return r * sum;
 }
@@ -80,6 +88,7 @@ struct Order {
   uint64_t digits = 0xfedcba9876543210;
   int n;
   FASTNN_PART Order(Words& words, int n) : n(n) {
+    FASTNN_ROLLED
     for (int i = n - 1; i > 0; --i) {
       const int j = words.below(i + 1);
       const uint64_t differ = (digits >> 4 * i ^ digits >> 4 * j) & 0xf;
@@ -115,6 +124,7 @@ struct Box {
 // fit. None: a height of 0. (Szegedy et al. 2015, "Going deeper with convolutions"; as
 // torchvision.)
 FASTNN_PART Box random_box(Words& words, const float* v, int height, int width, bool tall) {
+  FASTNN_ROLLED
   for (int tries = 0; tries < 10; ++tries) {
     const double area = words.range(v[0], v[1]) * height * width;
     const double aspect = words.ratio(v[2], v[3]);
@@ -136,6 +146,7 @@ FASTNN_PART float log_gamma_draw(Words& words, float alpha) {
   const float a = alpha < 1 ? alpha + 1 : alpha;
   const float d = a - 1.f / 3, c = 1 / sqrt(9 * d);
   float result = log(d);
+  FASTNN_ROLLED
   for (int tries = 0; tries < 64; ++tries) {
     const float x = standard_normal(words.next()), v1 = mad(c, x, 1.f);
     const float u = (float(int32_t(words.next() >> 8)) + 0.5f) * 0x1p-24f;
