@@ -174,9 +174,10 @@ inline void places_of_row(const Map& map, int height, int width, int r, bool nea
   }
 }
 
+// Alone, since within the whole program the loop over pixels runs out of registers.
 template <class T>
-inline void warp(const T* x, int channels, int height, int width, const Map& map, bool nearest,
-                 const float* fill, T* y, char* scratch) {
+[[gnu::noinline]] void warp(const T* x, int channels, int height, int width, const Map& map,
+                            bool nearest, const float* fill, T* y, char* scratch) {
   auto* ints = reinterpret_cast<int32_t*>(scratch);
   auto* floats = reinterpret_cast<float*>(ints + 3 * width);
   const Places p{ints, ints + width, ints + 2 * width, floats, floats + width};
