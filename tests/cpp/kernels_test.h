@@ -11,6 +11,9 @@
 #include <string>
 #include <vector>
 
+#ifndef FASTNN_TEST_CUDA
+#include "core/dispatch.h"
+#endif
 #include "kernels/cuda/abi.h"
 #include "test.h"
 
