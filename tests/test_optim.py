@@ -361,6 +361,10 @@ def test_parameters_without_gradient_are_left_alone():
             lambda s: s["state"][0].update(exp_avg=np.zeros(3, np.float32)),
             "Adam: expected exp_avg of parameter 0 of shape (2,), got (3,)",
         ),
+        (
+            lambda s: s["state"][0].update(exp_avg_sq=np.array([1, np.inf], np.float32)),
+            "Adam: expected finite exp_avg_sq of parameter 0, got inf at flat index 1",
+        ),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(change, message):

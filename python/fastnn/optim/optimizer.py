@@ -275,7 +275,8 @@ class Optimizer:
         """Continue from what :meth:`state_dict`, or torch's of the same optimizer, returned.
 
         Raises:
-            ValueError: If the groups, options, names or shapes differ; nothing is changed then.
+            ValueError: If the groups, options, names or shapes differ, or a number is not finite;
+                nothing is changed then.
         """
         name = type(self).__name__
         order = [p for g in self.param_groups for p in g["params"]]
@@ -310,9 +311,18 @@ class Optimizer:
             if key not in self.slots and key not in self.scalars and key != "step":
                 raise ValueError(f"{name}: expected state {self.slots}, got {key!r}")
             shape = tuple(np.shape(value))
-            if key in self.slots and value is not None and shape != p.shape:
+            if key not in self.slots or value is None:
+                continue
+            if shape != p.shape:
                 raise ValueError(
                     f"{name}: expected {key} of parameter {i} of shape {p.shape}, got {shape}"
+                )
+            flat = np.asarray(value, np.float32).ravel()
+            if not np.isfinite(flat).all():  # which a step would neither use nor report
+                at = int(np.isfinite(flat).argmin())
+                raise ValueError(
+                    f"{name}: expected finite {key} of parameter {i}, got {flat[at]} at flat index "
+                    f"{at}"
                 )
         if not 0 <= self._counts(values)[0] < 1 << 62:
             raise ValueError(
