@@ -38,6 +38,8 @@ LAYERS = {
     "MaxPool2d": lambda: nn.MaxPool2d((1, 2), padding=(0, 1)),
     "AvgPool1d": lambda: nn.AvgPool1d(3, padding=1, count_include_pad=False),
     "AvgPool2d": lambda: nn.AvgPool2d((1, 2), divisor_override=3),
+    "AdaptiveAvgPool1d": lambda: nn.AdaptiveAvgPool1d(2),
+    "AdaptiveMaxPool1d": lambda: nn.AdaptiveMaxPool1d((2,), return_indices=False),
     "AdaptiveAvgPool2d": lambda: nn.AdaptiveAvgPool2d((1, None)),
     "AdaptiveMaxPool2d": lambda: nn.AdaptiveMaxPool2d(1),
     "FractionalMaxPool2d": lambda: nn.FractionalMaxPool2d(1, (1, 4)),

@@ -157,6 +157,8 @@ def test_layers_are_their_functions():
         (nn.MaxPool1d(3, ceil_mode=True), F.max_pool1d(x, 3, ceil_mode=True)),
         (nn.AvgPool2d(2, divisor_override=3), F.avg_pool2d(x, 2, divisor_override=3)),
         (nn.AvgPool1d(3, padding=1), F.avg_pool1d(x, 3, padding=1)),
+        (nn.AdaptiveAvgPool1d(3), F.adaptive_avg_pool1d(x, 3)),
+        (nn.AdaptiveMaxPool1d(3), F.adaptive_max_pool1d(x, 3)),
         (nn.AdaptiveAvgPool2d((2, None)), F.adaptive_avg_pool2d(x, (2, None))),
         (nn.AdaptiveMaxPool2d(2), F.adaptive_max_pool2d(x, 2)),
     ]

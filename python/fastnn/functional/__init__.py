@@ -55,14 +55,13 @@ from fastnn.functional.pointwise_loss import (
     smooth_l1_loss,
     soft_margin_loss,
 )
-from fastnn.functional.pool import (
+from fastnn.functional.pool import avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
+from fastnn.functional.pool_spans import (
+    adaptive_avg_pool1d,
     adaptive_avg_pool2d,
+    adaptive_max_pool1d,
     adaptive_max_pool2d,
-    avg_pool1d,
-    avg_pool2d,
     fractional_max_pool2d,
-    max_pool1d,
-    max_pool2d,
 )
 from fastnn.functional.recurrent import gru, layer_norm_lstm, lstm, rnn
 from fastnn.functional.shape import cat, pad, split, stack, unbind
@@ -71,7 +70,9 @@ from fastnn.functional.stacked import stacked_linear
 
 __all__ = [
     "accuracy",
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "add",
     "alpha_dropout",

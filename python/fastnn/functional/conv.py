@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
 from fastnn.functional.activation import Activation, resolve_activation
-from fastnn.functional.pool import Size, _pair
+from fastnn.functional.pool import Size, pair
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _padding(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Padding at the beginning and at the end of both axes."""
     if not isinstance(padding, str):
-        pad = _pair(op, "padding", padding, spatial, 0)
+        pad = pair(op, "padding", padding, spatial, 0)
         return pad, pad
     if padding == "valid":
         return (0, 0), (0, 0)
@@ -79,13 +79,13 @@ def _convolve(
     output_padding: Size | None = None,
 ) -> Tensor:
     x, w, b = arrays
-    steps = _pair(op, "stride", stride, spatial)
-    apart = _pair(op, "dilation", dilation, spatial)
+    steps = pair(op, "stride", stride, spatial)
+    apart = pair(op, "dilation", dilation, spatial)
     if isinstance(padding, str):
         w = as_tensor(w)
     begin, end = _padding(op, padding, spatial, w, steps, apart)
     if output_padding is not None:
-        extra = _pair(op, "output_padding", output_padding, spatial, 0)
+        extra = pair(op, "output_padding", output_padding, spatial, 0)
         end = (end[0] - extra[0], end[1] - extra[1])
     result: Tensor = apply(
         _conv,

@@ -8,7 +8,7 @@ from typing import Any
 from fastnn import functional as F
 from fastnn.functional.activation import Activation
 from fastnn.functional.conv import Padding
-from fastnn.functional.pool import Size, _pair
+from fastnn.functional.pool import Size, pair
 from fastnn.nn import init
 from fastnn.nn.module import Module
 from fastnn.tensor import Tensor, zeros
@@ -48,7 +48,7 @@ class _Conv(Module):
                 )
 
         def axes(what: str, value: Size) -> tuple[int, ...]:
-            return _pair(name, what, value, spatial)[2 - spatial :]
+            return pair(name, what, value, spatial)[2 - spatial :]
 
         self.in_channels, self.out_channels = channels
         self.kernel_size = axes("kernel_size", kernel_size)
@@ -249,7 +249,7 @@ class ConvTranspose2d(_Conv):
         channels = (in_channels, out_channels)
         window = (kernel_size, stride, padding, dilation)
         self._init(2, channels, *window, groups, bias, padding_mode, transposed=True)
-        self.output_padding = _pair("ConvTranspose2d", "output_padding", output_padding, 2, 0)
+        self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 2, 0)
 
     def forward(self, input: Any, activation: Activation = None) -> Any:
         """act(the transposed convolution + b)."""

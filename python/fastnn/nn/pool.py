@@ -10,7 +10,9 @@ from fastnn.functional.pool import Size
 from fastnn.nn.module import Module
 
 __all__ = [
+    "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
@@ -172,7 +174,41 @@ class AvgPool2d(_AvgPool):
         )
 
 
-class AdaptiveAvgPool2d(Module):
+class _AdaptivePool(Module):
+    """The argument of all adaptive pooling layers."""
+
+    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
+        super().__init__()
+        self.output_size = _plain(output_size)
+
+    def extra_repr(self) -> str:
+        """The output's size."""
+        return f"output_size={self.output_size}"
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    def __init__(
+        self, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+    ) -> None:
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+
+class AdaptiveAvgPool1d(_AdaptivePool):
+    """Means of windows that share the input out; see :func:`fastnn.functional.adaptive_avg_pool1d`.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.nn.AdaptiveAvgPool1d(1)(fn.ones(3, 8)).shape
+        (3, 1)
+    """
+
+    def forward(self, input: Any) -> Any:
+        """Pool."""
+        return F.adaptive_avg_pool1d(input, self.output_size)
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
     """Means of windows that share the input out; 1 is global average pooling.
 
     See :func:`fastnn.functional.adaptive_avg_pool2d`.
@@ -183,20 +219,28 @@ class AdaptiveAvgPool2d(Module):
         (3, 1, 1)
     """
 
-    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
-        super().__init__()
-        self.output_size = _plain(output_size)
-
     def forward(self, input: Any) -> Any:
         """Pool."""
         return F.adaptive_avg_pool2d(input, self.output_size)
 
-    def extra_repr(self) -> str:
-        """The output's size."""
-        return f"output_size={self.output_size}"
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """The largest of windows that share the input out.
+
+    See :func:`fastnn.functional.adaptive_max_pool1d`.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.nn.AdaptiveMaxPool1d(2)(fn.ones(3, 8)).shape
+        (3, 2)
+    """
+
+    def forward(self, input: Any) -> Any:
+        """Pool."""
+        return F.adaptive_max_pool1d(input, self.output_size, self.return_indices)
 
 
-class AdaptiveMaxPool2d(Module):
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """The largest of windows that share the input out.
 
     See :func:`fastnn.functional.adaptive_max_pool2d`.
@@ -207,19 +251,9 @@ class AdaptiveMaxPool2d(Module):
         (3, 2, 3)
     """
 
-    def __init__(
-        self, output_size: int | Sequence[int | None] | None, return_indices: bool = False
-    ) -> None:
-        super().__init__()
-        self.output_size, self.return_indices = _plain(output_size), return_indices
-
     def forward(self, input: Any) -> Any:
         """Pool."""
         return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
-
-    def extra_repr(self) -> str:
-        """The output's size."""
-        return f"output_size={self.output_size}"
 
 
 class FractionalMaxPool2d(Module):

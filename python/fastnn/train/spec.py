@@ -79,6 +79,7 @@ _WINDOW: _Fields = {
 }
 _MAX_POOL: _Fields = {**_WINDOW, "dilation": _extent, "return_indices": _flag}
 _AVG_POOL: _Fields = {**_WINDOW, "count_include_pad": _flag}
+_ADAPTIVE_MAX_POOL: _Fields = {"output_size": _extent, "return_indices": _flag}
 _CHANNEL_NORM: _Fields = {
     "num_features": _size,
     "eps": _number,
@@ -156,11 +157,10 @@ _LAYERS: dict[str, tuple[type[nn.Module], _Fields]] = {
         nn.AvgPool2d,
         {**_AVG_POOL, "divisor_override": lambda v: v is None or _integer(v)},
     ),
+    "AdaptiveAvgPool1d": (nn.AdaptiveAvgPool1d, {"output_size": _extent}),
     "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d, {"output_size": _extent}),
-    "AdaptiveMaxPool2d": (
-        nn.AdaptiveMaxPool2d,
-        {"output_size": _extent, "return_indices": _flag},
-    ),
+    "AdaptiveMaxPool1d": (nn.AdaptiveMaxPool1d, _ADAPTIVE_MAX_POOL),
+    "AdaptiveMaxPool2d": (nn.AdaptiveMaxPool2d, _ADAPTIVE_MAX_POOL),
     "FractionalMaxPool2d": (
         nn.FractionalMaxPool2d,
         {

@@ -154,9 +154,25 @@ def _wrong_adaptive(name: str, label: str, call: Any) -> tuple[Bad, ...]:
     )
 
 
+def _wrong_adaptive_1d(name: str, label: str, call: Any) -> tuple[Bad, ...]:
+    return (
+        Bad(
+            lambda: call(zeros(1, 5), -1),
+            ValueError,
+            f"{label}: expected output_size >= 0, got -1",
+        ),
+        Bad(
+            lambda: call(zeros(1, 5), (2, 3)),
+            ValueError,
+            f"{name}: expected output_size to be a number, got (2, 3)",
+        ),
+    )
+
+
 _MAX = ("max_pool_fwd", "max_pool_bwd")
 _SPANS = ("max_pool_spans_fwd", "max_pool_spans_bwd")
 _ADAPTIVE = tuple({"output_size": n} for n in (1, 3, (5, None), (None, 2), 0, 20))
+_ADAPTIVE_LINES = tuple({"output_size": n} for n in (1, 3, None, 0, 20))
 _FRACTIONAL = tuple(
     {"kernel_size": k, "output_size": (4, 3), "pseudo_random": pseudo}
     for k in (1, 2, (2, 3))
@@ -242,6 +258,17 @@ ROWS: tuple[Op, ...] = (
         4,
     ),
     _row(
+        "adaptive_avg_pool1d",
+        "AdaptiveAvgPool1d",
+        ("avg_pool_spans_fwd", "avg_pool_bwd"),
+        _ADAPTIVE_LINES,
+        _LINES,
+        _wrong_adaptive_1d("adaptive_avg_pool1d", "adaptive_avg_pool", F.adaptive_avg_pool1d),
+        ((300, 20, 133),),
+        (((64, 64, 1024),),),
+        1024,
+    ),
+    _row(
         "adaptive_avg_pool2d",
         "AdaptiveAvgPool2d",
         ("avg_pool_spans_fwd", "avg_pool_bwd"),
@@ -250,6 +277,17 @@ ROWS: tuple[Op, ...] = (
         _wrong_adaptive("adaptive_avg_pool2d", "adaptive_avg_pool", F.adaptive_avg_pool2d),
         _ON_MANY,
         _GOAL,
+        1024,
+    ),
+    _row(
+        "adaptive_max_pool1d",
+        "AdaptiveMaxPool1d",
+        _SPANS,
+        _ADAPTIVE_LINES,
+        _LINES,
+        _wrong_adaptive_1d("adaptive_max_pool1d", "adaptive_max_pool", F.adaptive_max_pool1d),
+        ((300, 20, 133),),
+        (((64, 64, 1024),),),
         1024,
     ),
     _row(

@@ -128,20 +128,30 @@ def adaptive(n: int, out: int) -> Windows:
     return [np.arange(i * n // out, -(-(i + 1) * n // out)) for i in range(out)]
 
 
-def _adaptive(x: Array, output_size: Any) -> tuple[Windows, Windows]:
-    sizes = (output_size,) * 2 if not isinstance(output_size, tuple) else output_size
-    h, w = (n if s is None else s for s, n in zip(sizes, x.shape[-2:], strict=True))
-    return adaptive(x.shape[-2], h), adaptive(x.shape[-1], w)
+def _adaptive(x: Array, output_size: Any, spatial: int) -> tuple[Windows, Windows]:
+    sizes, shape = _pair(1 if output_size is None else output_size, spatial, 1), _shape(x, spatial)
+    h, w = (n if s is None or output_size is None else s for s, n in zip(sizes, shape, strict=True))
+    return adaptive(shape[0], h), adaptive(shape[1], w)
+
+
+def adaptive_max_pool1d(x: Array, output_size: Any) -> Array:
+    """The largest of each window."""
+    return np.asarray(_max_both(x, None, 1, *_adaptive(x, output_size, 1))[0])
+
+
+def adaptive_max_pool1d_vjp(dy: Array, x: Array, output_size: Any) -> tuple[Array]:
+    """dy where the largest element was."""
+    return _max_both(x, dy, 1, *_adaptive(x, output_size, 1))  # type: ignore[no-any-return]
 
 
 def adaptive_max_pool2d(x: Array, output_size: Any) -> Array:
     """The largest of each window."""
-    return np.asarray(_max_both(x, None, 2, *_adaptive(x, output_size))[0])
+    return np.asarray(_max_both(x, None, 2, *_adaptive(x, output_size, 2))[0])
 
 
 def adaptive_max_pool2d_vjp(dy: Array, x: Array, output_size: Any) -> tuple[Array]:
     """dy where the largest element was."""
-    return _max_both(x, dy, 2, *_adaptive(x, output_size))  # type: ignore[no-any-return]
+    return _max_both(x, dy, 2, *_adaptive(x, output_size, 2))  # type: ignore[no-any-return]
 
 
 # ---- average -------------------------------------------------------------------------------------
@@ -191,20 +201,30 @@ def avg_pool2d_vjp(dy: Array, x: Array, kernel_size: Any, **options: Any) -> tup
     return _avg_pool(x, dy, 2, kernel_size, options)  # type: ignore[no-any-return]
 
 
-def _adaptive_avg(x: Array, dy: Array | None, output_size: Any) -> Any:
-    rows, cols = _adaptive(x, output_size)
+def _adaptive_avg(x: Array, dy: Array | None, output_size: Any, spatial: int) -> Any:
+    rows, cols = _adaptive(x, output_size, spatial)
     sizes = [np.array([len(i) for i in axis], np.float64) for axis in (rows, cols)]
-    return _avg_both(x, dy, 2, rows, cols, np.outer(*sizes))
+    return _avg_both(x, dy, spatial, rows, cols, np.outer(*sizes))
+
+
+def adaptive_avg_pool1d(x: Array, output_size: Any) -> Array:
+    """The mean of each window."""
+    return np.asarray(_adaptive_avg(x, None, output_size, 1))
+
+
+def adaptive_avg_pool1d_vjp(dy: Array, x: Array, output_size: Any) -> tuple[Array]:
+    """dy shared out over the window."""
+    return _adaptive_avg(x, dy, output_size, 1)  # type: ignore[no-any-return]
 
 
 def adaptive_avg_pool2d(x: Array, output_size: Any) -> Array:
     """The mean of each window."""
-    return np.asarray(_adaptive_avg(x, None, output_size))
+    return np.asarray(_adaptive_avg(x, None, output_size, 2))
 
 
 def adaptive_avg_pool2d_vjp(dy: Array, x: Array, output_size: Any) -> tuple[Array]:
     """dy shared out over the window."""
-    return _adaptive_avg(x, dy, output_size)  # type: ignore[no-any-return]
+    return _adaptive_avg(x, dy, output_size, 2)  # type: ignore[no-any-return]
 
 
 # ---- fractional ----------------------------------------------------------------------------------
