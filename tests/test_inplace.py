@@ -13,6 +13,7 @@ OUTPUT = {
     "relu": (F.relu, ()),
     "relu6": (F.relu6, ()),
     "leaky_relu": (F.leaky_relu, (0.2,)),
+    "hardtanh": (F.hardtanh, (-1.1, 6.0)),
 }
 INPUT = {
     "leaky_relu-0": (F.leaky_relu, (0.0,)),  # 0 inf is NaN
@@ -46,7 +47,8 @@ def test_results_and_gradients_keep_their_bits(name, dtype):
     f, args = ALL[name]
     y, grad, _ = gradient(f, args, False, dtype)
     y_in_place, grad_in_place, same = gradient(f, args, True, dtype)
-    assert same == (name in OUTPUT)
+    # -1.1 is no bfloat16: an output there is not at the limit.
+    assert same == (name in OUTPUT and (name, dtype) != ("hardtanh", "bfloat16"))
     assert_bitwise_equal(y_in_place, y)
     assert_bitwise_equal(grad_in_place, grad)
 

@@ -75,13 +75,24 @@ Array maxout_bwd(const Array& dy, const Array& x, const Array& y, int64_t pieces
   return dx;
 }
 
-Array hardtanh_fwd(const AnyLayout& x, double low, double high) {
+// y may be x.
+void launch_hardtanh(const Array& x, const Array& y, double low, double high) {
   check(low <= high, "hardtanh: expected min_val <= max_val, got ", low, " and ", high);
-  Array y = empty_like(x);
   launch(elementwise("hardtanh", x), &Kernels::hardtanh_fwd,
          HardtanhFwdArgs{read(x), write(y), x.numel(), static_cast<float>(low),
                          static_cast<float>(high)});
+}
+
+Array hardtanh_fwd(const AnyLayout& x, double low, double high) {
+  Array y = empty_like(x);
+  launch_hardtanh(x, y, low, high);
   return y;
+}
+
+// In the memory of x.
+void hardtanh_(const AnyLayout& x, double low, double high) {
+  check_writable("hardtanh", "input", x);
+  launch_hardtanh(x, x, low, high);
 }
 
 Array hardtanh_bwd(const AnyLayout& dy, const AnyLayout& x, double low, double high) {
@@ -98,6 +109,7 @@ Array hardtanh_bwd(const AnyLayout& dy, const AnyLayout& x, double low, double h
 
 void bind_parametric(py::module_& m) {
   m.def("hardtanh_fwd", &hardtanh_fwd, py::arg("x"), py::arg("low"), py::arg("high"));
+  m.def("hardtanh_", &hardtanh_, py::arg("x"), py::arg("low"), py::arg("high"));
   m.def("hardtanh_bwd", &hardtanh_bwd, py::arg("dy"), py::arg("x"), py::arg("low"),
         py::arg("high"));
   m.def("maxout_fwd", &maxout_fwd, py::arg("x"), py::arg("pieces"));

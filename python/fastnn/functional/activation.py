@@ -1,8 +1,9 @@
 """Activations. One rule serves them all: the formulas are in csrc/kernels/formulas/activation.h.
 
 With ``inplace`` the result is written over the input where that changes no gradient: where none is
-recorded, and for those whose derivative can be taken from the output (relu, relu6, and leaky_relu
-with a slope > 0). Elsewhere, and for an input that is no Tensor, it is a wish that is not granted.
+recorded, and for those whose derivative can be taken from the output (relu, relu6, leaky_relu with
+a slope > 0, and hardtanh in float32). Elsewhere, and for an input that is no Tensor, it is a wish
+that is not granted.
 """
 
 from __future__ import annotations

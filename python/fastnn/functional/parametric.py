@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
-from fastnn.tensor import Tensor, Vjp, apply
+from fastnn.tape import apply_in_place
+from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -81,7 +82,17 @@ def _hardtanh(x: Any, *, low: float, high: float) -> tuple[Any, Vjp]:
     return y, lambda dy, needs: (_core.hardtanh_bwd(dy, x, low, high),)
 
 
-def hardtanh(input: ArrayLike | Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+def _hardtanh_in_place(x: Any, *, low: float, high: float) -> tuple[Any, Vjp]:
+    _core.hardtanh_(x, low, high)
+    return x, lambda dy, needs: (_core.hardtanh_bwd(dy, x, low, high),)
+
+
+def hardtanh(
+    input: ArrayLike | Tensor,
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    inplace: bool = False,
+) -> Tensor:
     """min(max(x, min_val), max_val), with gradient 0 at both limits.
 
     ``relu6(x)`` is ``hardtanh(x, 0, 6)``.
@@ -90,6 +101,8 @@ def hardtanh(input: ArrayLike | Tensor, min_val: float = -1.0, max_val: float = 
         input: Array of any shape.
         min_val: The lower limit; rounded to float32.
         max_val: The upper limit.
+        inplace: Whether to write over the input where that changes no gradient: where none is
+            recorded, and in float32, where an output at a limit is that limit.
 
     Returns:
         Tensor of the same shape and dtype.
@@ -105,5 +118,10 @@ def hardtanh(input: ArrayLike | Tensor, min_val: float = -1.0, max_val: float = 
     Source:
         Collobert 2004, "Large scale machine learning".
     """
-    result: Tensor = apply(_hardtanh, input, low=min_val, high=max_val)
+    limits = {"low": min_val, "high": max_val}
+    if inplace and type(input) is Tensor:
+        recorded = input.requires_grad and is_grad_enabled()
+        if input.dtype == "float32" or not recorded:
+            return apply_in_place(_hardtanh_in_place, input, name="hardtanh", **limits)
+    result: Tensor = apply(_hardtanh, input, **limits)
     return result

@@ -103,7 +103,7 @@ class Hardtanh(Module):
 
     def forward(self, input: Any) -> Any:
         """Apply the activation elementwise."""
-        return F.hardtanh(input, self.min_val, self.max_val)
+        return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
     def extra_repr(self) -> str:
         """The limits."""
