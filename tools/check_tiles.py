@@ -19,8 +19,8 @@ from pathlib import Path
 
 WIDEST = {"v2": "xmm", "v3": "ymm", "v4": "zmm", "v4bf16": "zmm", "v4amx": "tmm"}
 SOURCES = ("linear", "linear_bf16", "conv")
-TILE = re.compile(r"\b((?:conv_|dot_)?tile<[^>]+>)\(")
-MULTIPLY = re.compile(r"v?(?:fn?m(?:add|sub)\d*|mul|dpbf16)ps")
+TILE = re.compile(r"\b((?:amx_|conv_|dot_)?tile<[^>]+>)\(")
+MULTIPLY = re.compile(r"v?(?:fn?m(?:add|sub)\d*|mul|t?dpbf16)ps")
 ON_STACK = re.compile(r"\(%rsp\b|-0x[0-9a-f]+\(%rbp\)")  # without a frame %rbp is like any other
 
 
@@ -50,25 +50,27 @@ def functions(objdump: str) -> Iterator[tuple[str, list[Instruction]]]:
         yield match[1], [Instruction(int(a, 16), name, rest.strip()) for a, name, rest in lines]
 
 
-def innermost_loops(code: list[Instruction]) -> list[list[Instruction]]:
-    """Bodies of the backward jumps that hold no other."""
-    spans = [(i.target, i.address) for i in code if i.target is not None and i.target <= i.address]
-    inner = [s for s in spans if not any(s[0] <= a and b <= s[1] and s != (a, b) for a, b in spans)]
-    return [[i for i in code if a <= i.address <= b] for a, b in inner]
-
-
 def multiplications(loop: list[Instruction]) -> float:
     """Their share of a loop."""
     return sum(bool(MULTIPLY.match(i.name)) for i in loop) / len(loop)
 
 
+def multiplying_loops(code: list[Instruction]) -> list[list[Instruction]]:
+    """Bodies of the backward jumps that multiply, and hold no other such."""
+    spans = [(i.target, i.address) for i in code if i.target is not None and i.target <= i.address]
+    bodies = {(a, b): [i for i in code if a <= i.address <= b] for a, b in spans}
+    found = [s for s, body in bodies.items() if multiplications(body)]
+    inner = [s for s in found if not any(s[0] <= a and b <= s[1] and s != (a, b) for a, b in found)]
+    return [bodies[s] for s in inner]
+
+
 def problem(code: list[Instruction], register: str) -> str:
     """What is wrong with a tile; "" if nothing. Loops over what is left at an end do not count."""
-    loop = max(innermost_loops(code), key=multiplications, default=[])
-    if not loop or not multiplications(loop):
+    loop = max(multiplying_loops(code), key=multiplications, default=None)
+    if loop is None:
         return "has no loop that multiplies"
     for i in loop:
-        vector = re.search(r"%([xyz]mm)\d", i.operands)
+        vector = re.search(r"%([xyzt]mm)\d", i.operands)
         if MULTIPLY.match(i.name) and vector and vector[1] != register:
             return f"multiplies in {vector[1]}: {i.name} {i.operands}"
         if vector and ON_STACK.search(i.operands):
