@@ -292,7 +292,9 @@ FASTNN_FN float mul_sigmoid(float y, float z, float lo = 0.f) {
   const bool far = z < -64.f;
   const float c = far ? kExpScale : 1.f;
   const Reduced e = reduce(-at_most(z, 64.f), -lo);
-  const float s = from_bits(to_bits(e.s) - (far ? 64 << 23 : 0));
+  // Unsigned: far below -128, where nobody looks at the result, it wraps.
+  const auto bits = static_cast<uint32_t>(to_bits(e.s)) - (far ? 64u << 23 : 0u);
+  const float s = from_bits(static_cast<int32_t>(bits));
   return y / (mad(s, expm1_poly(e.r), c) + s) * c;
 }
 

@@ -152,10 +152,11 @@ void pack_bf16(float* dst, const bf16* src, int64_t row_stride, int64_t k_stride
   if (kRows && k_stride == 1) {
     for (int64_t i = 0; i < rows; ++i) {
       const bf16* row = src + i * row_stride;
-      if constexpr (kPer == 2)  // a pair as it lies in memory
-        __builtin_memcpy(&at(0, i), row, 4 * whole);
-      else
+      if constexpr (kPer == 2) {  // a pair as it lies in memory, which may be none
+        if (whole > 0) __builtin_memcpy(&at(0, i), row, 4 * whole);
+      } else {
         for (int64_t p = 0; p < whole; ++p) at(p, i) = bf16_element(row + p, 1);
+      }
     }
   } else if (row_stride == 1) {
     constexpr int64_t kAhead = 8, kLine = 64 / sizeof(bf16);  // no prefetcher steps so far
