@@ -3,7 +3,7 @@
 // pixels are left to the engine, `Loops`. On a GPU every thread of a block keeps the state, by the
 // same steps: it has no arrays, which would be in memory there.
 #pragma once
-#include "formulas/augment_colour.h"
+#include "augment_colour.h"
 
 namespace fastnn {
 namespace {

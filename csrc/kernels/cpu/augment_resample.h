@@ -1,6 +1,6 @@
 // Pictures written, resized and warped on the CPU, a line at a time.
 #pragma once
-#include "../formulas/augment_geometry.h"
+#include "../augment_geometry.h"
 #include "gemm_micro.h"
 
 namespace fastnn {

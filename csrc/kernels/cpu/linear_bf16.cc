@@ -103,8 +103,8 @@ void add_product(const GemmBf16Args& g, const GemmPlan& plan, int64_t i_begin, i
 
 // Tasks: tiles of C, for each item.
 void gemm_bf16(const GemmBf16BatchArgs& batch, Slice slice) {
-  alignas(
-      64) float sums[kGemmBf16MC * kNR];  // of whole tiles: rows and columns too many are not read
+  // Of whole tiles: rows and columns too many are not read.
+  alignas(64) float sums[kGemmBf16MC * kNR];
   [[maybe_unused]] const AmxRegisters registers;
   const GemmPlan plan = gemm_plan(batch.one);
   for (int64_t task = slice.begin; task < slice.end; ++task) {

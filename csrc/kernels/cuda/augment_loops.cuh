@@ -131,7 +131,7 @@ struct AugmentLoops {
           const float weight = across.weight[static_cast<int64_t>(k) * across.n + c];
           sum = k == 0 ? weight * line : mad(weight, line, sum);
         }
-        y[(static_cast<int64_t>(channel) * to.height + r) * to.width + c] = Grey<T>::nearest(sum);
+        y[(static_cast<int64_t>(channel) * to.height + r) * to.width + c] = Grey<T>::mean(sum);
       });
     }
   }

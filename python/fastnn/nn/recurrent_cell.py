@@ -27,6 +27,9 @@ class Weighted(Module):
         rows = self.gates * self.hidden_size
         self._uniform(f"weight_ih{suffix}", rows, features)
         self._uniform(f"weight_hh{suffix}", rows, self.hidden_size)
+        self._add_vectors(rows, suffix)
+
+    def _add_vectors(self, rows: int, suffix: str) -> None:
         for name in ("bias_ih", "bias_hh"):
             if self.bias:
                 self._uniform(f"{name}{suffix}", rows)
@@ -50,12 +53,8 @@ class LayerNormed(Weighted):
     gates = 4
     names = (*Weighted.names, "gain_ih", "gain_hh", "gain_c", "bias_c")
 
-    def add_weights(self, features: int, suffix: str) -> None:
-        """Make them: norms start with gains of 1 and biases of 0."""
-        rows = 4 * self.hidden_size
-        self._uniform(f"weight_ih{suffix}", rows, features)
-        self._uniform(f"weight_hh{suffix}", rows, self.hidden_size)
-        for name in self.names[2:]:
+    def _add_vectors(self, rows: int, suffix: str) -> None:
+        for name in self.names[2:]:  # gains of 1 and biases of 0 at first
             size = self.hidden_size if name.endswith("_c") else rows
             p = None
             if name.startswith("gain"):

@@ -13,7 +13,7 @@ from fastnn.data.augment.base import Array, Augmentation, Frame, check_p, operat
 
 __all__ = ["Compose", "Lambda", "RandomApply", "RandomChoice", "RandomOrder", "flatten"]
 
-_MOST_IN_ORDER = 16  # csrc/kernels/formulas/augment_draw.h
+_MOST_IN_ORDER = 16  # csrc/kernels/augment_draw.h
 
 
 @dataclasses.dataclass(eq=False)

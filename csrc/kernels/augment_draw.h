@@ -2,8 +2,8 @@
 // sides and rates. In float64: an image of 2^16 pixels is not placed by a float. A product that is
 // added to something is a mad, with 0 where it is to be rounded, so that no compiler has a choice.
 #pragma once
-#include "../families/augment.h"
-#include "../philox.h"
+#include "families/augment.h"
+#include "philox.h"
 
 // Before a loop that is not worth unrolling: draws take much code, and are few.
 #ifdef __CUDACC__
