@@ -66,15 +66,19 @@ struct PlaneSums {
   double d, dx;
 };
 template <class T>
-PlaneSums plane_sums(const T* dy, const T* x, int64_t size, int64_t at, const Normalizer& f,
-                     const Epilogue& epilogue) {
-  GradientSums sums;
-  for_gradient_chunks(dy, x, size, at, f, epilogue,
-                      [&](int64_t, int64_t n, const T* v, const float* d)
-                          __attribute__((always_inline)) {
-                            add_row_gradient<T>(d, v, nullptr, n, f.mean, f.rstd, sums);
-                          });
-  return {combine(sums.d), combine(sums.dx)};
+PlaneSums plane_sums(const T* dy, const T* x, int64_t size, int64_t at, double mean,
+                     const Normalizer& f, const Epilogue& epilogue) {
+  GradientSums all;
+  for_gradient_chunks(
+      dy, x, size, at, f, epilogue,
+      [&](int64_t, int64_t n, const T* v, const float* d) __attribute__((always_inline)) {
+        GradientSums sums = all;  // in registers
+        for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
+          sums.add(load_lanes(d + i, lanes, 0.f), load_lanes(v + i, lanes, 0.f) - Lanes(mean));
+        });
+        all = sums;
+      });
+  return {combine(all.dy), combine(all.dy_x) * static_cast<double>(f.rstd)};
 }
 
 // Sample 0 is the whole batch for batch norm.
@@ -102,7 +106,7 @@ void plane_norm_bwd(const ChannelNormBwdArgs& args, Slice slice) {
     for (int64_t plane = 0; plane < p.count; ++plane) {
       const Normalizer f = of_plane(plane);
       const int64_t at = p.offset(s, plane);
-      const PlaneSums sums = plane_sums(dy + at, x + at, p.size, at, f, epilogue);
+      const PlaneSums sums = plane_sums(dy + at, x + at, p.size, at, args.mean[s], f, epilogue);
       const double w = static_cast<double>(f.w);
       means = {means.d + w * sums.d, means.dx + w * sums.dx};
       channel = {channel.d + sums.d, channel.dx + sums.dx};
@@ -131,23 +135,26 @@ void plane_norm_bwd(const ChannelNormBwdArgs& args, Slice slice) {
 }
 
 // ---- columns --------------------------------------------------------------------------------
-// A task has kNormColumns columns, as strips of kBlockLanes; a row or two of them at a time.
-constexpr int kRowBlock = kNormChunk / kNormColumns;
+// A task has kNormColumns columns, as strips of kBlockLanes. Sums of a strip are loaded for some
+// rows at a time, which are in the first cache together. The second pass goes from the last row to
+// the first: what was read last is the most likely to be in the cache still.
+constexpr int kRowBlock = 4;
 constexpr int kStrips = kNormColumns / kBlockLanes;
-using Tile = float[kRowBlock][kNormColumns];
+static_assert(kNormColumns <= kNormChunk);
 
 // Calls use(first row, rows) for blocks of rows.
 template <class F>
 FASTNN_FN void for_row_blocks(int64_t batch, F use) {
-  for (int64_t r = 0; r < batch; r += kRowBlock)
-    use(r, static_cast<int>(batch - r < kRowBlock ? batch - r : kRowBlock));
+  for (int64_t r = 0; r < batch; r += kRowBlock) use(r, least(kRowBlock, batch - r));
 }
 
 // The columns of a task: Normalizers side by side.
 struct ColumnNormalizers {
+  double mean[kNormColumns] = {};
   float hi[kNormColumns] = {}, lo[kNormColumns] = {}, rstd[kNormColumns] = {}, w[kNormColumns] = {},
         b[kNormColumns] = {};
-  void set(int c, const Normalizer& f) {
+  void set(int c, double centre, const Normalizer& f) {
+    mean[c] = centre;
     hi[c] = f.mean.hi;
     lo[c] = f.mean.lo;
     rstd[c] = f.rstd;
@@ -177,16 +184,20 @@ struct Columns {
 template <class T>
 void column_statistics(const T* x, const Columns<T>& columns, Statistics (&stats)[kNormColumns]) {
   Moments moments[kStrips];
-  for (int64_t r = 0; r < columns.batch; ++r) {
-    const T* row = x + r * columns.stride;
+  for_blocks(columns.width, [&](int64_t c, int lanes) __attribute__((always_inline)) {
+    float v[kBlockLanes];
+    load_block(x + c, lanes, 0.f, v);
+    moments[c / kBlockLanes] = Moments(v);
+  });
+  for_row_blocks(columns.batch, [&](int64_t first, int64_t rows) __attribute__((always_inline)) {
+    const T* block = x + first * columns.stride;
     for_blocks(columns.width, [&](int64_t c, int lanes) __attribute__((always_inline)) {
-      float v[kBlockLanes];
-      load_block(row + c, lanes, 0.f, v);
-      Moments& m = moments[c / kBlockLanes];
-      if (r == 0) m = Moments(v);
-      m.add_each([&](auto add) __attribute__((always_inline)) { add(v); });
+      Moments m = moments[c / kBlockLanes];  // in registers
+      for (int64_t r = 0; r < rows; ++r)
+        m.add(load_lanes(block + r * columns.stride + c, lanes, 0.f));
+      moments[c / kBlockLanes] = m;
     });
-  }
+  });
   for (int c = 0; c < columns.width; ++c)
     stats[c] = moments[c / kBlockLanes].lane(c % kBlockLanes, static_cast<double>(columns.batch));
 }
@@ -206,61 +217,39 @@ void column_norm_fwd(const ChannelNormFwdArgs& args, Slice s) {
       if (args.running_mean != nullptr) stats[c] = running_statistics(args, channel);
       args.mean[channel] = stats[c].mean;
       args.var[channel] = stats[c].var;
-      f.set(c, normalizer<T>(args.w, args.b, channel, stats[c].mean,
-                             reciprocal_std(stats[c].var, args.eps)));
+      f.set(c, stats[c].mean,
+            normalizer<T>(args.w, args.b, channel, stats[c].mean,
+                          reciprocal_std(stats[c].var, args.eps)));
     }
-    Tile z = {};
-    for_row_blocks(args.batch, [&](int64_t first, int rows) __attribute__((always_inline)) {
-      for (int r = 0; r < rows; ++r) {
-        const T* v = x + (first + r) * columns.stride;
-#pragma GCC ivdep
-        for (int c = 0; c < columns.width; ++c) z[r][c] = f(c, to_float(v[c]));
-        if (epilogue.active) epilogue.fwd(z[r], columns.width, columns.index(first + r));
-      }
-      for (int r = 0; r < rows; ++r)
-        for (int c = 0; c < columns.width; ++c)
-          y[(first + r) * columns.stride + c] = from_float<T>(z[r][c]);
-    });
+    for (int64_t r = args.batch; r-- > 0;)
+      normalize_row(x + r * columns.stride, y + r * columns.stride, columns.width, columns.index(r),
+                    f, epilogue);
   }
 }
 
-// A block of rows in backward: the gradient before the activation, and xhat.
-struct GradientTile {
-  Tile d = {}, xhat = {};
-  float z[kNormColumns];
-  template <class T>
-  FASTNN_FN void load(const T* dy, const T* x, const Columns<T>& columns, int64_t first, int rows,
-                      const ColumnNormalizers& f, const Epilogue& epilogue) {
-    for (int r = 0; r < rows; ++r) {
-      const int64_t at = (first + r) * columns.stride;
-      const T *v = x + at, *g = dy + at;
-#pragma GCC ivdep
-      for (int c = 0; c < columns.width; ++c) {
-        xhat[r][c] = f.xhat(c, to_float(v[c]));
-        d[r][c] = to_float(g[c]);
-      }
+// The sums of a task's columns.
+template <class T>
+void column_sums(const T* dy, const T* x, const Columns<T>& columns, const ColumnNormalizers& f,
+                 const Epilogue& epilogue, GradientSums (&sums)[kStrips]) {
+  for_row_blocks(columns.batch, [&](int64_t first, int64_t rows) __attribute__((always_inline)) {
+    const int64_t start = first * columns.stride;
+    float buffer[kRowBlock][kNormChunk];
+    const float* d[kRowBlock];
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t at = start + r * columns.stride;
+      d[r] = gradient_chunk(dy + at, x + at, 0, columns.width, columns.index(first + r), f,
+                            epilogue, buffer[r]);
     }
-    if (!epilogue.active) return;
-    for (int r = 0; r < rows; ++r)
-      epilogue.bwd(d[r], columns.width, columns.index(first + r), [&] {
-        for (int c = 0; c < columns.width; ++c) z[c] = affine(xhat[r][c], f.w[c], f.b[c]);
-        return z;
-      });
-  }
-  FASTNN_FN void add_to(GradientSums (&sums)[kStrips], int rows, int width) const {
-    for (int strip = 0; strip * kBlockLanes < width; ++strip) {
-      const int c = strip * kBlockLanes;
-      sums[strip].add_each([=, this](auto add) __attribute__((always_inline)) {
-        for (int r = 0; r < rows; ++r) {
-          float g[kBlockLanes], h[kBlockLanes];
-          load_block(d[r] + c, kBlockLanes, 0.f, g);
-          load_block(xhat[r] + c, kBlockLanes, 0.f, h);
-          add(g, h);
-        }
-      });
-    }
-  }
-};
+    for_blocks(columns.width, [&](int64_t c, int lanes) __attribute__((always_inline)) {
+      GradientSums strip = sums[c / kBlockLanes];  // in registers
+      const Lanes centre = Lanes(f.mean + c);
+      for (int64_t r = 0; r < rows; ++r)
+        strip.add(load_lanes(d[r] + c, lanes, 0.f),
+                  load_lanes(x + start + r * columns.stride + c, lanes, 0.f) - centre);
+      sums[c / kBlockLanes] = strip;
+    });
+  });
+}
 
 template <class T>
 void column_norm_bwd(const ChannelNormBwdArgs& args, Slice s) {
@@ -272,35 +261,34 @@ void column_norm_bwd(const ChannelNormBwdArgs& args, Slice s) {
     ColumnNormalizers f;
     for (int c = 0; c < columns.width; ++c) {
       const int64_t channel = columns.first + c;
-      f.set(c, normalizer<T>(args.w, args.b, channel, args.mean[channel],
-                             reciprocal_std(args.var[channel], args.eps)));
+      f.set(c, args.mean[channel],
+            normalizer<T>(args.w, args.b, channel, args.mean[channel],
+                          reciprocal_std(args.var[channel], args.eps)));
     }
-    GradientTile tile;
     GradientSums sums[kStrips];
-    for_row_blocks(args.batch, [&](int64_t first, int rows) __attribute__((always_inline)) {
-      tile.load(dy, x, columns, first, rows, f, epilogue);
-      tile.add_to(sums, rows, columns.width);
-    });
+    column_sums(dy, x, columns, f, epilogue, sums);
     float mean_g[kNormColumns] = {}, mean_gx[kNormColumns] = {};
     for (int c = 0; c < columns.width; ++c) {
       const GradientSums& sum = sums[c / kBlockLanes];
-      const double d = sum.d[c % kBlockLanes], dx = sum.dx[c % kBlockLanes];
+      const double d = sum.dy[c % kBlockLanes],
+                   dx = sum.dy_x[c % kBlockLanes] * static_cast<double>(f.rstd[c]);
       mean_g[c] = static_cast<float>(static_cast<double>(f.w[c]) * d * scale);
       mean_gx[c] = static_cast<float>(static_cast<double>(f.w[c]) * dx * scale);
       store_sums(args, 0, columns.first + c, {d, dx});
     }
     if (args.dx == nullptr) continue;
-    T* dx = columns.at(args.dx);
-    for_row_blocks(args.batch, [&](int64_t first, int rows) __attribute__((always_inline)) {
-      tile.load(dy, x, columns, first, rows, f, epilogue);
-      for (int r = 0; r < rows; ++r) {
-        T* out = dx + (first + r) * columns.stride;
+    for (int64_t r = args.batch; r-- > 0;) {
+      const int64_t at = r * columns.stride;
+      T* dx = columns.at(args.dx) + at;
+      for_gradient_chunks(
+          dy + at, x + at, columns.width, columns.index(r), f, epilogue,
+          [&](int64_t, int64_t n, const T* v, const float* d) __attribute__((always_inline)) {
 #pragma GCC ivdep
-        for (int c = 0; c < columns.width; ++c)
-          out[c] = from_float<T>(normalize_dx(tile.d[r][c] * f.w[c], tile.xhat[r][c], mean_g[c],
-                                              mean_gx[c], f.rstd[c]));
-      }
-    });
+            for (int64_t c = 0; c < n; ++c)
+              dx[c] = from_float<T>(normalize_dx(d[c] * f.w[c], f.xhat(c, to_float(v[c])),
+                                                 mean_g[c], mean_gx[c], f.rstd[c]));
+          });
+    }
   }
 }
 

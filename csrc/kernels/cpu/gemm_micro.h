@@ -8,19 +8,20 @@
 #include <cstdint>
 
 #include "../gemm_plan.h"
+#include "vectors.h"
 
 namespace fastnn {
 namespace {
 
 // A tile of packed panels has kMR x kNV vectors of sums. kMR divides kGemmRows, kNR kGemmCols.
 #if defined(__AVX512F__)
-inline constexpr int kLanes = 16, kRegisters = 32, kMR = 6, kNV = 4;
+inline constexpr int kRegisters = 32, kMR = 6, kNV = 4;
 #elif defined(__AVX__)
-inline constexpr int kLanes = 8, kRegisters = 16, kMR = 6, kNV = 2;
+inline constexpr int kRegisters = 16, kMR = 6, kNV = 2;
 #elif defined(__aarch64__)
-inline constexpr int kLanes = 4, kRegisters = 32, kMR = 12, kNV = 2;
+inline constexpr int kRegisters = 32, kMR = 12, kNV = 2;
 #else
-inline constexpr int kLanes = 4, kRegisters = 16, kMR = 4, kNV = 2;
+inline constexpr int kRegisters = 16, kMR = 4, kNV = 2;
 #endif
 inline constexpr int kNR = kNV * kLanes, kMaxRows = 12, kLineFloats = 16;
 static_assert(kGemmRows % kMR == 0 && kGemmCols % kNR == 0);
@@ -31,17 +32,8 @@ constexpr int tile_rows(int nv) {
   return rows < kMaxRows ? rows : kMaxRows;
 }
 
-typedef float Vec __attribute__((vector_size(4 * kLanes)));
-typedef float VecU __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef float Quad __attribute__((vector_size(16)));
 typedef float QuadU __attribute__((vector_size(16), aligned(4), may_alias));
-
-// Registers are only used for arrays whose loops are unrolled completely.
-#define FASTNN_UNROLL _Pragma("GCC unroll 16")
-#define FASTNN_INLINE inline __attribute__((always_inline))
-
-FASTNN_INLINE Vec load(const float* p) { return *reinterpret_cast<const VecU*>(p); }
-FASTNN_INLINE void store(float* p, Vec v) { *reinterpret_cast<VecU*>(p) = v; }
 
 struct TileArgs {
   const float* a;

@@ -6,6 +6,7 @@
 #include "../primitives.h"
 #include "../slice.h"
 #include "../status.h"
+#include "vectors.h"
 
 namespace fastnn {
 namespace {
@@ -64,37 +65,97 @@ FASTNN_FN void store_block(T* y, int lanes, const float (&v)[kBlockLanes]) {
   }
 }
 
-// Sixteen sums side by side, as one vector: two sums of the same terms as plain arrays are more
-// than the compiler keeps apart.
-typedef double Lanes __attribute__((vector_size(8 * kBlockLanes)));
-typedef float Floats __attribute__((vector_size(4 * kBlockLanes)));
+// Sixteen numbers side by side, in registers.
+struct Floats {
+  static constexpr int kVectors = kBlockLanes / kLanes;
+  Vec v[kVectors] = {};
 
-FASTNN_FN void side_by_side(const float (&v)[kBlockLanes], Floats& f) {
-  __builtin_memcpy(&f, v, sizeof f);
+  Floats() = default;
+  FASTNN_FN explicit Floats(const float* x) {
+    FASTNN_UNROLL for (int i = 0; i < kVectors; ++i) v[i] = load(x + i * kLanes);
+  }
+  FASTNN_FN void store_to(float* x) const {
+    FASTNN_UNROLL for (int i = 0; i < kVectors; ++i) store(x + i * kLanes, v[i]);
+  }
+};
+FASTNN_FN Floats operator+(Floats a, const Floats& b) {
+  FASTNN_UNROLL for (int i = 0; i < Floats::kVectors; ++i) a.v[i] += b.v[i];
+  return a;
 }
-FASTNN_FN void widen(const float (&v)[kBlockLanes], Lanes& wide) {
-  Floats f;
-  side_by_side(v, f);
-  wide = __builtin_convertvector(f, Lanes);
+
+struct Lanes {
+  static constexpr int kWidth = kVectorBytes / 8, kVectors = kBlockLanes / kWidth;
+  DoubleVec v[kVectors] = {};
+
+  Lanes() = default;
+  FASTNN_FN explicit Lanes(double all) {
+    FASTNN_UNROLL for (DoubleVec& part : v) part = DoubleVec{} + all;
+  }
+  FASTNN_FN explicit Lanes(const double* x) {
+    FASTNN_UNROLL for (int i = 0; i < kVectors; ++i) v[i] = load(x + i * kWidth);
+  }
+  FASTNN_FN explicit Lanes(const float* x) {
+    FASTNN_UNROLL for (int i = 0; i < kVectors; ++i) v[i] = load_wide(x + i * kWidth);
+  }
+  FASTNN_FN double operator[](int l) const { return v[l / kWidth][l % kWidth]; }
+  FASTNN_FN Lanes& operator+=(const Lanes& o) {
+    FASTNN_UNROLL for (int i = 0; i < kVectors; ++i) v[i] += o.v[i];
+    return *this;
+  }
+};
+FASTNN_FN Lanes operator-(Lanes a, const Lanes& b) {
+  FASTNN_UNROLL for (int i = 0; i < Lanes::kVectors; ++i) a.v[i] -= b.v[i];
+  return a;
+}
+FASTNN_FN Lanes operator*(Lanes a, const Lanes& b) {
+  FASTNN_UNROLL for (int i = 0; i < Lanes::kVectors; ++i) a.v[i] *= b.v[i];
+  return a;
+}
+
+// A block of a row; missing lanes are `fill`.
+template <class T>
+FASTNN_FN Lanes load_lanes(const T* x, int lanes, float fill) {
+  if constexpr (sizeof(T) == sizeof(float))
+    if (lanes == kBlockLanes) return Lanes(x);
+  float v[kBlockLanes];
+  load_block(x, lanes, fill, v);
+  return Lanes(v);
+}
+// term(l) of all lanes. They pass through memory, a sum of them does not.
+template <class F>
+FASTNN_FN Lanes each_lane(F term) {
+  double terms[kBlockLanes];
+  FASTNN_FOR_LANES(l) terms[l] = static_cast<double>(term(l));
+  return Lanes(terms);
+}
+// Adds a block of terms to the sums in memory.
+FASTNN_FN void add_to(double* sums, int lanes, const Lanes& terms) {
+  if (lanes == kBlockLanes) {
+    FASTNN_UNROLL for (int i = 0; i < Lanes::kVectors; ++i)
+        store(sums + i * Lanes::kWidth, load(sums + i * Lanes::kWidth) + terms.v[i]);
+  } else {
+    for (int l = 0; l < lanes; ++l) sums[l] += terms[l];
+  }
 }
 // The sum of all lanes in a fixed tree: l + 8, l + 4, l + 2, l + 1.
-FASTNN_FN double combine(const Lanes& v) {
-  typedef double Eight __attribute__((vector_size(64)));
-  typedef double Four __attribute__((vector_size(32)));
-  typedef double Two __attribute__((vector_size(16)));
-  const Eight eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-                      __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  const Four four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) +
-                    __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
-  const Two two =
-      __builtin_shufflevector(four, four, 0, 1) + __builtin_shufflevector(four, four, 2, 3);
-  return two[0] + two[1];
+template <class V>
+FASTNN_FN double combine_vector(V v) {
+  constexpr int kWidth = sizeof(V) / sizeof(double);
+  if constexpr (kWidth == 8)
+    return combine_vector(__builtin_shufflevector(v, v, 0, 1, 2, 3) +
+                          __builtin_shufflevector(v, v, 4, 5, 6, 7));
+  if constexpr (kWidth == 4)
+    return combine_vector(__builtin_shufflevector(v, v, 0, 1) +
+                          __builtin_shufflevector(v, v, 2, 3));
+  if constexpr (kWidth == 2) return v[0] + v[1];
 }
-FASTNN_FN double combine(const double (&acc)[kBlockLanes]) {
-  Lanes lanes;
-  __builtin_memcpy(&lanes, acc, sizeof lanes);
-  return combine(lanes);
+FASTNN_FN double combine(Lanes x) {
+  FASTNN_UNROLL for (int half = Lanes::kVectors / 2; half > 0; half /= 2) {
+    FASTNN_UNROLL for (int i = 0; i < half; ++i) x.v[i] += x.v[i + half];
+  }
+  return combine_vector(x.v[0]);
 }
+FASTNN_FN double combine(const double (&acc)[kBlockLanes]) { return combine(Lanes(acc)); }
 
 // What tasks have summed, in their order.
 FASTNN_FN double sum_in_order(const double* partials, int64_t tasks) {
@@ -106,11 +167,11 @@ FASTNN_FN double sum_in_order(const double* partials, int64_t tasks) {
 // sum f(x[i]) in float64; f(fill) must be 0.
 template <class T, class F>
 FASTNN_FN double sum(const T* x, int64_t n, float fill, F f) {
-  double acc[kBlockLanes] = {};
+  Lanes acc;
   for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
     float v[kBlockLanes];
     load_block(x + i, lanes, fill, v);
-    for (int l = 0; l < kBlockLanes; ++l) acc[l] += static_cast<double>(f(v[l]));
+    acc += each_lane([&](int l) __attribute__((always_inline)) { return f(v[l]); });
   });
   return combine(acc);
 }

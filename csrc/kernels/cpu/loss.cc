@@ -51,12 +51,14 @@ double cross_entropy_row(const CrossEntropyFwdArgs& args, int64_t r, float m, fl
     const int64_t label = target.labels[r];
     return cross_entropy_term(to_float(x[label]), m, log_sum, class_weight(target, label));
   }
-  double acc[kBlockLanes] = {};
+  Lanes acc;
   for_blocks(args.cols, [&](int64_t at, int lanes) __attribute__((always_inline)) {
     float v[kBlockLanes], t[kBlockLanes];
     load_block(x + at, lanes, 0.f, v);
     target_block(target, r, args.cols, at, lanes, t);
-    for (int l = 0; l < kBlockLanes; ++l) acc[l] += cross_entropy_term(v[l], m, log_sum, t[l]);
+    acc += each_lane([&](int l) __attribute__((always_inline)) {
+      return cross_entropy_term(v[l], m, log_sum, t[l]);
+    });
   });
   return combine(acc);
 }
@@ -122,11 +124,11 @@ void nll_loss_fwd(const CrossEntropyFwdArgs& args, Slice s) {
 
 // The sum of a row's target.
 FASTNN_FN float target_sum(const ClassTarget& target, int64_t r, int64_t cols) {
-  double acc[kBlockLanes] = {};
+  Lanes acc;
   for_blocks(cols, [&](int64_t at, int lanes) __attribute__((always_inline)) {
     float t[kBlockLanes];
     target_block(target, r, cols, at, lanes, t);
-    for (int l = 0; l < kBlockLanes; ++l) acc[l] += static_cast<double>(t[l]);
+    acc += Lanes(t);
   });
   return static_cast<float>(combine(acc));
 }

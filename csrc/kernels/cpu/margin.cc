@@ -36,11 +36,11 @@ double multi_margin_row(const MultiMarginFwdArgs& args, int64_t r) {
     report(args.status, args.site, r, DataError::kLabelOutOfRange);
     return static_cast<double>(kNaN);
   }
-  double acc[kBlockLanes] = {};
-  for_margins<T>(args, r,
-                 [&](int64_t, int, const double (&m)[kBlockLanes]) __attribute__((always_inline)) {
-                   for (int l = 0; l < kBlockLanes; ++l) acc[l] += H::fwd(m[l]);
-                 });
+  Lanes acc;
+  for_margins<T>(
+      args, r, [&](int64_t, int, const double (&m)[kBlockLanes]) __attribute__((always_inline)) {
+        acc += each_lane([&](int l) __attribute__((always_inline)) { return H::fwd(m[l]); });
+      });
   return combine(acc) * static_cast<double>(row_scale(args, r));
 }
 
@@ -96,13 +96,14 @@ bool count_labels(const MultiLabelMarginFwdArgs& args, int64_t r) {
 // sum f(1 - (x_y - x_c)) over the classes c of a row that are no label.
 template <class T, class F>
 FASTNN_FN double sum_others(const T* x, const float* counts, int64_t cols, double y, F f) {
-  double acc[kBlockLanes] = {};
+  Lanes acc;
   for_blocks(cols, [&](int64_t at, int lanes) __attribute__((always_inline)) {
     float v[kBlockLanes], count[kBlockLanes];
     load_block(x + at, lanes, 0.f, v);
     load_block(counts + at, lanes, 1.f, count);
-    for (int l = 0; l < kBlockLanes; ++l)
-      acc[l] += f(count[l] == 0.f ? 1.0 - y + static_cast<double>(v[l]) : 0.0);
+    acc += each_lane([&](int l) __attribute__((always_inline)) {
+      return f(count[l] == 0.f ? 1.0 - y + static_cast<double>(v[l]) : 0.0);
+    });
   });
   return combine(acc);
 }

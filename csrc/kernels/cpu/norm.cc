@@ -34,6 +34,11 @@ struct RmsNorm {
   }
 };
 
+// Rows that are in the first cache together: their statistics are made before the first is
+// normalised, so that the square roots and divisions of one are not waited for, and in backward
+// a column of all of them is added to the parameters' gradients at once.
+constexpr int kRowsTogether = 3;
+
 template <class T>
 struct RowNormalizer {
   SplitMean mean;
@@ -50,20 +55,22 @@ void row_norm_fwd(const LayerNormFwdArgs& args, Slice s) {
   const Range rows = row_range(s, args.rows, args.cols);
   const Epilogue epilogue(args.after);
   const auto *w = static_cast<const T*>(args.w), *b = static_cast<const T*>(args.b);
-  for (int64_t r = rows.begin; r < rows.end; ++r) {
-    const auto* x = static_cast<const T*>(args.x) + r * args.cols;
-    auto* y = static_cast<T*>(args.y) + r * args.cols;
-    const Statistics stats = Norm::of(x, args.cols);
-    const RowNormalizer<T> f{split(stats.mean), reciprocal_std(stats.var, args.eps), w, b};
-    normalize_row(x, y, args.cols, r * args.cols, f, epilogue);
-    args.mean[r] = stats.mean;
-    args.rstd[r] = f.rstd;
+  const auto* x = static_cast<const T*>(args.x);
+  auto* y = static_cast<T*>(args.y);
+  for (int64_t row = rows.begin; row < rows.end; row += kRowsTogether) {
+    const int64_t end = least(row + kRowsTogether, rows.end);
+    for (int64_t r = row; r < end; ++r) {
+      const Statistics stats = Norm::of(x + r * args.cols, args.cols);
+      args.mean[r] = stats.mean;
+      args.rstd[r] = reciprocal_std(stats.var, args.eps);
+    }
+    for (int64_t r = row; r < end; ++r) {
+      const RowNormalizer<T> f{split(args.mean[r]), args.rstd[r], w, b};
+      const int64_t at = r * args.cols;
+      normalize_row(x + at, y + at, args.cols, at, f, epilogue);
+    }
   }
 }
-
-// Rows that go through backward together, chunk by chunk, so that a chunk of the parameters'
-// gradients stays in the first cache for all of them.
-constexpr int kRowsTogether = 4;
 
 template <class T, class Norm>
 struct RowsBackward {
@@ -77,33 +84,58 @@ struct RowsBackward {
     return {split(args.mean[row]), args.rstd[row], w, b};
   }
 
-  // The sums of `count` rows from `row` on, and dw and db of all of them unless null.
-  FASTNN_FN void add_rows(int64_t row, int count, GradientSums (&sums)[kRowsTogether], double* dw,
-                          double* db) const {
-    for_chunks(args.cols, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
-      for (int r = 0; r < count; ++r) {
-        const RowNormalizer<T> f = normalizer(row + r);
-        float buffer[kNormChunk];
-        const float* d = gradient_chunk(dy(row + r), x(row + r), first, n, (row + r) * args.cols, f,
-                                        epilogue, buffer);
-        const T* v = x(row + r) + first;
-        if (args.dx != nullptr)
-          add_row_gradient(d, v, w ? w + first : w, n, f.mean, f.rstd, sums[r]);
-        if (dw == nullptr) continue;
-#pragma GCC ivdep
-        for (int64_t i = 0; i < n; ++i) {
-          dw[first + i] += static_cast<double>(d[i] * f.xhat(to_float(v[i])));
-          db[first + i] += static_cast<double>(d[i]);
-        }
+  // The sums of R rows from `row` on, whose gradients d come in chunks of n columns from `first`
+  // on, each times w; and dw and db of all of them unless null.
+  template <int R>
+  FASTNN_FN void add_chunk(int64_t row, int64_t first, int64_t n, const float* const (&d)[R],
+                           GradientSums (&of_rows)[R], double* dw, double* db) const {
+    GradientSums sums[R];  // in registers
+    const T* v[R];
+    double mean[R], rstd[R];
+    FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+      sums[r] = of_rows[r];
+      v[r] = x(row + r) + first;
+      mean[r] = args.mean[row + r];
+      rstd[r] = static_cast<double>(args.rstd[row + r]);
+    }
+    for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
+      const Lanes u = w != nullptr ? load_lanes(w + first + i, lanes, 0.f) : Lanes(1.0);
+      Lanes of_w, of_b;
+      FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+        const Lanes g = load_lanes(d[r] + i, lanes, 0.f);
+        const Lanes gx = g * (load_lanes(v[r] + i, lanes, 0.f) - Lanes(mean[r]));
+        sums[r].dy += g * u;
+        sums[r].dy_x += gx * u;
+        of_w += gx * Lanes(rstd[r]);
+        of_b += g;
       }
+      if (dw == nullptr) return;
+      add_to(dw + first + i, lanes, of_w);
+      add_to(db + first + i, lanes, of_b);
     });
+    FASTNN_UNROLL for (int r = 0; r < R; ++r) of_rows[r] = sums[r];
+  }
+
+  template <int R>
+  FASTNN_FN void rows(int64_t row, double* dw, double* db) const {
+    GradientSums sums[R];
+    for_chunks(args.cols, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
+      float buffer[R][kNormChunk];
+      const float* d[R];
+      for (int r = 0; r < R; ++r)
+        d[r] = gradient_chunk(dy(row + r), x(row + r), first, n, (row + r) * args.cols,
+                              normalizer(row + r), epilogue, buffer[r]);
+      add_chunk(row, first, n, d, sums, dw, db);
+    });
+    for (int r = 0; args.dx != nullptr && r < R; ++r) write_dx(row + r, sums[r]);
   }
 
   FASTNN_FN void write_dx(int64_t row, const GradientSums& sums) const {
     const double scale = 1.0 / static_cast<double>(args.cols);
-    const auto mean_g = static_cast<float>(Norm::kCentred ? combine(sums.d) * scale : 0.0),
-               mean_gx = static_cast<float>(combine(sums.dx) * scale);
     const RowNormalizer<T> f = normalizer(row);
+    const auto mean_g = static_cast<float>(Norm::kCentred ? combine(sums.dy) * scale : 0.0),
+               mean_gx =
+                   static_cast<float>(combine(sums.dy_x) * static_cast<double>(f.rstd) * scale);
     T* dx = static_cast<T*>(args.dx) + row * args.cols;
     for_gradient_chunks(
         dy(row), x(row), args.cols, row * args.cols, f, epilogue,
@@ -129,12 +161,10 @@ void row_norm_bwd(const LayerNormBwdArgs& args, Slice s) {
       db = dw + args.cols;
       __builtin_memset(dw, 0, sizeof(double) * 2 * static_cast<uint64_t>(args.cols));
     }
-    for (int64_t row = rows.begin; row < rows.end; row += kRowsTogether) {
-      const int count = static_cast<int>(least(kRowsTogether, rows.end - row));
-      GradientSums sums[kRowsTogether];
-      backward.add_rows(row, count, sums, dw, db);
-      for (int r = 0; args.dx != nullptr && r < count; ++r) backward.write_dx(row + r, sums[r]);
-    }
+    int64_t row = rows.begin;
+    for (; row + kRowsTogether <= rows.end; row += kRowsTogether)
+      backward.template rows<kRowsTogether>(row, dw, db);
+    for (; row < rows.end; ++row) backward.template rows<1>(row, dw, db);
   }
 }
 

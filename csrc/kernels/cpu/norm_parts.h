@@ -13,34 +13,24 @@ namespace {
 // ---- statistics -----------------------------------------------------------------------------
 // The lanes of a row, to be combined, or sixteen columns.
 struct Moments {
-  Lanes shift = {}, sum = {}, squares = {};
+  Lanes shift, sum, squares;
 
   Moments() = default;
   // One of the numbers is the shift; an infinity would turn the mean into NaN.
   FASTNN_FN explicit Moments(const float (&x)[kBlockLanes]) {
     float finite[kBlockLanes];
     for (int l = 0; l < kBlockLanes; ++l) finite[l] = x[l] - x[l] == 0.f ? x[l] : 0.f;
-    widen(finite, shift);
+    shift = Lanes(finite);
   }
   FASTNN_FN static Moments of_row(float x) {
-    float all[kBlockLanes];
-    for (float& v : all) v = x;
-    return Moments(all);
+    Moments m;
+    m.shift = Lanes(x - x == 0.f ? static_cast<double>(x) : 0.0);
+    return m;
   }
-  // each(add) calls add(v) for blocks v; the sums stay in registers meanwhile.
-  template <class F>
-  FASTNN_FN void add_each(F each) {
-    const Lanes from = shift;
-    Lanes total = sum, total_squares = squares;
-    each([&](const float (&v)[kBlockLanes]) __attribute__((always_inline)) {
-      Lanes d;
-      widen(v, d);
-      d -= from;
-      total += d;
-      total_squares += d * d;
-    });
-    sum = total;
-    squares = total_squares;
+  FASTNN_FN void add(const Lanes& x) {
+    const Lanes d = x - shift;
+    sum += d;
+    squares += d * d;
   }
   FASTNN_FN Statistics lane(int l, double n) const {
     return statistics(shift[l], sum[l], squares[l], n);
@@ -51,55 +41,24 @@ struct Moments {
 };
 
 template <class T>
-FASTNN_FN void add_row(Moments& m, const T* x, int64_t n) {
+FASTNN_FN void add_row(Moments& moments, const T* x, int64_t n) {
+  Moments m = moments;                                // in registers
   const float fill = static_cast<float>(m.shift[0]);  // adds nothing
-  m.add_each([=](auto add) __attribute__((always_inline)) {
-    for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
-      float v[kBlockLanes];
-      load_block(x + i, lanes, fill, v);
-      add(v);
-    });
-  });
+  for_blocks(n, [&](int64_t i, int lanes)
+                    __attribute__((always_inline)) { m.add(load_lanes(x + i, lanes, fill)); });
+  moments = m;
 }
 
 // ---- the sums of backward -------------------------------------------------------------------
+// Of the gradient before the activation, dy, and of dy (x - mean), which is dy xhat / rstd. As
+// float64, so that neither depends on the offset of x.
 struct GradientSums {
-  Lanes d = {}, dx = {};  // of dy, and of dy xhat
-
-  template <class F>
-  FASTNN_FN void add_each(F each) {  // as above, of dy and xhat
-    Lanes total = d, total_dx = dx;
-    each([&](const float (&dy)[kBlockLanes], const float (&xhat)[kBlockLanes])
-             __attribute__((always_inline)) {
-               Lanes g, h;
-               widen(dy, g);
-               widen(xhat, h);
-               total += g;
-               total_dx += g * h;
-             });
-    d = total;
-    dx = total_dx;
+  Lanes dy, dy_x;
+  FASTNN_FN void add(const Lanes& d, const Lanes& centred) {
+    dy += d;
+    dy_x += d * centred;
   }
 };
-
-// Adds g = d w and g xhat of a row, d being the gradient before the activation; w may be null.
-template <class T>
-FASTNN_FN void add_row_gradient(const float* d, const T* x, const T* w, int64_t n, SplitMean mean,
-                                float rstd, GradientSums& sums) {
-  sums.add_each([=](auto add) __attribute__((always_inline)) {
-    for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
-      float g[kBlockLanes], xhat[kBlockLanes], u[kBlockLanes];
-      load_block(d + i, lanes, 0.f, g);
-      load_block(x + i, lanes, mean.hi, xhat);
-      if (w != nullptr) {
-        load_block(w + i, lanes, 0.f, u);
-        for (int l = 0; l < kBlockLanes; ++l) g[l] *= u[l];
-      }
-      for (int l = 0; l < kBlockLanes; ++l) xhat[l] = normalize(xhat[l], mean, rstd);
-      add(g, xhat);
-    });
-  });
-}
 
 // ---- the activation and dropout -------------------------------------------------------------
 constexpr int kNormChunk = 512;  // elements that stay in the first cache between two loops
@@ -165,7 +124,7 @@ FASTNN_FN void for_chunks(int64_t size, F chunk) {
 // y = epilogue(f(i, x[i])) for a row that starts at element `at`, f being the norm. Where y holds
 // floats, the epilogue works in place.
 template <class T, class F>
-FASTNN_FN void normalize_row(const T* x, T* y, int64_t size, int64_t at, F f,
+FASTNN_FN void normalize_row(const T* x, T* y, int64_t size, int64_t at, const F& f,
                              const Epilogue& epilogue) {
   for_chunks(size, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
     float buffer[kNormChunk];
@@ -184,7 +143,8 @@ FASTNN_FN void normalize_row(const T* x, T* y, int64_t size, int64_t at, F f,
 // dy itself where nothing follows; else z is computed again, since it costs less than to store it.
 template <class T, class F>
 FASTNN_FN const float* gradient_chunk(const T* dy, const T* x, int64_t first, int64_t n, int64_t at,
-                                      F f, const Epilogue& epilogue, float (&buffer)[kNormChunk]) {
+                                      const F& f, const Epilogue& epilogue,
+                                      float (&buffer)[kNormChunk]) {
   if constexpr (sizeof(T) == sizeof(float))
     if (!epilogue.active) return dy + first;
   for (int64_t i = 0; i < n; ++i) buffer[i] = to_float(dy[first + i]);
@@ -199,7 +159,7 @@ FASTNN_FN const float* gradient_chunk(const T* dy, const T* x, int64_t first, in
 
 // Calls use(first, n, x, d) for the chunks of a row.
 template <class T, class F, class Use>
-FASTNN_FN void for_gradient_chunks(const T* dy, const T* x, int64_t size, int64_t at, F f,
+FASTNN_FN void for_gradient_chunks(const T* dy, const T* x, int64_t size, int64_t at, const F& f,
                                    const Epilogue& epilogue, Use use) {
   for_chunks(size, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
     float buffer[kNormChunk];

@@ -8,14 +8,7 @@ namespace fastnn {
 namespace {
 
 // As many windows as a register has floats, which does not change a result; and for short rows.
-#if defined(__AVX512F__)
-constexpr int kManyLanes = 16;
-#elif defined(__AVX__)
-constexpr int kManyLanes = 8;
-#else
-constexpr int kManyLanes = 4;
-#endif
-constexpr int kFewLanes = 4;
+constexpr int kManyLanes = kLanes, kFewLanes = 4;
 
 // Planes of a slice, for a cost of `size` elements each.
 FASTNN_FN Range planes_of(Slice s, int64_t size, int64_t planes) {

@@ -34,6 +34,10 @@ struct Larger {
     return a < b ? b : a;
   }
 };
+FASTNN_FN Floats larger(Floats a, const Floats& b) {
+  FASTNN_UNROLL for (int i = 0; i < Floats::kVectors; ++i) a.v[i] = Larger{}(a.v[i], b.v[i]);
+  return a;
+}
 
 // Calls unrolled(i) for i = 0, 64, ... and then block(i, lanes) for what is left.
 template <class U, class B>
@@ -47,14 +51,14 @@ FASTNN_FN void for_unrolled_blocks(int64_t n, U unrolled, B block) {
 // lanes[l] = max x[i] for i % 16 = l, NaNs aside.
 template <class T>
 FASTNN_FN void largest_lanes(const T* x, int64_t n, float (&lanes)[kBlockLanes]) {
+  float least_of_all[kBlockLanes];
+  for (float& v : least_of_all) v = -kInf;
   Floats acc[kUnrolledBlocks];
-  for (Floats& block : acc) block = Floats{} - kInf;
+  FASTNN_UNROLL for (Floats& block : acc) block = Floats(least_of_all);
   const auto add = [&](int b, const T* block, int count) __attribute__((always_inline)) {
     float v[kBlockLanes];
     load_block(block, count, -kInf, v);
-    Floats f;
-    side_by_side(v, f);
-    acc[b] = acc[b] < f ? f : acc[b];
+    acc[b] = larger(acc[b], Floats(v));
   };
   for_unrolled_blocks(
       n,
@@ -64,9 +68,9 @@ FASTNN_FN void largest_lanes(const T* x, int64_t n, float (&lanes)[kBlockLanes])
       },
       [&](int64_t i, int count) __attribute__((always_inline)) { add(0, x + i, count); });
   FASTNN_UNROLL for (int b = kUnrolledBlocks / 2; b > 0; b /= 2) {
-    FASTNN_UNROLL for (int i = 0; i < b; ++i) acc[i] = acc[i] < acc[i + b] ? acc[i + b] : acc[i];
+    FASTNN_UNROLL for (int i = 0; i < b; ++i) acc[i] = larger(acc[i], acc[i + b]);
   }
-  __builtin_memcpy(lanes, &acc[0], sizeof acc[0]);
+  acc[0].store_to(lanes);
 }
 
 template <class T>
@@ -89,20 +93,19 @@ FASTNN_FN void sum_lanes(const T* x, int64_t n, float m, float* kept, float (&la
           float e[kBlockLanes];
           terms_of_block(x + at, kBlockLanes, m, e);
           if (kept != nullptr) store_block(kept + at, kBlockLanes, e);
-          side_by_side(e, terms[b]);
+          terms[b] = Floats(e);
         }
-        acc += __builtin_convertvector((terms[0] + terms[1]) + (terms[2] + terms[3]), Lanes);
+        float sum[kBlockLanes];
+        ((terms[0] + terms[1]) + (terms[2] + terms[3])).store_to(sum);
+        acc += Lanes(sum);
       },
       [&](int64_t i, int count) __attribute__((always_inline)) {
         float e[kBlockLanes];
         terms_of_block(x + i, count, m, e);
         if (kept != nullptr) store_block(kept + i, count, e);
-        Lanes wide;
-        widen(e, wide);
-        acc += wide;
+        acc += Lanes(e);
       });
-  const Floats sums = __builtin_convertvector(acc, Floats);
-  __builtin_memcpy(lanes, &sums, sizeof sums);
+  for (int l = 0; l < kBlockLanes; ++l) lanes[l] = static_cast<float>(acc[l]);
 }
 
 template <class T>

@@ -66,13 +66,14 @@ void softmax_bwd(const SoftmaxBwdArgs& args, Slice s) {
     const auto* dy = static_cast<const T*>(args.dy) + r * args.cols;
     const auto* y = static_cast<const T*>(args.y) + r * args.cols;
     auto* dx = static_cast<T*>(args.dx) + r * args.cols;
-    double acc[kBlockLanes] = {};
+    Lanes acc;
     for_blocks(args.cols, [&](int64_t i, int lanes) __attribute__((always_inline)) {
       float g[kBlockLanes], v[kBlockLanes];
       load_block(dy + i, lanes, 0.f, g);
       load_block(y + i, lanes, 0.f, v);
-      FASTNN_FOR_LANES(l)
-      acc[l] += static_cast<double>(g[l]) * (kLog ? 1.0 : static_cast<double>(v[l]));
+      acc += each_lane([&](int l) __attribute__((always_inline)) {
+        return static_cast<double>(g[l]) * (kLog ? 1.0 : static_cast<double>(v[l]));
+      });
     });
     const float total = static_cast<float>(combine(acc));
     for_blocks(args.cols, [&](int64_t i, int lanes) __attribute__((always_inline)) {

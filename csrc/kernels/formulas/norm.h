@@ -13,8 +13,8 @@ struct Statistics {
   double mean, var;
 };
 FASTNN_FN Statistics statistics(double shift, double sum, double squares, double n) {
-  const double var = (squares - sum * (sum / n)) / n;
-  return {shift + sum / n, var < 0.0 ? 0.0 : var};
+  const double of_one = 1.0 / n, mean = sum * of_one, var = (squares - sum * mean) * of_one;
+  return {shift + mean, var < 0.0 ? 0.0 : var};
 }
 FASTNN_FN float reciprocal_std(double var, float eps) {
   return float(1.0 / __builtin_sqrt(var + double(eps)));

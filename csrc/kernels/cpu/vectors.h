@@ -1,0 +1,50 @@
+// Registers: their width in this instruction set, and how loops over arrays that stay in them are
+// written. GCC/Clang vectors; those that are wider than a register are lowered lane by lane,
+// through memory, so what has more lanes is an array of these.
+#pragma once
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+namespace fastnn {
+namespace {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+inline constexpr int kVectorBytes = 32;
+#else
+inline constexpr int kVectorBytes = 16;
+#endif
+inline constexpr int kLanes = kVectorBytes / 4;
+
+// Registers are only used for arrays whose loops are unrolled completely.
+#define FASTNN_UNROLL _Pragma("GCC unroll 16")
+#define FASTNN_INLINE inline __attribute__((always_inline))
+
+typedef float Vec __attribute__((vector_size(kVectorBytes)));
+typedef float VecU __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
+typedef double DoubleVec __attribute__((vector_size(kVectorBytes)));
+typedef double DoubleVecU __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
+
+FASTNN_INLINE Vec load(const float* p) { return *reinterpret_cast<const VecU*>(p); }
+FASTNN_INLINE void store(float* p, Vec v) { *reinterpret_cast<VecU*>(p) = v; }
+FASTNN_INLINE DoubleVec load(const double* p) { return *reinterpret_cast<const DoubleVecU*>(p); }
+FASTNN_INLINE void store(double* p, DoubleVec v) { *reinterpret_cast<DoubleVecU*>(p) = v; }
+
+// Floats as float64. Of __builtin_convertvector GCC makes two conversions of half a register, and
+// puts them together.
+FASTNN_INLINE DoubleVec load_wide(const float* p) {
+#if defined(__AVX512F__)
+  // All lanes by mask: GCC warns of what the form without one leaves undefined.
+  return DoubleVec(_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p)));
+#elif defined(__AVX__)
+  return DoubleVec(_mm256_cvtps_pd(_mm_loadu_ps(p)));
+#else
+  typedef float Half __attribute__((vector_size(kVectorBytes / 2), aligned(4), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Half*>(p), DoubleVec);
+#endif
+}
+
+}  // namespace
+}  // namespace fastnn
