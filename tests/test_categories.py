@@ -10,6 +10,7 @@ import pyarrow.parquet
 import pytest
 from fastnn import data
 from fastnn.data.categories import check_categories, find_unknown, known_first
+from fastnn.data.tables import mixed_columns
 from sklearn import compose, impute, pipeline, preprocessing
 
 ROWS = [
@@ -171,6 +172,8 @@ def test_an_index_of_pandas_is_left_out(tmp_path):
     table = data.load(path)
     assert (table.features, table.x.tolist()) == (("a",), [[1.5], [2.5]])
     np.testing.assert_array_equal(data.load(path, None, ("a",), categories={}).x, table.x)
+    path = write(tmp_path / "e.csv", [(0, 1.5), ("x", 2.5)], ",a")
+    assert (mixed_columns(path), data.load(path).features) == ({}, ("a",))
 
 
 def test_rows_to_predict_may_lack_labels():

@@ -112,7 +112,7 @@ def test_a_category_that_training_does_not_have(table):
     train("--set", "train.epochs=3")
     result = run("predict", "out", "new.csv", "-o", "p.csv")
     assert result.stderr == (
-        f"warning: new.csv: {NOT_THERE.format(4)}; 2 such cells, which count as none of them\n"
+        f"warning: new.csv: {NOT_THERE.format(4)}; such cells, which count as none of them: 2\n"
     )
     run("train", table, "--label", "churn", "-q", "-o", "strict", *OPTIONS, *SMALL[2:], "--set",
         "data.unknown=error")  # fmt: skip

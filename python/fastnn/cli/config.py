@@ -15,6 +15,7 @@ import pydantic
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from fastnn import optim, tensor
+from fastnn.cli import LABEL
 
 __all__ = ["Config", "load", "to_toml", "validate"]
 
@@ -106,7 +107,7 @@ class DataConfig(_Section):
     """
 
     source: str = ""
-    label: str = "label"
+    label: str = LABEL
     test_fraction: Fraction = 0.2
     val_fraction: Fraction = 0.1
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None  # of the split; None: train.seed

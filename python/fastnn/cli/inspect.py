@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from fastnn import data
-from fastnn.cli.config import DataConfig
+from fastnn.cli import LABEL
 from fastnn.data.categories import row_numbers, too_many
 from fastnn.data.dataset import shown
 from fastnn.data.tables import mixed_columns
@@ -16,7 +16,6 @@ from fastnn.train.files import write_atomically
 
 __all__ = ["run", "save_picture"]
 
-_LABEL = DataConfig().label  # what train takes where no label is named
 _MOST = 20  # features and classes that the table shows
 
 
@@ -25,9 +24,9 @@ def run(source: str, label: str | None, output: str | None, as_json: bool) -> No
     mixed = mixed_columns(source)
     categorical = [name for name in mixed if name != label]
     dataset = data.load(source, label, missing=True, categorical=categorical)
-    if label is None and _LABEL in dataset.features:
-        categorical = [name for name in mixed if name != _LABEL]
-        dataset = data.load(source, _LABEL, missing=True, categorical=categorical)
+    if label is None and LABEL in dataset.features:
+        categorical = [name for name in mixed if name != LABEL]
+        dataset = data.load(source, LABEL, missing=True, categorical=categorical)
     facts = data.summarize(dataset)
     facts["notes"] = {
         "texts_among_numbers": {name: mixed[name] for name in categorical},

@@ -76,12 +76,8 @@ def _check_unknown(
     for unknown in find_unknown(dataset, known):
         if pipeline.refuses_unknown:
             raise ValueError(unknown.describe(source))
-        what = (
-            "1 such cell, which counts"
-            if unknown.cells == 1
-            else (f"{unknown.cells} such cells, which count")
-        )
-        print(f"warning: {unknown.describe(source)}; {what} as none of them", file=sys.stderr)
+        cells = f"such cells, which count as none of them: {unknown.cells}"
+        print(f"warning: {unknown.describe(source)}; {cells}", file=sys.stderr)
 
 
 def _table(probabilities: np.ndarray[Any, Any], classes: list[str]) -> str:

@@ -118,7 +118,7 @@ def mixed(path: str) -> dict[str, tuple[str, int]]:
     return {
         name: text
         for name, n, k, text in zip(header, there, numbers, first, strict=True)
-        if text is not None and 2 * k >= n
+        if name and text is not None and 2 * k >= n
     }
 
 
