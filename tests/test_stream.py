@@ -50,6 +50,18 @@ def test_a_bad_cell_is_named(tmp_path, row, message):
     assert 10_000 < sum(seen) <= 15_000
 
 
+def test_categories_that_are_known(tmp_path):
+    path = write(tmp_path / "d.csv")
+    known = {"kind": ("k2", "k0")}
+    parts = list(stream_csv(path, categories=known, block_bytes=10_000))
+    whole = load_csv(path, features=("a", "b", "kind"), categories=known)
+    assert whole.categories == {"kind": ("k2", "k0", "k1")}
+    assert (np.concatenate([x for x, _ in parts]) == whole.x).all()
+    message = f"{path}: expected a number, got 'k0' in line 2, column 'kind'"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        list(stream_csv(path))
+
+
 # ---- blocks end where rows end -----------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ def stream_csv(
     missing: bool = False,
     *,
     drop: Sequence[str] = (),
+    categories: Mapping[str, Sequence[str]] | None = None,
     block_bytes: int = 1 << 22,
 ) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]:
     """Read a CSV that is larger than memory: part after part, in the order of the file.
 
-    The features have to be numbers: the categories of a column are known only once all was read.
+    Features are numbers, but for those whose categories are given: a stream cannot know them before
+    all was read. A code beyond those given stands for any other category.
 
     Args:
         path: See :func:`fastnn.data.load_csv`.
@@ -33,10 +35,12 @@ def stream_csv(
         features: See :func:`fastnn.data.load_csv`.
         missing: See :func:`fastnn.data.load_csv`.
         drop: See :func:`fastnn.data.load_csv`.
+        categories: Those of each column that holds some.
         block_bytes: How much of the file is read at a time.
 
     Yields:
-        Numbers, float64 of shape (rows, features), and the texts of the label column, or None.
+        Numbers and codes, float64 of shape (rows, features), and the texts of the label column or
+        None.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -53,6 +57,6 @@ def stream_csv(
         10000
     """
     check_file(path)
-    want = Columns(label, features, missing, drop=drop, categories={})
+    want = Columns(label, features, missing, drop=drop, categories=categories or {})
     for part in _csv.stream(path, want, block_bytes):
         yield part.x, part.labels
