@@ -58,7 +58,8 @@ BAD = {
     ),
     "bad cell": (
         ["bad.csv", "--label", "y"],
-        "bad.csv: expected a number, got 'x' in line 3, column 'a'",
+        "bad.csv: expected a number, got 'x' in line 3, column 'a'; if these are categories: "
+        "data.categorical=a, categorical=['a']",
     ),
     "NaN": (
         ["nan.csv", "--label", "y"],

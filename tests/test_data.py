@@ -55,23 +55,34 @@ def test_csv_takes_the_columns_of_training_in_their_order(tmp_path):
 
 
 CSV_ERRORS = {
-    "bad cell": ("a,b,y\n1,2,x\n3,four,y\n", "expected a number, got 'four' in line 3, column 'b'"),
+    "bad cell": (
+        "a,b,y\n1,2,x\n3,four,y\n",
+        "expected a number, got 'four' in line 3, column 'b'; if these are categories: "
+        "data.categorical=b, categorical=['b']",
+    ),
     "after a blank line": (
         "a,b,y\n1,2,x\n\n3,four,y\n",
-        "expected a number, got 'four' in line 4, column 'b'",
+        "expected a number, got 'four' in line 4, column 'b'; if these are categories: "
+        "data.categorical=b, categorical=['b']",
     ),
     "empty cell": (
         "a,b,y\n1,,x\n",
-        "expected a number, got an empty cell in line 2, column 'b'; to fill it: data.impute, "
-        "missing=True",
+        "expected a number, got an empty cell in line 2, column 'b'; to fill it: "
+        "data.impute=median, missing=True",
     ),
-    "underscore": ("a,b,y\n1_0,2,x\n", "expected a number, got '1_0' in line 2, column 'a'"),
-    "hexadecimal": ("a,b,y\n0x1,2,x\n", "expected a number, got '0x1' in line 2, column 'a'"),
-    "other digits": ("a,b,y\n٣,2,x\n", "expected a number, got '٣' in line 2, column 'a'"),
-    "long cell": (
-        f"a,b,y\n{'z' * 500},2,x\n",
-        f"expected a number, got '{'z' * 77}...' in line 2, column 'a'",
-    ),
+    **{
+        name: (
+            f"a,b,y\n1,2,x\n{cell},2,x\n",
+            f"expected a number, got '{shown}' in line 3, column 'a'; if these are categories: "
+            "data.categorical=a, categorical=['a']",
+        )
+        for name, cell, shown in (
+            ("underscore", "1_0", "1_0"),
+            ("hexadecimal", "0x1", "0x1"),
+            ("other digits", "٣", "٣"),
+            ("long cell", "z" * 500, "z" * 77 + "..."),
+        )
+    },
     "NaN": ("a,b,y\n1,2,x\n1,nan,x\n", "expected finite numbers, got nan in line 3, column 'b'"),
     "infinity": ("a,b,y\n-inf,2,x\n", "expected finite numbers, got -inf in line 2, column 'a'"),
     "beyond float64": (

@@ -25,7 +25,7 @@ def test_the_table():
     lines = run("data", "inspect", "d.csv", "--label", "kind").stdout.splitlines()
     assert [line.rstrip() for line in lines] == [
         "d: 3 samples, 3 features, float64",
-        "missing: 1 of 9 values (11.11 %)",
+        "missing: 1 of 9 values (11.11 %); --set data.impute=median",
         "constant features: 1",
         "label: kind, 2 classes, the largest 2.00 times the smallest",
         "",
@@ -52,6 +52,7 @@ def test_json():
             {"name": "b", "minimum": 5, "mean": 5.5, "std": 0.5, "maximum": 6, "missing": 1},
             {"name": "c", "minimum": 3, "mean": 3, "std": 0, "maximum": 3, "missing": 0},
         ],
+        "notes": {"texts_among_numbers": {}, "too_many_categories": [], "row_numbers": []},
     }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_a_column_without_values_and_no_labels():
     }  # fmt: skip
     assert facts["classes"] is None
     text = run("data", "inspect", "d.csv").stdout
-    assert "label: none\n" in text
+    assert "label: none; to name a column of a table: --label\n" in text
     assert text.splitlines()[-1].split() == ["b", "-", "-", "-", "-", "2"]
 
 

@@ -141,10 +141,9 @@ def save(path, table):
 
 
 TABLES = {
-    "texts": ({"a": ["x", "y"], "y": [0, 1]}, "expected numbers in column 'a', got string"),
     "times": (
         {"a": pa.array([1, 2], pa.timestamp("ms")), "y": [0, 1]},
-        "expected numbers in column 'a', got timestamp[ms]",
+        "expected numbers in column 'a', got timestamp[ms]; to leave it out: drop=['a']",
     ),
     "missing": (
         {"a": [1, None], "y": [0, 1]},
@@ -206,12 +205,16 @@ def test_damaged_tables(tmp_path, kind, damage):
 
 
 TSV = {
-    "comma": (b"a,b\ty\n1,2\tx\n", "expected a number, got '1,2' in line 2, column 'a,b'"),
+    "comma": (
+        b"a,b\ty\n1\tx\n1,2\tx\n",
+        "expected a number, got '1,2' in line 3, column 'a,b'; if these are categories: "
+        "data.categorical=a,b, categorical=['a,b']",
+    ),
     "cells": (b"a\tb\ty\n1\t2\tx\n1\t2\n", "expected 3 columns, got 2 in line 3"),
     "empty": (
         b"a\tb\ty\n1\t\tx\n",
-        "expected a number, got an empty cell in line 2, column 'b'; to fill it: data.impute, "
-        "missing=True",
+        "expected a number, got an empty cell in line 2, column 'b'; to fill it: "
+        "data.impute=median, missing=True",
     ),
 }
 

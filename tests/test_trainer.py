@@ -58,7 +58,8 @@ def test_fit_learns_and_keeps_a_history():
 def test_digits_reach_the_bar():
     """>= 97 % on average over five seeds, none under 96 %, with the defaults of the command."""
     from fastnn.cli.config import Config
-    from fastnn.cli.train import build_model, prepare
+    from fastnn.cli.prepare import prepare
+    from fastnn.cli.train import build_model
 
     digits = fn.data.load("digits")
     accuracies = []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["main"]
+__all__ = ["LABEL", "main"]
+
+LABEL = "label"  # the label column of a table where none is named
 
 
 def main() -> None:

@@ -41,8 +41,9 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
-    except SystemExit as error:  # after SIGTERM
-        print("terminated", file=sys.stderr)
+    except SystemExit as error:
+        if error.code == 143:  # after SIGTERM, and not where the reader of a pipe has gone
+            print("terminated", file=sys.stderr)
         raise typer.Exit(int(error.code or 0)) from None
     except (RunFailed, CudaError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_type_hints
 
 import pydantic
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from fastnn import optim, tensor
+from fastnn.cli import LABEL
 
 __all__ = ["Config", "load", "to_toml", "validate"]
 
@@ -24,6 +25,9 @@ Activation = Literal[
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Names = Annotated[
+    list[str], BeforeValidator(lambda v: v.split(",") if isinstance(v, str) and v else v)
+]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -97,14 +101,20 @@ else:
 
 
 class DataConfig(_Section):
-    """The data, and how they are split and preprocessed: impute, then scaling, then whiten."""
+    """The data, and how they are split and preprocessed: impute, then scaling, then whiten.
+
+    These are of numbers; categories of a table become a column of 0 and 1 for each.
+    """
 
     source: str = ""
-    label: str = "label"
+    label: str = LABEL
     test_fraction: Fraction = 0.2
     val_fraction: Fraction = 0.1
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None  # of the split; None: train.seed
-    impute: Literal["mean", "median", "most_frequent", "gaussian", "none"] = "none"
+    drop: Names = []  # columns of a table to leave out
+    categorical: Names = []  # columns that hold categories though they look like numbers
+    unknown: Literal["ignore", "error"] = "ignore"  # categories that training does not have
+    impute: Literal["mean", "median", "most_frequent", "gaussian", "none"] = "none"  # numbers
     missing_indicators: bool = False  # columns that say what was imputed
     scaling: Literal["standard", "minmax", "none"] = "standard"  # images: by channel
     whiten: Literal["pca", "zca", "none"] = "none"

@@ -23,7 +23,8 @@ from fastnn.cli.runfolder import RunFolder, read_metrics
 from fastnn.train.checkpoint import read_model, save_model
 
 if TYPE_CHECKING:
-    from fastnn.cli.train import Options, Parts
+    from fastnn.cli.prepare import Parts
+    from fastnn.cli.train import Options
 
 __all__ = ["check_whole", "describe", "members", "train_ensemble"]
 

@@ -8,6 +8,10 @@ import sys
 from typing import Any
 
 from fastnn import data
+from fastnn.cli import LABEL
+from fastnn.data.categories import row_numbers, too_many
+from fastnn.data.dataset import shown
+from fastnn.data.tables import mixed_columns
 from fastnn.train.files import write_atomically
 
 __all__ = ["run", "save_picture"]
@@ -17,8 +21,18 @@ _MOST = 20  # features and classes that the table shows
 
 def run(source: str, label: str | None, output: str | None, as_json: bool) -> None:
     """Print a summary; write a picture of the images if there is an output."""
-    dataset = data.load(source, label, missing=True)
+    mixed = mixed_columns(source)
+    categorical = [name for name in mixed if name != label]
+    dataset = data.load(source, label, missing=True, categorical=categorical)
+    if label is None and LABEL in dataset.features:
+        categorical = [name for name in mixed if name != LABEL]
+        dataset = data.load(source, LABEL, missing=True, categorical=categorical)
     facts = data.summarize(dataset)
+    facts["notes"] = {
+        "texts_among_numbers": {name: mixed[name] for name in categorical},
+        "too_many_categories": too_many(dataset),
+        "row_numbers": row_numbers(dataset),
+    }
     if output is not None:
         save_picture(output, data.image_grid(dataset))
         facts["grid"] = output
@@ -67,14 +81,31 @@ def _show(facts: dict[str, Any]) -> None:
         console.print(table)
         _more(console, len(facts["classes"]), "classes")
         console.print()
-    table = Table("feature", box=None, pad_edge=False)
-    keys = ("minimum", "mean", "std", "maximum", "missing")
-    for key in keys:
-        table.add_column(key, justify="right")
-    for feature in facts["features"][:_MOST]:
-        table.add_row(_name(feature["name"]), *(_number(feature[key]) for key in keys))
-    console.print(table)
-    _more(console, len(facts["features"]), "features")
+    categories = [feature for feature in facts["features"] if "categories" in feature]
+    numbers = [feature for feature in facts["features"] if "categories" not in feature]
+    if categories:
+        table = Table("category", box=None, pad_edge=False)
+        table.add_column("categories", justify="right")
+        table.add_column("most frequent")
+        for key in ("share", "missing"):
+            table.add_column(key, justify="right")
+        for feature in categories[:_MOST]:
+            share = f"{100 * feature['count'] / facts['samples']:.1f} %"
+            most, number = _name(feature["most_frequent"]) or "-", _number(feature["categories"])
+            row = (_name(feature["name"]), number, most, share, _number(feature["missing"]))
+            table.add_row(*row)
+        console.print(table)
+        _more(console, len(categories), "columns of categories")
+        console.print()
+    if numbers:
+        table = Table("feature", box=None, pad_edge=False)
+        keys = ("minimum", "mean", "std", "maximum", "missing")
+        for key in keys:
+            table.add_column(key, justify="right")
+        for feature in numbers[:_MOST]:
+            table.add_row(_name(feature["name"]), *(_number(feature[key]) for key in keys))
+        console.print(table)
+        _more(console, len(numbers), "features")
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
@@ -87,8 +118,11 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [f"{_name(facts['name'])}: {samples:,} samples, {what}, {facts['dtype']}"]
     cells = samples * features
     share = 100 * facts["missing"] / cells
-    lines.append(f"missing: {facts['missing']:,} of {cells:,} values ({share:.2f} %)")
+    numbers = (feature for feature in facts["features"] if "categories" not in feature)
+    fill = "; --set data.impute=median" if any(feature["missing"] for feature in numbers) else ""
+    lines.append(f"missing: {facts['missing']:,} of {cells:,} values ({share:.2f} %){fill}")
     lines.append(f"constant features: {facts['constant']:,}")
+    lines += _notes(facts["notes"])
     if facts["classes"]:
         counts = [n for n in facts["classes"].values() if n]
         lines.append(
@@ -96,10 +130,28 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             f"{max(counts) / min(counts):.2f} times the smallest"
         )
     else:
-        lines.append("label: none")
+        table = not facts["image"]
+        lines.append("label: none" + ("; to name a column of a table: --label" if table else ""))
     if "grid" in facts:
         lines.append(f"images: {facts['grid']}")
     return [*lines, ""]
+
+
+def _notes(notes: dict[str, Any]) -> list[str]:
+    """What to think of before training on a table."""
+    lines = []
+    if notes["too_many_categories"]:
+        names = ",".join(map(_name, notes["too_many_categories"]))
+        lines.append(f"too many categories to train on: --set data.drop={names}")
+    if notes["row_numbers"]:
+        names = ",".join(map(_name, notes["row_numbers"]))
+        lines.append(f"numbers of the rows, which say nothing of others: --set data.drop={names}")
+    for name, (text, line) in notes["texts_among_numbers"].items():
+        lines.append(
+            f"texts among numbers: {_name(name)} has {shown(text)} in line {line}; if it holds "
+            f"categories: --set data.categorical={_name(name)}"
+        )
+    return lines
 
 
 def _name(text: str) -> str:

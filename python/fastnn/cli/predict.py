@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fastnn import data
 from fastnn.cli.ensemble import check_whole
-from fastnn.cli.runfolder import transform, unpack
+from fastnn.cli.runfolder import load_like, transform, unpack
+from fastnn.data.categories import find_unknown
 from fastnn.train.checkpoint import read_model
 from fastnn.train.files import CheckpointError, write_atomically
 
@@ -29,18 +32,23 @@ def run(folder: str, source: str, output: str | None, as_json: bool) -> None:
     model, extra = read_model(path)
     try:
         classes, features = extra["classes"], tuple(extra["features"])
-        pipeline, label = unpack(extra), extra["label"]
-        if not all(isinstance(name, str) for name in (*classes, *features, label)):
+        pipeline, known = unpack(extra), extra.get("categories", {})
+        lists = (classes, [extra["label"]], extra.get("drop", []), list(known), *known.values())
+        names = (*features, *itertools.chain(*lists))
+        if not all(isinstance(part, list) for part in lists) or not all(
+            isinstance(name, str) for name in names
+        ):
             raise ValueError("expected names")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: expected the classes, features and preprocessing of a run, got {error!r:.80}"
         ) from None
-    dataset = data.load(source, label, features, missing=pipeline.takes_missing)
+    dataset = load_like(source, extra, pipeline)
     if dataset.x.shape[1] != len(features):
         raise ValueError(
             f"{source}: expected {len(features)} features as in training, got {dataset.x.shape[1]}"
         )
+    _check_unknown(source, dataset, known, pipeline)
     probabilities = model.predict_proba(transform(pipeline, dataset.x))
     if probabilities.shape[1] != len(classes):
         raise CheckpointError(
@@ -59,6 +67,17 @@ def run(folder: str, source: str, output: str | None, as_json: bool) -> None:
         print(json.dumps(result) if as_json else _describe(result))
     elif "accuracy" in result:
         print(_describe(result), file=sys.stderr)
+
+
+def _check_unknown(
+    source: str, dataset: data.Dataset, known: Mapping[str, Any], pipeline: data.Pipeline
+) -> None:
+    """Tell of categories that the training data do not have, or refuse them."""
+    for unknown in find_unknown(dataset, known):
+        if pipeline.refuses_unknown:
+            raise ValueError(unknown.describe(source))
+        cells = f"such cells, which count as none of them: {unknown.cells}"
+        print(f"warning: {unknown.describe(source)}; {cells}", file=sys.stderr)
 
 
 def _table(probabilities: np.ndarray[Any, Any], classes: list[str]) -> str:

@@ -16,8 +16,8 @@ from fastnn.cli import config as configuration
 from fastnn.cli.config import Config
 from fastnn.cli.diagnose import curves
 from fastnn.cli.ensemble import check_whole, members
-from fastnn.cli.runfolder import fingerprint, read_metrics, transform, unpack
-from fastnn.cli.train import split
+from fastnn.cli.prepare import split
+from fastnn.cli.runfolder import fingerprint, load_like, read_metrics, transform, unpack
 from fastnn.train.checkpoint import read_model
 from fastnn.train.metrics import ConfusionMatrix
 from fastnn.train.report import (
@@ -207,7 +207,7 @@ def _weights(page: Page, model: nn.Module) -> None:
 def _load(run: Run, extra: Mapping[str, Any]) -> tuple[data.Dataset, np.ndarray[Any, Any]]:
     """The data of the run, and what its model takes."""
     pipeline = unpack(dict(extra))
-    dataset = data.load(run.config.data.source, extra["label"], missing=pipeline.takes_missing)
+    dataset = load_like(run.config.data.source, extra, pipeline)
     x = transform(pipeline, dataset.x)
     if dataset.y is None or fingerprint(x, dataset.y) != extra["data"]:
         raise ValueError(f"{run.config.data.source}: expected the data of the run, got others")

@@ -13,11 +13,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
 import numpy as np
 
+from fastnn import data
 from fastnn.data import Pipeline
 from fastnn.system import info
 from fastnn.train.callbacks import Best, Logs, averaged
@@ -28,7 +30,16 @@ from fastnn.train.last import LastCheckpoints, older_ones
 from fastnn.train.loggers import JSONLogger
 from fastnn.train.trainer import Trainer
 
-__all__ = ["RunFolder", "make_folder", "pack", "read_facts", "read_metrics", "transform", "unpack"]
+__all__ = [
+    "RunFolder",
+    "load_like",
+    "make_folder",
+    "pack",
+    "read_facts",
+    "read_metrics",
+    "transform",
+    "unpack",
+]
 
 _FLUSH_SECONDS = 2.0
 _ROWS = 4096  # that are float64 at a time
@@ -260,6 +271,26 @@ def transform(pipeline: Pipeline, x: np.ndarray[Any, Any]) -> np.ndarray[Any, An
     """
     parts = (x[i : i + _ROWS] for i in range(0, len(x), _ROWS))
     return np.concatenate([pipeline.transform(part).astype(np.float32) for part in parts])
+
+
+def load_like(source: str, extra: Mapping[str, Any], pipeline: Pipeline) -> data.Dataset:
+    """Data with the columns and categories of training.
+
+    Raises:
+        ValueError: If they have others.
+    """
+    categories = extra.get("categories", {})
+    dataset = data.load(
+        source,
+        extra["label"],
+        tuple(extra["features"]),
+        missing=pipeline.takes_missing,
+        drop=extra.get("drop", ()),
+        categories=categories,
+    )
+    if sorted(dataset.categories) != sorted(categories):
+        raise ValueError(f"{source}: expected a table with columns of categories, got numbers")
+    return dataset
 
 
 def unpack(extra: dict[str, Any]) -> Pipeline:

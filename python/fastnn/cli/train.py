@@ -10,17 +10,14 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
-
 import fastnn as fn
 from fastnn import data, nn
-from fastnn.cli import augment as augmentation
 from fastnn.cli import config as configuration
 from fastnn.cli.app import RunFailed
 from fastnn.cli.config import Config
-from fastnn.cli.runfolder import RunFolder, fingerprint, make_folder, pack, read_metrics, transform
+from fastnn.cli.prepare import Parts, load
+from fastnn.cli.runfolder import RunFolder, make_folder, read_metrics
 from fastnn.cli.schedule import build_scheduler
-from fastnn.data.augment import Compose
 from fastnn.train.checkpoint import read_model
 
 __all__ = ["Options", "build_model", "run"]
@@ -53,17 +50,6 @@ class Options:
     ensemble: int | None = None
     json: bool = False
     quiet: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """The data, split and scaled: pairs of x and y."""
-
-    train: tuple[Any, Any]
-    val: tuple[Any, Any] | None
-    test: tuple[Any, Any] | None
-    extra: dict[str, Any]  # what predict needs
-    augment: Compose | None = None  # of images: then x is images in train and val
 
 
 def run(options: Options, print_config: bool = False) -> None:
@@ -112,17 +98,6 @@ def assemble(config: Config) -> tuple[data.Dataset, Parts, fn.Trainer]:
     """The data, split and preprocessed, and a Trainer of a fresh model."""
     dataset, parts = load(config)
     return dataset, parts, make_trainer(config, dataset, parts)
-
-
-def load(config: Config) -> tuple[data.Dataset, Parts]:
-    """The data, and split and preprocessed."""
-    if not config.data.source:
-        raise ValueError(
-            "train: expected DATA: digits, a file or a folder; see fastnn train --help"
-        )
-    missing = config.data.impute != "none"
-    dataset = data.load(config.data.source, config.data.label, missing=missing)
-    return dataset, prepare(dataset, config)
 
 
 def make_trainer(config: Config, dataset: data.Dataset, parts: Parts) -> fn.Trainer:
@@ -192,70 +167,6 @@ def _check_optimizer(path: str, config: Config) -> None:
                 f"{path}: expected optim.{key} as it was, {before.get(key)}, got {value}: an "
                 "optimizer goes on with its state; begin a new run"
             )
-
-
-def prepare(dataset: data.Dataset, config: Config) -> Parts:
-    """Split by class, fit the preprocessing on the training part, apply it to all."""
-    if dataset.y is None:
-        raise ValueError(f"{dataset.name}: expected labels to train on, got none")
-    if len(dataset.classes) < 2:
-        raise ValueError(f"{dataset.name}: expected at least 2 classes, got {len(dataset.classes)}")
-    y = dataset.y
-    train, val, test = split(y, config)
-    pipeline = build_pipeline(config, dataset.shape).fit(dataset.x[train])
-    x = transform(pipeline, dataset.x)
-    extra = {
-        "classes": list(dataset.classes),
-        "features": list(dataset.features),
-        "label": dataset.label,
-        **pack(pipeline),
-        "data": fingerprint(x, y),
-    }
-    pairs = [(x[i], y[i]) if len(i) else None for i in (train, val, test)]
-    assert pairs[0] is not None
-    steps = augmentation.build(config, dataset)
-    if not steps:
-        return Parts(pairs[0], pairs[1], pairs[2], extra)
-    images = augmentation.pixels(dataset)
-    fitted = (images[train], y[train]), (images[val], y[val]) if len(val) else None
-    return Parts(*fitted, pairs[2], extra, augmentation.scaled(steps, pipeline, dataset))
-
-
-def split(y: np.ndarray[Any, Any], config: Config) -> tuple[np.ndarray[Any, Any], ...]:
-    """Which samples are for training, for validation and for the test: three arrays of indices."""
-    seed = config.train.seed if config.data.seed is None else config.data.seed
-    rest, test = data.stratified_split(y, config.data.test_fraction, seed)
-    inner, chosen = data.stratified_split(y[rest], config.data.val_fraction, (1 << 63) + seed)
-    return rest[inner], rest[chosen], test
-
-
-def build_pipeline(config: Config, shape: tuple[int, ...] = ()) -> data.Pipeline:
-    """The preprocessing that the configuration describes, unfitted.
-
-    Args:
-        config: The configuration.
-        shape: That of an image, where samples are images: they are standardised by channel.
-
-    Example:
-        >>> from fastnn.cli.config import Config
-        >>> from fastnn.cli.train import build_pipeline
-        >>> build_pipeline(Config())
-        Pipeline(StandardScaler(with_mean=True, with_std=True, channels=None))
-    """
-    d = config.data
-    steps: list[data.Transform] = []
-    if d.impute == "gaussian":
-        steps.append(data.GaussianImputer(d.missing_indicators))
-    elif d.impute != "none":
-        steps.append(data.SimpleImputer(d.impute, d.missing_indicators))
-    if d.scaling == "standard":  # indicators are features after the pixels
-        by_channel = shape and not d.missing_indicators
-        steps.append(data.StandardScaler(channels=shape[0] if by_channel else None))
-    elif d.scaling == "minmax":
-        steps.append(data.MinMaxScaler())
-    if d.whiten != "none":
-        steps.append(data.PCA(whiten=True) if d.whiten == "pca" else data.ZCA())
-    return data.Pipeline(*steps)
 
 
 def build_model(config: Config, features: int, classes: int) -> nn.Sequential:

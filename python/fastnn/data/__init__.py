@@ -8,6 +8,7 @@ from fastnn.data.loader import Loader
 from fastnn.data.preprocessing import (
     PCA,
     ZCA,
+    ColumnTransformer,
     GaussianImputer,
     ImageNormalizer,
     LabelEncoder,
@@ -22,22 +23,21 @@ from fastnn.data.preprocessing import (
 from fastnn.data.sources import (
     load,
     load_cifar,
-    load_csv,
-    load_frame,
     load_idx,
     load_npy,
     load_npz,
     load_pairs,
-    load_table,
 )
 from fastnn.data.split import stratified_split
 from fastnn.data.stream import stream_csv
 from fastnn.data.summary import image_grid, summarize
+from fastnn.data.tables import load_csv, load_frame, load_table
 from fastnn.data.text import load_text
 
 __all__ = [
     "PCA",
     "ZCA",
+    "ColumnTransformer",
     "Dataset",
     "GaussianImputer",
     "ImageFolder",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from fastnn.data._csv import Table
-from fastnn.data.dataset import MAX_BYTES, check_header, choose, first_bad, shown
-
-_INDEX = re.compile(r"__index_level_\d+__")  # what pandas adds
+from fastnn.data._columns import Columns, Table, encoded
+from fastnn.data.dataset import MAX_BYTES, first_bad, shown
 
 
 def read(path: str, kind: str) -> Any:
@@ -50,47 +48,75 @@ def library(what: str) -> Any:
     return pyarrow
 
 
-def numbers(
-    path: str, table: Any, label: str | None, features: tuple[str, ...] | None, missing: bool
-) -> Table:
-    """The columns of a table as numbers, and its label column.
+def columns(path: str, table: Any, want: Columns) -> Table:
+    """The columns of a table as numbers and codes, and its label column.
 
     Raises:
-        ValueError: If a column does not hold numbers, or a cell is missing or not finite.
+        ValueError: If a column holds neither numbers nor categories, or a number is missing or not
+            finite.
     """
     pa = library("tables")
-    header = [name for name in table.column_names if not _INDEX.fullmatch(name)]
-    check_header(path, header)
-    names = choose(path, header, label, features)
+    names = want.choose(path, table.column_names)
     if table.num_rows == 0:
         raise ValueError(f"{path}: expected rows, got none")
-    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
     x = np.empty((table.num_rows, len(names)), np.float64)
+    categories = {}
     for i, name in enumerate(names):
         column = table.column(name)
-        if not any(check(column.type) for check in numeric):
+        if _holds_categories(pa, column.type, name, want):
+            x[:, i], categories[name] = encoded(_pieces(pa, column), want.known(name))
+            continue
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             raise ValueError(
                 f"{path}: expected numbers in column {shown(name)}, got {str(column.type)[:80]}"
+                + (f"; to leave it out: drop=[{shown(name)}]" if want.categories is None else "")
             )
-        if not missing:
+        if not want.missing:
             _check_whole(path, name, column)
         x[:, i] = column.cast(pa.float64(), safe=False).to_numpy()
-    bad = first_bad(x, missing)
+    bad = first_bad(x, want.missing)
     if bad is not None:
         raise ValueError(
             f"{path}: expected finite numbers, got {x[bad]} in row {bad[0]}, column "
             f"{shown(names[bad[1]])}"
         )
-    return Table(x, _labels(path, pa, table, label), names)
+    return Table(x, _labels(path, pa, table, want), names, categories)
 
 
-def _labels(path: str, pa: Any, table: Any, label: str | None) -> Any:
+def _holds_categories(pa: Any, kind: Any, name: str, want: Columns) -> bool:
+    """Texts, booleans and what a data frame calls a category; and what was named."""
+    if want.categories is not None:
+        return name in want.categories
+    if name in want.categorical:
+        return True
+    types = pa.types
+    kinds = (types.is_dictionary, types.is_boolean, *_texts(pa))
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def _texts(pa: Any) -> tuple[Any, ...]:
+    return pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
+
+
+def _pieces(pa: Any, column: Any) -> Iterator[tuple[list[str | None], np.ndarray[Any, Any]]]:
+    """Texts of each chunk, and for each cell the index of its own; what is missing has the last."""
+    for chunk in column.chunks:
+        if not pa.types.is_dictionary(chunk.type):
+            chunk = chunk.cast(pa.string()).dictionary_encode()
+        texts = chunk.dictionary.cast(pa.string()).to_pylist()
+        yield [*texts, None], chunk.indices.cast(pa.int64()).fill_null(len(texts)).to_numpy()
+
+
+def _labels(path: str, pa: Any, table: Any, want: Columns) -> Any:
+    label = want.label
     if label is None or label not in table.column_names:
         return None
     column = table.column(label)
+    if want.features is not None and column.null_count:
+        return None
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    if not any(is_kind(kind) for is_kind in (*texts, pa.types.is_integer, pa.types.is_boolean)):
+    kinds = (*_texts(pa), pa.types.is_integer, pa.types.is_boolean)
+    if not any(is_kind(kind) for is_kind in kinds):
         raise ValueError(
             f"{path}: expected texts or integers in the label column {shown(label)}, got "
             f"{str(kind)[:80]}"

@@ -1,81 +1,96 @@
-"""CSV and TSV by pyarrow. When it refuses a file, a second, slow reader finds line and column."""
+"""CSV and TSV by pyarrow, in blocks of whole rows. A block that it refuses is read again, slowly.
+
+So a bad cell is named by line and column as soon as pyarrow meets it, and a file larger than memory
+takes no more of it than a block.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import functools
+import io
+import itertools
+import math
+import os
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastnn.data.dataset import check_header, choose, first_bad, shown
+from fastnn.data._columns import MISSING, Columns, Table, encoded
+from fastnn.data.dataset import shown
 
 _NUMBER = re.compile(
     r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|nan|inf(inity)?)", re.I | re.A
 )
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "?")  # what a missing cell may hold
+_BOM = b"\xef\xbb\xbf"
+_HEAD = 1 << 22  # bytes in which the header ends
+_CELLS = 100_000  # of the first rows, which say what columns hold
+_BLOCK = 1 << 24  # bytes that are parsed at a time, by all threads
+_SMALL = 1 << 18  # bytes that the slow reader looks at
+_LONGEST = 1 << 26  # a row may have
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """The numbers of a CSV, float64 (n, features), and the texts of its label column."""
+class _File:
+    """A file whose header was read.
 
-    x: np.ndarray[Any, np.dtype[np.float64]]
-    labels: np.ndarray[Any, Any] | None
-    features: tuple[str, ...]
+    Attributes:
+        path: Of the file.
+        delimiter: Between cells.
+        want: What is wanted of it.
+        header: Names of all columns.
+        names: Those of the features.
+        texts: Those of the features that hold categories.
+        label: The label column, if it is there.
+        start: Bytes before the first row.
+        line: Of the first row.
+    """
+
+    path: str
+    delimiter: str
+    want: Columns
+    header: list[str]
+    names: tuple[str, ...]
+    texts: frozenset[str]
+    label: str | None
+    start: int
+    line: int
+
+    @functools.cached_property
+    def numbers(self) -> frozenset[str]:
+        """The features that hold numbers."""
+        return frozenset(self.names) - self.texts
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether no label may be missing: where features are given, it is to predict."""
+        return self.label is not None and self.want.features is None
 
 
-def read(
-    path: str, label: str | None, features: tuple[str, ...] | None, missing: bool, delimiter: str
-) -> Table:
-    """Read the columns named, all others than the label by default; NaN for a missing cell."""
-    pa, arrow = _library()
-    header = _header(path, delimiter)
-    names = choose(path, header, label, features)
-    with_label = label if label in header else None
-    parse, convert = _options(arrow, pa, names, with_label, missing, delimiter)
-    try:
-        table = arrow.read_csv(path, parse_options=parse, convert_options=convert)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        why = _explain(path, delimiter, header, set(names), MISSING if missing else ())
-        raise ValueError(why or f"{path}: {error}") from None
-    if table.num_rows == 0:
-        raise ValueError(f"{path}: expected rows below the header, got none")
-    return _numbers(path, table, names, with_label, missing, delimiter, 0)
+def read(path: str, want: Columns) -> Table:
+    """Read all of a file."""
+    pa, _ = _library()
+    file = _open(path, want)
+    return _table(file, pa.concat_tables(_parts(file, _BLOCK, True)))
 
 
-def stream(
-    path: str,
-    label: str | None,
-    features: tuple[str, ...] | None,
-    missing: bool,
-    delimiter: str,
-    block_bytes: int,
-) -> Iterator[Table]:
+def stream(path: str, want: Columns, block_bytes: int) -> Iterator[Table]:
     """The same in parts, of which one is in memory at a time."""
-    pa, arrow = _library()
-    header = _header(path, delimiter)
-    names = choose(path, header, label, features)
-    with_label = label if label in header else None
-    parse, convert = _options(arrow, pa, names, with_label, missing, delimiter)
-    # Read ahead on one thread: several would hold as many blocks.
-    reading = arrow.ReadOptions(use_threads=False, block_size=block_bytes)
-    done = 0
-    try:
-        reader = arrow.open_csv(
-            path, read_options=reading, parse_options=parse, convert_options=convert
-        )
-        for batch in reader:
-            if batch.num_rows:
-                yield _numbers(path, batch, names, with_label, missing, delimiter, done)
-            done += batch.num_rows
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        why = _explain(path, delimiter, header, set(names), MISSING if missing else ())
-        raise ValueError(why or f"{path}: {error}") from None
-    if done == 0:
-        raise ValueError(f"{path}: expected rows below the header, got none")
+    _library()
+    file = _open(path, want)
+    for part in _parts(file, block_bytes, False):
+        yield _table(file, part)
+
+
+def line_of(path: str, row: int) -> int:
+    """The line of a row below the header."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = enumerate(_rows(file, _delimiter(path)))
+        return next((line for i, (line, _) in rows if i == row + 1), row + 2)
 
 
 def _library() -> tuple[Any, Any]:
@@ -89,91 +104,254 @@ def _library() -> tuple[Any, Any]:
     return pa, arrow
 
 
-def _options(
-    arrow: Any, pa: Any, names: tuple[str, ...], label: str | None, missing: bool, delimiter: str
-) -> tuple[Any, Any]:
-    types = dict.fromkeys(names, pa.float64())
-    if label is not None:
-        types[label] = pa.string()
-    convert = arrow.ConvertOptions(
-        column_types=types,
-        include_columns=list(types),
-        null_values=list(MISSING) if missing else [],
-        strings_can_be_null=False,
-    )
-    return arrow.ParseOptions(delimiter=delimiter), convert
+# ---- header and blocks -------------------------------------------------------------------------
 
 
-def _numbers(
-    path: str,
-    table: Any,
-    names: tuple[str, ...],
-    label: str | None,
-    missing: bool,
-    delimiter: str,
-    before: int,
-) -> Table:
-    """A part of the file that has so many rows before it."""
-    x = np.empty((table.num_rows, len(names)), np.float64)
-    for i, name in enumerate(names):
-        x[:, i] = table.column(name).to_numpy(zero_copy_only=False)
-    bad = first_bad(x, missing)
-    if bad is not None:
-        line, name = _line(path, delimiter, before + bad[0]), shown(names[bad[1]])
-        raise ValueError(
-            f"{path}: expected finite numbers, got {x[bad]} in line {line}, column {name}"
-        )
-    labels = None if label is None else np.array(table.column(label).to_pylist())
-    return Table(x, labels, names)
+def _delimiter(path: str) -> str:
+    return "\t" if path.lower().endswith(".tsv") else ","
 
 
-def _header(path: str, delimiter: str) -> list[str]:
+def mixed(path: str) -> dict[str, tuple[str, int]]:
+    """Columns with texts among numbers, as far as the first rows show: the first text, its line."""
+    _, header, rows, _ = _head(path)
+    there, numbers, first = _first_cells(rows, header)
+    return {
+        name: text
+        for name, n, k, text in zip(header, there, numbers, first, strict=True)
+        if name and text is not None and 2 * k >= n
+    }
+
+
+def _open(path: str, want: Columns) -> _File:
+    start, header, rows, line = _head(path)
+    names = want.choose(path, header)
+    if want.categories is None:
+        there, numbers, _ = _first_cells(rows, header)
+        found = {name for name, n, k in zip(header, there, numbers, strict=True) if 2 * k < n}
+        found.update(want.categorical)
+    else:
+        found = set(want.categories)
+    texts = frozenset(found.intersection(names))
+    label = want.label if want.label in header else None
+    return _File(path, _delimiter(path), want, header, names, texts, label, start, line)
+
+
+def _head(path: str) -> tuple[int, list[str], Iterator[tuple[int, list[str]]], int]:
+    """Bytes before the first row, names of columns, the first rows with their lines, its line."""
+    delimiter = _delimiter(path)
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    start = len(_BOM) if head.startswith(_BOM) else 0
+    lines = head[start:].splitlines(keepends=True)
     try:
-        header = next(_rows(path, delimiter), None)
+        line, header = next(_rows((text.decode() for text in lines), delimiter), (0, None))
+    except csv.Error as error:
+        raise ValueError(f"{path}: expected a header line, got a damaged one: {error}") from None
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: expected UTF-8, got byte {error.object[error.start]:#04x}"
         ) from None
     if header is None:
         raise ValueError(f"{path}: expected a header line, got an empty file")
-    check_header(path, header[1])
-    return header[1]
+    if len(header) == 1 and (other := re.search(r"[;\t|]", header[0])):
+        raise ValueError(
+            f"{path}: expected cells divided by {delimiter!r}, got one column with {other[0]!r} in "
+            "its name; .tsv is for tabs, .csv for commas"
+        )
+    start += sum(map(len, lines[:line]))
+    rows = _rows((text.decode(errors="replace") for text in lines[line:]), delimiter)
+    return start, header, ((line + i, cells) for i, cells in rows), line + 1
 
 
-def _rows(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of every line that is not empty, the header first."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        lines = (line.replace("\0", "\ufffd") for line in file)
-        reader = csv.reader(lines, delimiter=delimiter)
-        for cells in reader:
-            if cells:
-                yield reader.line_num, cells
+def _first_cells(
+    rows: Iterator[tuple[int, list[str]]], header: list[str]
+) -> tuple[list[int], list[int], list[tuple[str, int] | None]]:
+    """Of each column in the first rows: how many cells are there, how many are numbers, and the
+    first text with its line.
 
-
-def _explain(
-    path: str, delimiter: str, header: list[str], numeric: set[str], missing: tuple[str, ...]
-) -> str:
-    """What is wrong first, with line and column; '' if this reader finds nothing."""
-    try:
-        rows = _rows(path, delimiter)
-        next(rows)
-        for line, cells in rows:
-            if len(cells) != len(header):
-                return f"{path}: expected {len(header)} columns, got {len(cells)} in line {line}"
-            for name, cell in zip(header, cells, strict=True):
+    A column holds categories if fewer than half of these cells are numbers: if it took but one
+    text, a typing error would make categories of numbers.
+    """
+    there, numbers = [0] * len(header), [0] * len(header)
+    first: list[tuple[str, int] | None] = [None] * len(header)
+    with contextlib.suppress(csv.Error):  # which will be met again, and said
+        for line, cells in itertools.islice(rows, max(10, _CELLS // len(header))):
+            for i, cell in enumerate(cells[: len(header)]):
                 text = cell.strip(" \t")
-                if name in numeric and text not in missing and not _NUMBER.fullmatch(text):
-                    what, hint = shown(cell), ""
-                    if not cell.strip():
-                        what, hint = "an empty cell", "; to fill it: data.impute, missing=True"
-                    where = f"in line {line}, column {shown(name)}"
-                    return f"{path}: expected a number, got {what} {where}{hint}"
-    except (UnicodeDecodeError, csv.Error) as error:
-        return f"{path}: {error}"
+                if text in MISSING:
+                    continue
+                there[i] += 1
+                if _NUMBER.fullmatch(text):
+                    numbers[i] += 1
+                elif first[i] is None:
+                    first[i] = (cell, line)
+    return there, numbers, first
+
+
+def _blocks(file: _File, source: BinaryIO, line: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """Pieces of whole rows of about this size, and the line in which each begins."""
+    rest = b""
+    while more := source.read(max(size, len(rest))):
+        block = rest + more
+        end = _last_end(block, file.delimiter)
+        if end == 0 and len(block) > _LONGEST:
+            raise ValueError(
+                f"{file.path}: expected rows of at most {_LONGEST >> 20} MiB, got a longer one in "
+                f"line {line}; is a quote not closed?"
+            )
+        if end:
+            yield line, block[:end]
+            line += _count_lines(block, end)
+        rest = block[end:]
+    if rest:
+        yield line, rest
+
+
+def _last_end(block: bytes, delimiter: str) -> int:
+    """Bytes before the last line end that is in no quoted cell."""
+    newline = b"\n" if b"\n" in block else b"\r"
+    stop = len(block) - (newline == b"\r")  # a \n may follow
+    if b'"' not in block:
+        return block.rfind(newline, 0, stop) + 1
+    text = np.frombuffer(block, np.uint8)
+    quotes = np.flatnonzero(text == ord('"'))
+    opening = quotes[::2]
+    begins = np.isin(text[opening - 1], list(f'"\r\n{delimiter}'.encode())) | (opening == 0)
+    if begins.all():  # every other quote opens a cell, or it is the second of two within one
+        ends = np.flatnonzero(text[:stop] == ord(newline))
+        outside = ends[np.searchsorted(quotes, ends) % 2 == 0]
+        return int(outside[-1]) + 1 if len(outside) else 0
+    # There are quotes within cells, which mean nothing.
+    quoted = re.compile(rb'(?:(?<=[\r\n%s])|\A)"(?:[^"]+|"")*("|\Z)' % delimiter.encode())
+    end = at = 0
+    for cell in quoted.finditer(block):
+        end = max(end, block.rfind(newline, at, cell.start()) + 1)
+        at = cell.end()
+    return max(end, block.rfind(newline, at, stop) + 1)
+
+
+def _count_lines(block: bytes, end: int) -> int:
+    lines = block.count(b"\n", 0, end)
+    if b"\r" in block:
+        lines += block.count(b"\r", 0, end) - block.count(b"\r\n", 0, end)
+    return lines
+
+
+def _rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of every line that is not empty; lines are those of this text."""
+    reader = csv.reader((line.replace("\0", "\ufffd") for line in lines), delimiter=delimiter)
+    for cells in reader:
+        if cells:
+            yield reader.line_num, cells
+
+
+# ---- cells -------------------------------------------------------------------------------------
+
+
+def _parts(file: _File, size: int, threads: bool) -> Iterator[Any]:
+    """Blocks of the file as tables of pyarrow, with good cells."""
+    rows = 0
+    size = min(size, os.path.getsize(file.path))  # read() takes the memory before it reads
+    with open(file.path, "rb") as source:
+        source.seek(file.start)
+        for line, block in _blocks(file, source, file.line, size):
+            why, part = _parse(file, block, threads)
+            if why:
+                raise ValueError(f"{file.path}: {_explain(file, line, block) or why}")
+            rows += part.num_rows
+            if part.num_rows:
+                yield part
+    if rows == 0:
+        raise ValueError(f"{file.path}: expected rows below the header, got none")
+
+
+def _parse(file: _File, block: bytes, threads: bool) -> tuple[str, Any]:
+    """What is wrong with a block, in a few words or '', and its table."""
+    pa, arrow = _library()
+    import pyarrow.compute as pc
+
+    types = dict.fromkeys(file.names, pa.float64())
+    types.update(dict.fromkeys(file.texts, pa.dictionary(pa.int32(), pa.string())))
+    if file.label is not None:
+        types[file.label] = pa.string()
+    reading = arrow.ReadOptions(
+        column_names=file.header,
+        use_threads=threads,
+        block_size=1 << 20 if threads else len(block) + 1,
+    )
+    parse = arrow.ParseOptions(delimiter=file.delimiter, newlines_in_values=b'"' in block)
+    convert = arrow.ConvertOptions(
+        column_types=types,
+        include_columns=list(types),
+        null_values=list(MISSING) if file.want.missing else [],
+        strings_can_be_null=False,
+    )
+    try:
+        table = arrow.read_csv(pa.BufferReader(block), reading, parse, convert)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        return str(error), None
+    for name in file.numbers:
+        column = table.column(name).to_numpy()
+        if not (~np.isinf(column) if file.want.missing else np.isfinite(column)).all():
+            return f"expected finite numbers in column {shown(name)}", None
+    if file.needs_label and pc.any(pc.equal(table.column(file.label), "")).as_py():
+        return "expected a label in each row", None
+    return "", table
+
+
+def _explain(file: _File, line: int, block: bytes) -> str:
+    """What is wrong first in a block that begins in this line; '' if nothing is found."""
+    for first, piece in _blocks(file, io.BytesIO(block), line, _SMALL):
+        if _parse(file, piece, False)[0]:
+            try:
+                text = io.StringIO(piece.decode(), newline="")
+                rows = _rows(text, file.delimiter)
+                found = (_wrong(file, first - 1 + i, cells) for i, cells in rows)
+                return next((what for what in found if what), "")
+            except UnicodeDecodeError as error:
+                at = first + _count_lines(piece, error.start)
+                return f"expected UTF-8, got byte {piece[error.start]:#04x} in line {at}"
+            except csv.Error as error:
+                return str(error)
     return ""
 
 
-def _line(path: str, delimiter: str, row: int) -> int:
-    """The line of a row below the header."""
-    rows = enumerate(_rows(path, delimiter))
-    return next((line for i, (line, _) in rows if i == row + 1), row + 2)
+def _wrong(file: _File, line: int, cells: list[str]) -> str:
+    """What is wrong in a row, or ''."""
+    if len(cells) != len(file.header):
+        return f"expected {len(file.header)} columns, got {len(cells)} in line {line}"
+    for name, cell in zip(file.header, cells, strict=True):
+        text, where = cell.strip(" \t"), f"in line {line}, column {shown(name)}"
+        if name == file.label and cell == "" and file.needs_label:
+            return f"expected a label in each row, got an empty cell {where}"
+        if name not in file.numbers or (file.want.missing and text in MISSING):
+            continue
+        if not _NUMBER.fullmatch(text):
+            what = shown(cell) if cell.strip() else "an empty cell"
+            return f"expected a number, got {what} {where}{_hint(file, text, shown(name))}"
+        value = float(text)
+        if not (math.isfinite(value) or (file.want.missing and math.isnan(value))):
+            return f"expected finite numbers, got {value} {where}"
+    return ""
+
+
+def _hint(file: _File, text: str, name: str) -> str:
+    if text in MISSING:
+        return "; to fill it: data.impute=median, missing=True"
+    fix = f"; if these are categories: data.categorical={name[1:-1]}, categorical=[{name}]"
+    return fix if file.want.categories is None else ""
+
+
+def _table(file: _File, part: Any) -> Table:
+    """The numbers and codes of rows."""
+    x = np.empty((part.num_rows, len(file.names)), np.float64)
+    categories = {}
+    for i, name in enumerate(file.names):
+        column = part.column(name)
+        if name in file.texts:
+            pieces = ((c.dictionary.to_pylist(), c.indices.to_numpy()) for c in column.chunks)
+            x[:, i], categories[name] = encoded(pieces, file.want.known(name))
+        else:
+            x[:, i] = column.to_numpy()
+    labels = None if file.label is None else np.array(part.column(file.label).to_pylist())
+    return Table(x, labels, file.names, categories)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import stat
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from fastnn.data.preprocessing import Pipeline, Transform
 
 __all__ = ["Dataset"]
 
@@ -30,6 +33,8 @@ class Dataset:
         features: Names of the features.
         label: Name of the label column; empty if labels have no name.
         shape: (channels, height, width) where the rows of x are images; else empty.
+        categories: Names of the categories, by the name of each column that holds some: x has the
+            index of a name there. A missing cell is a category, named ''.
     """
 
     name: str
@@ -39,6 +44,50 @@ class Dataset:
     features: tuple[str, ...]
     label: str = ""
     shape: tuple[int, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def categorical(self) -> tuple[int, ...]:
+        """The columns of x that hold categories; see :attr:`numeric`."""
+        return tuple(i for i, name in enumerate(self.features) if name in self.categories)
+
+    @property
+    def numeric(self) -> tuple[int, ...]:
+        """The columns of x that hold numbers.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> from fastnn.data import load
+            >>> table = load(pa.table({"city": ["Rome", "Bonn"], "size": [2.8, 0.3]}))
+            >>> table.numeric, table.categorical, table.categories, table.x[:, 0].tolist()
+            ((1,), (0,), {'city': ('Bonn', 'Rome')}, [1.0, 0.0])
+        """
+        return tuple(i for i, name in enumerate(self.features) if name not in self.categories)
+
+    def pipeline(self, *numbers: Transform, handle_unknown: str = "ignore") -> Pipeline:
+        """Preprocessing for these columns, unfitted: steps for the numbers, 0 and 1 for categories.
+
+        Args:
+            *numbers: What is done to the numbers, one after another.
+            handle_unknown: What a category does that the training data do not have: ``"ignore"``
+                for zeros in all columns of its feature, or ``"error"``.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> from fastnn.data import StandardScaler, load
+            >>> table = load(pa.table({"city": ["Rome", "Bonn"], "size": [2.8, 0.3]}))
+            >>> table.pipeline(StandardScaler()).fit_transform(table.x)
+            array([[ 1.,  0.,  1.],
+                   [-1.,  1.,  0.]])
+        """
+        from fastnn.data.preprocessing import ColumnTransformer, OneHotEncoder, Pipeline
+
+        steps = Pipeline(*numbers)
+        if not self.categorical:
+            return steps
+        parts = [(steps, self.numeric)] if self.numeric else []
+        encoder = OneHotEncoder(handle_unknown=handle_unknown)
+        return Pipeline(ColumnTransformer(*parts, (encoder, self.categorical)))
 
     @property
     def images(self) -> np.ndarray[Any, Any]:
@@ -127,38 +176,6 @@ def check_header(path: str, names: list[str]) -> None:
         raise ValueError(f"{path}: expected each column once, got {shown(twice)} twice in line 1")
 
 
-def choose(
-    path: str, header: list[str], label: str | None, features: tuple[str, ...] | None
-) -> tuple[str, ...]:
-    """The columns of features: those wanted, or all but the label.
-
-    Raises:
-        ValueError: If there is no such column, or columns that are not wanted.
-    """
-    if features is None:
-        if label is not None and label not in header:
-            close = difflib.get_close_matches(label, header, 1)
-            hint = f"did you mean {shown(close[0])}?" if close else "give its name: label, --label"
-            raise ValueError(
-                f"{path}: expected a label column {shown(label)}, got the columns "
-                f"{_list(header)}; {hint}"
-            )
-        names = tuple(name for name in header if name != label)
-        if not names:
-            raise ValueError(
-                f"{path}: expected columns beside the label {shown(label or '')}, got none"
-            )
-        return names
-    missing = [name for name in features if name not in header]
-    unknown = [name for name in header if name not in features and name != label]
-    if missing or unknown:
-        raise ValueError(
-            f"{path}: expected the {len(features)} columns of the training data, got missing "
-            f"{_list(missing)} and unknown {_list(unknown)}"
-        )
-    return features
-
-
 def stem(path: str) -> str:
     """The name of a file without folder and extension."""
     return os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
@@ -169,6 +186,7 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
-def _list(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first of some names, quoted, and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return "[" + ", ".join(shown(name) for name in names[:5]) + "]" + more

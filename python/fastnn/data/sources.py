@@ -7,27 +7,25 @@ taken, and a message shows at most 80 characters of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastnn.data import _arrow, _cifar, _csv, _idx, _npy, _npz
+from fastnn.data import _cifar, _idx, _npy, _npz
 from fastnn.data.dataset import Dataset, check_file, first_bad, of_images, shown, stem
 from fastnn.data.digits import load_digits
 from fastnn.data.images import ImageFolder
 from fastnn.data.preprocessing.encode import encode
+from fastnn.data.tables import load_csv, load_frame, load_table
 
 __all__ = [
     "load",
     "load_cifar",
-    "load_csv",
-    "load_frame",
     "load_idx",
     "load_npy",
     "load_npz",
     "load_pairs",
-    "load_table",
 ]
 
 _TABLES = (".parquet", ".arrow", ".feather")
@@ -41,6 +39,10 @@ def load(
     label: str | None = None,
     features: Classes | None = None,
     missing: bool = False,
+    *,
+    categorical: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    categories: Mapping[str, Sequence[str]] | None = None,
 ) -> Dataset:
     """Load what ``fastnn train DATA`` takes, or data that are in memory.
 
@@ -64,6 +66,9 @@ def load(
         label: Name of the label column of a table; without it a table has no labels.
         features: The columns of a table to read, in this order; default: all but the label.
         missing: Whether x may have missing values; they are NaN then.
+        categorical: Columns of a table that hold categories; see :func:`load_csv`.
+        drop: Columns of a table to leave out.
+        categories: Categories of the training data by column; see :func:`load_csv`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -74,11 +79,12 @@ def load(
         >>> fn.data.load("digits").x.shape
         (1797, 64)
     """
+    kinds: Any = {"categorical": categorical, "drop": drop, "categories": categories}
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     if not isinstance(source, str):
         if hasattr(source, "__arrow_c_stream__"):
-            return load_frame(source, label, features, missing)
+            return load_frame(source, label, features, missing, **kinds)
         return load_pairs(source, missing)
     if source == "digits":
         return load_digits()
@@ -86,9 +92,9 @@ def load(
         return _load_folder(source)
     kind = os.path.splitext(source)[1].lower()
     if kind in (".csv", ".tsv"):
-        return load_csv(source, label, features, missing)
+        return load_csv(source, label, features, missing, **kinds)
     if kind in _TABLES:
-        return load_table(source, label, features, missing)
+        return load_table(source, label, features, missing, **kinds)
     if kind in (".npz", ".npy"):
         return (load_npz if kind == ".npz" else load_npy)(source, missing)
     if kind == ".bin":
@@ -104,88 +110,6 @@ def _load_folder(path: str) -> Dataset:
     if _cifar.files_in(path):
         return load_cifar(path)
     return ImageFolder(path).load()
-
-
-def load_csv(
-    path: str,
-    label: str | None = None,
-    features: Classes | None = None,
-    missing: bool = False,
-) -> Dataset:
-    """Load a CSV with a header, or a ``.tsv``: numbers, and a label column given by name.
-
-    Args:
-        path: The file, UTF-8.
-        label: Name of the label column; its texts become classes, sorted (as numbers, if all are
-            integers). Without it there are no labels. Where ``features`` are given too, the column
-            may be missing.
-        features: The columns to read, in this order; default: all but the label. If given, other
-            columns are refused.
-        missing: Whether cells may be empty, or hold NA, N/A, NaN, null or ?; they are NaN then.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If there is no such column, or a cell is not a finite number; the message names
-            line and column.
-        ModuleNotFoundError: If pyarrow is not installed.
-    """
-    check_file(path)
-    delimiter = "\t" if path.lower().endswith(".tsv") else ","
-    return _of_table(path, _csv.read(path, label, features, missing, delimiter), label)
-
-
-def load_table(
-    path: str,
-    label: str | None = None,
-    features: Classes | None = None,
-    missing: bool = False,
-) -> Dataset:
-    """Load a Parquet file or an Arrow IPC file (``.arrow``, ``.feather``); see :func:`load_csv`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If there is no such column, one does not hold numbers, or a cell is not finite;
-            the message names row and column.
-        ModuleNotFoundError: If pyarrow is not installed.
-    """
-    check_file(path)
-    table = _arrow.read(path, os.path.splitext(path)[1].lower())
-    return _of_table(path, _arrow.numbers(path, table, label, features, missing), label)
-
-
-def load_frame(
-    frame: Any,
-    label: str | None = None,
-    features: Classes | None = None,
-    missing: bool = False,
-) -> Dataset:
-    """Take a data frame of any library that speaks Arrow: pandas, polars, DuckDB, pyarrow.
-
-    Args:
-        frame: Has ``__arrow_c_stream__``.
-        label: See :func:`load_csv`, and for what follows.
-        features: The columns to take.
-        missing: Whether values may be missing.
-
-    Raises:
-        ValueError: As for :func:`load_table`.
-        ModuleNotFoundError: If pyarrow is not installed.
-
-    Example:
-        >>> import pyarrow as pa
-        >>> from fastnn.data import load_frame
-        >>> frame = pa.table({"a": [1, 2], "kind": ["cat", "dog"], "b": [0.5, 1.5]})
-        >>> load_frame(frame, "kind").x
-        array([[1. , 0.5],
-               [2. , 1.5]])
-    """
-    table = _arrow.library("data frames").table(frame)
-    return _of_table("frame", _arrow.numbers("frame", table, label, features, missing), label)
-
-
-def _of_table(path: str, table: _csv.Table, label: str | None) -> Dataset:
-    y, classes = (None, ()) if table.labels is None else encode(table.labels)
-    return Dataset(stem(path), table.x, y, classes, table.features, label or "")
 
 
 def load_pairs(pairs: Iterable[tuple[Any, Any]], missing: bool = False) -> Dataset:

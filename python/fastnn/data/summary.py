@@ -24,6 +24,10 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
         >>> facts = summarize(load([([1.0, 5.0], "a"), ([3.0, 5.0], "b"), ([2.0, 5.0], "a")]))
         >>> facts["samples"], facts["missing"], facts["constant"], facts["classes"]
         (3, 0, 1, {'a': 2, 'b': 1})
+        >>> import pyarrow as pa
+        >>> cities = summarize(load(pa.table({"city": ["Rome", "Bonn", None, "Rome"]})))
+        >>> cities["features"][0]
+        {'name': 'city', 'categories': 3, 'most_frequent': 'Rome', 'count': 2, 'missing': 1}
         >>> facts["features"][0]
         {'name': 'x0', 'minimum': 1.0, 'mean': 2.0, 'std': 0.816496580927726, 'maximum': 3.0,
          'missing': 0}
@@ -33,6 +37,8 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
         {"name": name, **{key: _plain(values[i]) for key, values in columns.items()}}
         for i, name in enumerate(dataset.features)
     ]
+    for i in dataset.categorical:
+        features[i] = _categories(dataset, i)
     counts = None
     if dataset.y is not None:
         each = np.bincount(dataset.y, minlength=len(dataset.classes))
@@ -42,7 +48,7 @@ def summarize(dataset: Dataset) -> dict[str, Any]:
         "samples": len(dataset.x),
         "dtype": str(dataset.x.dtype),
         "image": list(dataset.shape) or None,
-        "missing": int(columns["missing"].sum()),
+        "missing": sum(feature["missing"] for feature in features),
         "constant": int((columns["minimum"] == columns["maximum"]).sum()),
         "label": dataset.label or None,
         "classes": counts,
@@ -71,6 +77,22 @@ def _columns(x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         "std": np.sqrt(squares / n),
         "maximum": np.where(count > 0, high, np.nan),
         "missing": (len(x) - count).astype(np.int64),
+    }
+
+
+def _categories(dataset: Dataset, column: int) -> dict[str, Any]:
+    """How many categories a column has, which is there most often, and how often none is."""
+    name = dataset.features[column]
+    names = dataset.categories[name]
+    counts = np.bincount(dataset.x[:, column].astype(np.int64), minlength=len(names))
+    present = np.where([text != "" for text in names], counts, -1)
+    most = int(present.argmax())
+    return {
+        "name": name,
+        "categories": len(names),
+        "most_frequent": names[most],
+        "count": int(counts[most]),
+        "missing": int(counts[names.index("")]) if "" in names else 0,
     }
 
 

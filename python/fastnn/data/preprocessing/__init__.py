@@ -10,13 +10,14 @@ from fastnn.data.preprocessing.decorrelate import PCA, ZCA
 from fastnn.data.preprocessing.encode import LabelEncoder, OneHotEncoder
 from fastnn.data.preprocessing.image import ImageNormalizer
 from fastnn.data.preprocessing.missing import GaussianImputer, SimpleImputer
-from fastnn.data.preprocessing.pipeline import Pipeline
+from fastnn.data.preprocessing.pipeline import ColumnTransformer, Pipeline
 from fastnn.data.preprocessing.scale import MinMaxScaler, StandardScaler
 from fastnn.data.preprocessing.statistics import RunningStatistics
 
 __all__ = [
     "PCA",
     "ZCA",
+    "ColumnTransformer",
     "GaussianImputer",
     "ImageNormalizer",
     "LabelEncoder",

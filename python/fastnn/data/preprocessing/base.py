@@ -7,7 +7,7 @@ how numbers come from data (``_fit``) and what they do to data (``_apply``); che
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["Array", "Floats", "Transform", "number", "samples"]
+__all__ = ["Array", "Floats", "Transform", "number", "places", "samples"]
 
 Array = np.ndarray[Any, Any]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -55,6 +55,26 @@ def samples(op: str, x: ArrayLike, axes: int = 2, missing: bool = False) -> Arra
             fix = "" if missing or np.isinf(data[at]) else "; SimpleImputer fills what is missing"
             raise ValueError(f"{op}: expected {rule}, got {data[at]} at x{list(at)}{fix}")
     return data
+
+
+def places(op: str, columns: Sequence[int]) -> tuple[int, ...]:
+    """Columns by their index, each once.
+
+    Raises:
+        ValueError: If they are not.
+
+    Example:
+        >>> from fastnn.data.preprocessing.base import places
+        >>> places("OneHotEncoder", [2, 0])
+        (2, 0)
+    """
+    chosen = tuple(columns)
+    whole = all(type(c) is int and c >= 0 for c in chosen)
+    if not whole or len(set(chosen)) < len(chosen) or not chosen:
+        raise ValueError(
+            f"{op}: expected columns by their index, each once, got {str(chosen)[:80]}"
+        )
+    return chosen
 
 
 @dataclasses.dataclass(eq=False)
@@ -112,11 +132,7 @@ class Transform:
         Raises:
             ValueError: If this transform is fitted already, or x is not fit to learn from.
         """
-        if self.is_fitted:
-            raise ValueError(
-                f"{self._name}: expected one fit, on the training data, got a second one; "
-                "new() gives an unfitted copy"
-            )
+        self._check_unfitted()
         return self._accept(self._fit(self._check(x)))
 
     def transform(self, x: ArrayLike) -> Floats:
@@ -197,6 +213,13 @@ class Transform:
             setattr(self, name, value)
         self.is_fitted = True
         return self
+
+    def _check_unfitted(self) -> None:
+        if self.is_fitted:
+            raise ValueError(
+                f"{self._name}: expected one fit, on the training data, got a second one; "
+                "new() gives an unfitted copy"
+            )
 
     def _check_fitted(self) -> None:
         if not self.is_fitted:

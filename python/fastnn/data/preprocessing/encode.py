@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.data.preprocessing.base import Array, Floats, Transform, number
+from fastnn.data.preprocessing.base import Array, Floats, Transform, number, places
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["LabelEncoder", "OneHotEncoder", "encode"]
+__all__ = ["LabelEncoder", "OneHotEncoder", "encode", "in_order"]
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -31,11 +31,24 @@ def encode(labels: Array) -> tuple[Indices, tuple[str, ...]]:
     """
     classes, y = np.unique(labels, return_inverse=True)
     names = [str(c) for c in classes]
-    if classes.dtype.kind in "UO" and all(_is_integer(name) for name in names):
-        order = sorted(range(len(names)), key=lambda i: int(names[i]))
+    if classes.dtype.kind in "UO":
+        order = in_order(names)
         y = np.argsort(order)[y]
         names = [names[i] for i in order]
     return y.astype(np.int64), tuple(names)
+
+
+def in_order(names: Sequence[str]) -> list[int]:
+    """The indices that sort names: as numbers, if all are integers.
+
+    Example:
+        >>> from fastnn.data.preprocessing.encode import in_order
+        >>> in_order(["10", "9"]), in_order(["10", "9", "a"])
+        ([1, 0], [0, 1, 2])
+    """
+    if all(_is_integer(name) for name in names):
+        return sorted(range(len(names)), key=lambda i: int(names[i]))
+    return sorted(range(len(names)), key=lambda i: names[i])
 
 
 def _is_integer(text: str) -> bool:
@@ -157,13 +170,7 @@ class OneHotEncoder(Transform):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.columns is not None:
-            self.columns = tuple(self.columns)
-            whole = all(type(c) is int and c >= 0 for c in self.columns)
-            if not whole or len(set(self.columns)) < len(self.columns) or not self.columns:
-                raise ValueError(
-                    "OneHotEncoder: expected columns by their index, each once, got "
-                    f"{str(self.columns)[:80]}"
-                )
+            self.columns = places("OneHotEncoder", self.columns)
         if self.handle_unknown not in ("error", "ignore"):
             raise ValueError(
                 "OneHotEncoder: expected handle_unknown 'error' or 'ignore', got "
