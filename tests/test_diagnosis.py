@@ -24,6 +24,7 @@ def load(name):
     return module
 
 
+load("diagnose_data")
 RUNS = load("diagnose_runs")
 NAMES = load("diagnose_eval").NAMES
 
