@@ -66,7 +66,7 @@ BAD = {
     ),
     "resume of nothing": (
         ["--resume", "none"],
-        "none/config.toml: expected a configuration, found no such file",
+        "none: expected a run folder, found no such folder",
     ),
     "resume with output": (
         ["--resume", "none", "-o", "x"],
@@ -116,7 +116,7 @@ def test_predict_refuses_what_does_not_fit(table):
         "predict", "out", "other.npz", "-o", "p.csv",
     )  # fmt: skip
     fails(
-        2, "none/best.safetensors: expected a checkpoint, found no such file",
+        2, "none: expected a run folder, found no such folder",
         "predict", "none", table, "-o", "p.csv",
     )  # fmt: skip
     fails(
@@ -154,7 +154,9 @@ def test_a_run_that_diverges_fails_with_1_and_keeps_the_state():
     )
     assert result.stdout == ""
     assert result.stderr.startswith("error: fit: epoch 1, step ")
-    assert result.stderr.endswith("; the state before that is in out\n")
+    assert result.stderr.endswith(
+        "; the state before that is in out, and what may help is told by: fastnn diagnose out\n"
+    )
     assert "last.safetensors" in os.listdir("out")
 
 

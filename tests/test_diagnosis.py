@@ -143,9 +143,7 @@ def test_the_command_reads_a_run_folder(tmp_path):
     run("train", "digits", "-q", "-o", "nan", *bad, code=1)
     assert run("diagnose", "nan").stdout.startswith("diverged: epoch 1, ")
     result = run("diagnose", "nowhere", code=2)
-    assert result.stderr == (
-        "error: nowhere: expected a run folder, found no metrics.jsonl in it\n"
-    )
+    assert result.stderr == "error: nowhere: expected a run folder, found no such folder\n"
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "metrics.jsonl").write_text('{"epoch": 0}\n')
     result = run("diagnose", "odd", code=2)

@@ -140,7 +140,7 @@ def diagnose(history: History | Curves, monitor: Monitor | None = None) -> Diagn
 
 def _diverged(c: Curves) -> str | None:
     if c.error is not None:
-        return c.error.removeprefix("fit: ")
+        return c.error.removeprefix("fit: ").split("; ")[0]  # its advice is the remedy's
     for name, series in (("loss", c.loss), ("validation loss", c.val_loss)):
         if not np.isfinite(series).all():
             return f"the {name} of epoch {int(np.argmin(np.isfinite(series))) + 1} is not finite"
