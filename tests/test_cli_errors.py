@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import fastnn as fn
 import numpy as np
@@ -195,3 +197,14 @@ def test_a_full_disk_ends_the_run_with_code_1_and_keeps_the_checkpoints(monkeypa
     assert result.stderr.endswith("got ENOSPC, No space left on device; the file is as it was\n")
     with open("out/last.safetensors", "rb") as file:
         assert file.read() == before
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "fastnn.cli", "info"]
+    try:
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
