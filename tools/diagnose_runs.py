@@ -98,7 +98,7 @@ class Setup:
                 p.copy_(p.detach() * self.init_scale)
         return model
 
-    def run(self) -> Run:
+    def run(self, monitored: bool = False) -> Run:
         fn.manual_seed(self.seed)
         model = self.model()
         maker = {"sgd": optim.SGD, "adam": optim.Adam, "rmsprop": optim.RMSprop}[self.optimizer]
@@ -113,7 +113,7 @@ class Setup:
         with contextlib.suppress(ValueError):  # not finite: the history says so
             trainer.fit(
                 *train, self.batch_size, self.epochs, validation_data=val, verbose=0,
-                callbacks=[monitor], seed=self.seed, **self.fit,
+                callbacks=[monitor] * monitored, seed=self.seed, **self.fit,
             )  # fmt: skip
         return Run(trainer.history, monitor, trainer, train, val)
 
@@ -345,7 +345,7 @@ def runs(part: str, name: str, count: int) -> Iterator[Run]:
         rng = np.random.default_rng(seed)
         setup = sound(rng, part, seed)
         has_effect = BUGS[name](rng, setup)
-        run = setup.run()
+        run = setup.run(monitored=True)
         failed = run.history.error is not None
         if failed == (name == "diverged") and has_effect(run):
             found += 1
