@@ -181,13 +181,21 @@ def _lost(c: Curves) -> bool:
 
 def _slow_start(c: Curves) -> str | None:
     """Outputs are near 0, so the loss is that of chance, for some epochs; then it falls."""
-    apart = abs(np.array([c.first, *c.loss[:3]]) / chance(c) - 1)
-    flat, learned = reached(c.loss, 0.9 * chance(c)), reached(c.loss, 0.5 * chance(c))
-    if len(c.loss) < 5 or learned == len(c.loss) or flat < 0.3 * learned or apart[:2].max() > 0.15:
+    if len(c.loss) < 5 or max(c.first, c.loss[0]) > 1.15 * chance(c):
         return None
-    if flat < (3 if apart.max() < 0.02 else 5):
+    plateau, learned = _plateau(c), reached(c.loss, 0.5 * chance(c))
+    flat = reached(c.loss, 0.9 * plateau)
+    still = abs(c.loss[:3] / plateau - 1).max() < 0.02
+    if learned == len(c.loss) or flat < max(0.3 * learned, 3 if still else 5):
         return None
-    return f"loss {c.loss[0]:.4g} for {flat} epochs, then down to {level(c.loss):.3g}"
+    return f"loss {plateau:.4g} for {flat} epochs, then down to {level(c.loss):.3g}"
+
+
+def _plateau(c: Curves) -> float:
+    """The loss of outputs that are all alike: of chance, or less where some classes are rare."""
+    start = c.loss[1:5]
+    uneven = np.ptp(start) < 0.03 * start[0] and start[0] > 0.7 * chance(c)
+    return min(chance(c), float(np.median(start))) if uneven else chance(c)
 
 
 def _rate_too_low(c: Curves) -> str | None:
