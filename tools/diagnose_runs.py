@@ -144,8 +144,10 @@ class Run:
         )
 
     def fitted(self) -> dict[str, float]:
-        """Loss and accuracy on the samples trained on, as in evaluation."""
-        return self.trainer.evaluate(*self.train)
+        """Loss and accuracy on the samples trained on, as in evaluation; NaN if they are lost."""
+        with contextlib.suppress(ValueError):
+            return self.trainer.evaluate(*self.train)
+        return {"loss": float("nan"), "accuracy": float("nan")}
 
     def reached(self) -> int:
         """The first epoch with half the loss of chance; the number of epochs if there is none."""
