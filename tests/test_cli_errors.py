@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import fastnn as fn
 import numpy as np
@@ -67,7 +69,7 @@ BAD = {
     ),
     "resume of nothing": (
         ["--resume", "none"],
-        "none/config.toml: expected a configuration, found no such file",
+        "none: expected a run folder, found no such folder",
     ),
     "resume with output": (
         ["--resume", "none", "-o", "x"],
@@ -117,7 +119,7 @@ def test_predict_refuses_what_does_not_fit(table):
         "predict", "out", "other.npz", "-o", "p.csv",
     )  # fmt: skip
     fails(
-        2, "none/best.safetensors: expected a checkpoint, found no such file",
+        2, "none: expected a run folder, found no such folder",
         "predict", "none", table, "-o", "p.csv",
     )  # fmt: skip
     fails(
@@ -155,7 +157,9 @@ def test_a_run_that_diverges_fails_with_1_and_keeps_the_state():
     )
     assert result.stdout == ""
     assert result.stderr.startswith("error: fit: epoch 1, step ")
-    assert result.stderr.endswith("; the state before that is in out\n")
+    assert result.stderr.endswith(
+        "; the state before that is in out, and what may help is told by: fastnn diagnose out\n"
+    )
     assert "last.safetensors" in os.listdir("out")
 
 
@@ -194,3 +198,14 @@ def test_a_full_disk_ends_the_run_with_code_1_and_keeps_the_checkpoints(monkeypa
     assert result.stderr.endswith("got ENOSPC, No space left on device; the file is as it was\n")
     with open("out/last.safetensors", "rb") as file:
         assert file.read() == before
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "fastnn.cli", "info"]
+    try:
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -10,7 +10,7 @@ import fastnn as fn
 import numpy as np
 import pytest
 from cli_helpers import run
-from fastnn.train.curves import Curves
+from fastnn.train.curves import Curves, likeness
 from fastnn.train.diagnosis import REMEDIES
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
@@ -24,13 +24,14 @@ def load(name):
     return module
 
 
+load("diagnose_data")
 RUNS = load("diagnose_runs")
 NAMES = load("diagnose_eval").NAMES
 
 
 @pytest.mark.parametrize("bug", NAMES)
 def test_a_bug_in_a_real_training_is_named(bug):
-    found = list(RUNS.runs("dev", bug, 2))[-1]
+    found = next(RUNS.runs("dev", bug, 1))
     diagnosis = fn.train.diagnose(found.history, found.monitor)
     assert diagnosis.name == NAMES[bug]
     for problem in diagnosis.problems:
@@ -97,7 +98,7 @@ EVIDENCE = {
         curves(
             FALL, FALL, 1 - FALL / 3, 1 - FALL / 3,
             steps=[(e, 1 + math.sin(s) + 0.01 * e) for e in range(10) for s in range(20)],
-        ), "the losses of the steps of odd and of even epochs correlate with 1.00",
+        ), "an epoch's steps have the losses of other epochs': correlation 1.00",
     ),
 }  # fmt: skip
 
@@ -112,6 +113,54 @@ def test_the_evidence_to_the_letter(name):
     else:
         assert str(found).splitlines()[0] == f"{name}: {evidence}; {REMEDIES[name]}"
     assert set(EVIDENCE) == {"healthy", *REMEDIES}
+
+
+OTHER_SIGHTS = {
+    "what was learned is lost": (
+        curves([1.5, 0.2, 0.1, *[0.9] * 27], [1.4, 0.2, 0.1, *[0.9] * 27], classes=3),
+        "learning rate too high: loss 0.1 at best, 0.9 after that",
+    ),
+    "a burst": (
+        curves([70.0, 9.0, *[0.5] * 28], [900.0] * 30, [0.5, *[0.85] * 29], [0.5] * 30),
+        "learning rate too high: loss 2.3 at first, 70 soon after; it did not recover",
+    ),
+    "strong dropout": (
+        curves(
+            2 * (9 - 0.2 * T), 2.3 - 0.03 * T, 0.1 + 0.01 * T, 0.1 + 0.028 * T, first=20.0,
+        ), "underfit: 37 % right in training, 86 % without it",
+    ),
+    "a plateau of uneven classes": (
+        curves([2.1, *[1.85] * 11, *FALL[2:20]], (), [0.4] * 12 + [0.9] * 18),
+        "slow start: loss 1.85 for 12 epochs, then down to 0.0569",
+    ),
+    "a change of a thousandth": (
+        curves(2.4 - 1e-4 * T, 2.5 - 1e-4 * T, [0.1] * 30, [0.1] * 30),
+        "not learning: loss 2.4 in the first epoch, 2.397 in the last",
+    ),
+    "weights that decay to nothing": (
+        curves([1.0, *[2.29] * 29], (), [0.8, *[0.1] * 29]),
+        "underfit: 10 % right, in training too",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_SIGHTS)
+def test_other_sights_of_a_problem(name):
+    given, told = OTHER_SIGHTS[name]
+    assert str(fn.train.diagnose(given)).splitlines()[0].startswith(f"{told};")
+
+
+def test_steps_are_alike_only_if_their_order_is():
+    rng = np.random.default_rng(0)
+    epochs = [np.exp(rng.normal(size=22) - 0.1 * e) for e in range(30)]
+    assert abs(likeness(epochs)[1]) < 4
+    hard = rng.normal(size=22)
+    alike, errors = likeness([e * np.exp(0.3 * hard) for e in epochs])
+    assert alike == pytest.approx(0.09 / 1.09, abs=0.05)
+    assert errors > 5
+    small = [np.append(e[:-1], 0.1) for e in epochs]  # the last step has fewer samples
+    assert abs(likeness(small)[1]) < 4
+    assert likeness(epochs[:3]) == likeness([e[:7] for e in epochs]) == (0.0, 0.0)
 
 
 def test_losses_without_classes():
@@ -142,9 +191,7 @@ def test_the_command_reads_a_run_folder(tmp_path):
     run("train", "digits", "-q", "-o", "nan", *bad, code=1)
     assert run("diagnose", "nan").stdout.startswith("diverged: epoch 1, ")
     result = run("diagnose", "nowhere", code=2)
-    assert result.stderr == (
-        "error: nowhere: expected a run folder, found no metrics.jsonl in it\n"
-    )
+    assert result.stderr == "error: nowhere: expected a run folder, found no such folder\n"
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "metrics.jsonl").write_text('{"epoch": 0}\n')
     result = run("diagnose", "odd", code=2)

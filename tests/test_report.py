@@ -109,6 +109,25 @@ def test_a_run_without_a_model_says_so(runs):
     assert "There is no best.safetensors: no epoch had a finite loss." in page.texts
 
 
+def test_a_run_that_diverged_in_its_first_epoch_has_a_page_and_a_diagnosis():
+    diverges = ["--set", "optim.name=sgd", "--set", "optim.lr=1e30"]
+    error = run("train", "digits", "-q", "-o", "bad", *SMALL, *diverges, code=1).stderr
+    assert error.endswith("told by: fastnn diagnose bad\n")
+    problem = "loss: expected a finite value, got NaN or infinity; "
+    told = run("diagnose", "bad").stdout
+    assert told.startswith("diverged: epoch 1, step ")
+    assert problem + fn.train.diagnosis.REMEDIES["diverged"] in told
+    run("report", "bad")
+    page = Outline("bad/report.html")
+    assert page.heads == ["Diagnosis", "Model", "Configuration", "Environment"]
+    assert told.strip() in page.texts
+    assert page.charts == []
+    assert run("predict", "bad", "digits", code=2).stderr == (
+        "error: bad: expected a run folder with a model, found no best.safetensors in it; what may "
+        "help is told by: fastnn diagnose bad\n"
+    )
+
+
 def test_a_run_whose_model_has_blocks(runs):
     shutil.copytree(runs / "a", "copy")
     model, extra = fn.train.checkpoint.read_model("copy/best.safetensors")
@@ -148,7 +167,7 @@ def test_the_same_run_twice_differs_in_nothing(runs):
     [
         (
             ("report", "nowhere"),
-            "nowhere/config.toml: expected a configuration, found no such file",
+            "nowhere: expected a run folder, found no such folder",
         ),
         (("compare", "."), "compare: expected at least 2 run folders, got 1"),
     ],

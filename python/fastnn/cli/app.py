@@ -1,12 +1,14 @@
 """The commands and their options. stdout is the result, stderr the progress.
 
-Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted, 141 nobody reads stdout, 143
+terminated.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated
@@ -38,6 +40,7 @@ def exit_codes() -> Iterator[None]:
     """Turn errors into one line on stderr and an exit code."""
     try:
         yield
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -45,6 +48,9 @@ def exit_codes() -> Iterator[None]:
         if error.code == 143:  # after SIGTERM, and not where the reader of a pipe has gone
             print("terminated", file=sys.stderr)
         raise typer.Exit(int(error.code or 0)) from None
+    except BrokenPipeError:  # whoever read the output has enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(141) from None
     except (RunFailed, CudaError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

@@ -9,7 +9,7 @@ from typing import Any
 
 import fastnn as fn
 from fastnn.cli.ensemble import members
-from fastnn.cli.runfolder import read_facts, read_metrics
+from fastnn.cli.runfolder import check_folder, read_facts, read_metrics
 from fastnn.train.curves import Curves
 
 __all__ = ["curves", "run"]
@@ -40,6 +40,7 @@ def curves(folder: str) -> Curves:
         FileNotFoundError: If it is no run folder.
         ValueError: If its files are damaged.
     """
+    check_folder(folder)
     path = os.path.join(folder, "metrics.jsonl")
     if not os.path.isfile(path) and not os.path.isfile(os.path.join(folder, "fit.json")):
         raise FileNotFoundError(f"{folder}: expected a run folder, found no metrics.jsonl in it")

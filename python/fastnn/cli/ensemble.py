@@ -19,7 +19,7 @@ import fastnn as fn
 from fastnn import data, nn, optim
 from fastnn.cli import config as configuration
 from fastnn.cli.config import Config
-from fastnn.cli.runfolder import RunFolder, read_metrics
+from fastnn.cli.runfolder import RunFolder, read_metrics, save_plot
 from fastnn.train.checkpoint import read_model, save_model
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def train_ensemble(
     save_model(folder.file("best.safetensors"), ensemble, {**parts.extra, "epoch": 0})
     result = {"run": path, "members": results, **_evaluate(config, ensemble, parts, folder)}
     result["seconds"] = round(time.perf_counter() - started, 3)
-    result["plot"] = _plot(path, result)
+    curves = {
+        os.path.basename(m): read_metrics(os.path.join(m, "metrics.jsonl")) for m in members(path)
+    }
+    result["plot"] = save_plot(path, curves, result)
     return result
 
 
@@ -124,22 +127,6 @@ def _evaluate(
             result["test_samples"] = len(x)
     folder.write_rows(rows)
     return result
-
-
-def _plot(path: str, result: dict[str, Any]) -> bool:
-    try:
-        from fastnn.train.report import curves_figure, save_png
-    except ModuleNotFoundError:
-        print("no loss.png: it needs matplotlib", file=sys.stderr)
-        return False
-    title = os.path.basename(os.path.normpath(path))
-    if "test_accuracy" in result:
-        title += f": test accuracy {100 * result['test_accuracy']:.2f} %"
-    runs = {
-        os.path.basename(m): read_metrics(os.path.join(m, "metrics.jsonl")) for m in members(path)
-    }
-    save_png(curves_figure(runs, title=title), os.path.join(path, "loss.png"))
-    return True
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn import data
 from fastnn.cli.ensemble import check_whole
-from fastnn.cli.runfolder import load_like, transform, unpack
+from fastnn.cli.runfolder import check_folder, load_like, transform, unpack
 from fastnn.data.categories import find_unknown
 from fastnn.train.checkpoint import read_model
 from fastnn.train.files import CheckpointError, write_atomically
@@ -27,8 +27,14 @@ def run(folder: str, source: str, output: str | None, as_json: bool) -> None:
     """Predict, write a CSV, and say how good the predictions are if there are labels."""
     if as_json and output is None:
         raise ValueError("predict: expected -o FILE with --json: both would go to stdout")
+    check_folder(folder)
     check_whole(folder)
     path = os.path.join(folder, "best.safetensors")
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"{folder}: expected a run folder with a model, found no best.safetensors in it; what "
+            f"may help is told by: fastnn diagnose {folder}"
+        )
     model, extra = read_model(path)
     try:
         classes, features = extra["classes"], tuple(extra["features"])

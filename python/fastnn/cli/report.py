@@ -17,7 +17,15 @@ from fastnn.cli.config import Config
 from fastnn.cli.diagnose import curves
 from fastnn.cli.ensemble import check_whole, members
 from fastnn.cli.prepare import split
-from fastnn.cli.runfolder import fingerprint, load_like, read_metrics, transform, unpack
+from fastnn.cli.runfolder import (
+    check_folder,
+    fingerprint,
+    load_like,
+    read_facts,
+    read_metrics,
+    transform,
+    unpack,
+)
 from fastnn.train.checkpoint import read_model
 from fastnn.train.metrics import ConfusionMatrix
 from fastnn.train.report import (
@@ -55,11 +63,12 @@ class Run:
 
         Raises:
             FileNotFoundError: If it is no run folder.
-            ValueError: If there are no metrics in it.
+            ValueError: If there are no metrics in it, and no error that says why.
         """
+        check_folder(folder)
         config = configuration.load(os.path.join(folder, "config.toml"))
         rows = read_metrics(os.path.join(folder, "metrics.jsonl"))
-        if not rows:
+        if not rows and read_facts(folder).get("error") is None:
             raise ValueError(f"{folder}: expected metrics.jsonl with at least one epoch, got none")
         environment: dict[str, Any] = {}
         path = os.path.join(folder, "env.json")
@@ -112,8 +121,9 @@ def report(folder: str, output: str | None) -> str:
         names = [part.name for part in parts]
         page.table("Members", *_results(names, parts))
         _overlay(page, names, parts)
-    else:
+    elif run.rows:
         _curves(page, run)
+    _steps(page, run)
     best = os.path.join(folder, "best.safetensors")
     if os.path.exists(best):
         model, extra = read_model(best)
@@ -145,6 +155,9 @@ def _headline(page: Page, run: Run, members: Sequence[Run]) -> None:
             page.tile("validation loss", f"{row['loss']:.4f}")
         return
     best, train, val = run.best_epoch(), run.of("train"), run.of("val")
+    if not train:
+        page.tile("epochs trained", "0")
+        return
     if val and best >= 0:
         row = next(r for r in val if r["epoch"] == best)
         page.tile("best validation loss", f"{row['loss']:.4f}")
@@ -176,6 +189,8 @@ def _curves(page: Page, run: Run) -> None:
         "Learning rate by epoch",
     )
 
+
+def _steps(page: Page, run: Run) -> None:
     steps = read_metrics(os.path.join(run.folder, "steps.jsonl"))
     if steps:
         page.figure("Steps", steps_figure(steps, ["loss", "grad_norm"]), "Loss and gradient norm")

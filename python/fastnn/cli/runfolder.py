@@ -32,11 +32,14 @@ from fastnn.train.trainer import Trainer
 
 __all__ = [
     "RunFolder",
+    "check_folder",
+    "fingerprint",
     "load_like",
     "make_folder",
     "pack",
     "read_facts",
     "read_metrics",
+    "save_plot",
     "transform",
     "unpack",
 ]
@@ -71,6 +74,23 @@ def make_folder(path: str | None, name: str) -> str:
     raise ValueError(f"{base}: expected a free name for the run folder, found none")
 
 
+def check_folder(path: str) -> None:
+    """Refuse what is no folder, before its files are missed one by one.
+
+    Raises:
+        FileNotFoundError: If there is no folder there.
+
+    Example:
+        >>> from fastnn.cli.runfolder import check_folder
+        >>> check_folder("nowhere")
+        Traceback (most recent call last):
+        FileNotFoundError: nowhere: expected a run folder, found no such folder
+    """
+    if not os.path.isdir(path):
+        found = "a file" if os.path.exists(path) else "no such folder"
+        raise FileNotFoundError(f"{path}: expected a run folder, found {found}")
+
+
 def environment() -> dict[str, Any]:
     """What the run ran on."""
     versions: dict[str, str | None] = {}
@@ -94,6 +114,26 @@ def read_metrics(path: str) -> list[dict[str, Any]]:
             except ValueError:
                 break
     return rows
+
+
+def save_plot(
+    folder: str,
+    runs: dict[str, list[dict[str, Any]]],
+    result: dict[str, Any],
+    best_epoch: int = -1,
+) -> bool:
+    """Draw the curves of a run, or of several, into loss.png; whether there is a matplotlib."""
+    try:
+        from fastnn.train.report import curves_figure, save_png
+    except ModuleNotFoundError:
+        print("no loss.png: it needs matplotlib", file=sys.stderr)
+        return False
+    title = os.path.basename(os.path.normpath(folder))
+    if "test_accuracy" in result:
+        title += f": test accuracy {100 * result['test_accuracy']:.2f} %"
+    figure = curves_figure(runs, title=title, best_epoch=best_epoch)
+    save_png(figure, os.path.join(folder, "loss.png"))
+    return True
 
 
 def read_facts(folder: str) -> dict[str, Any]:

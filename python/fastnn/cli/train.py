@@ -16,7 +16,7 @@ from fastnn.cli import config as configuration
 from fastnn.cli.app import RunFailed
 from fastnn.cli.config import Config
 from fastnn.cli.prepare import Parts, load
-from fastnn.cli.runfolder import RunFolder, make_folder, read_metrics
+from fastnn.cli.runfolder import RunFolder, check_folder, make_folder, read_metrics, save_plot
 from fastnn.cli.schedule import build_scheduler
 from fastnn.train.checkpoint import read_model
 
@@ -138,6 +138,7 @@ def resolve(options: Options) -> Config:
     if options.resume:
         if options.config or options.output:
             raise ValueError("train: expected --resume without -c and -o: the run has its own")
+        check_folder(options.resume)
         path: str | None = os.path.join(options.resume, "config.toml")
     else:
         path = options.config
@@ -228,7 +229,10 @@ def _fit(
         raise
     except (ValueError, TypeError, fn.CudaError) as error:
         folder.flush(trainer)
-        raise RunFailed(f"{error}; the state before that is in {folder.folder}") from error
+        raise RunFailed(
+            f"{error}; the state before that is in {folder.folder}, and what may help is told by: "
+            f"fastnn diagnose {folder.folder}"
+        ) from error
     folder.flush(trainer)
 
 
@@ -275,24 +279,9 @@ def _finish(
         folder.log_test(folder.best_epoch, step, test)
         result.update({f"test_{name}": value for name, value in test.items()})
         result["test_samples"] = len(parts.test[0])
-    result["plot"] = _plot(folder, result)
-    return result
-
-
-def _plot(folder: RunFolder, result: dict[str, Any]) -> bool:
-    try:
-        from fastnn.train.report import curves_figure, save_png
-    except ModuleNotFoundError:
-        print("no loss.png: it needs matplotlib", file=sys.stderr)
-        return False
-    title = os.path.basename(os.path.normpath(folder.folder))
-    if "test_accuracy" in result:
-        title += f": test accuracy {100 * result['test_accuracy']:.2f} %"
     runs = {"run": read_metrics(folder.path)}
-    save_png(
-        curves_figure(runs, title=title, best_epoch=folder.best_epoch), folder.file("loss.png")
-    )
-    return True
+    result["plot"] = save_plot(folder.folder, runs, result, folder.best_epoch)
+    return result
 
 
 def _describe(result: dict[str, Any]) -> str:

@@ -13,14 +13,17 @@ __all__ = [
     "Curves",
     "chance",
     "collapsed",
-    "drift",
     "early",
     "judged",
     "jumps",
+    "late",
     "level",
+    "likeness",
     "pace",
+    "reached",
     "roughness",
     "sampling_error",
+    "slope",
     "trend",
 ]
 
@@ -116,9 +119,9 @@ def jumps(series: Series) -> float:
     return float((np.diff(series) > 0.15 * series[:-1]).mean()) if len(series) > 1 else 0.0
 
 
-def drift(series: Series) -> float:
-    """By which share of itself a series changes per epoch, over its last third."""
-    y = np.log(np.maximum(series[-max(2, len(series) // 3) :], 1e-9))
+def slope(series: Series, part: int) -> float:
+    """By how much a series changes per epoch, over its last half (2) or third (3)."""
+    y = series[-max(2, len(series) // part) :]
     t = np.arange(len(y)) - (len(y) - 1) / 2
     return float((t * y).sum() / (t * t).sum())
 
@@ -129,13 +132,51 @@ def early(series: Series) -> float:
     return (first - float(series[max(1, len(series) // 4)])) / fall if fall > 0 else 1.0
 
 
+def late(series: Series) -> float:
+    """Which share of its fall a series does in its second half."""
+    fall, half = float(series[0]) - level(series), max(2, len(series) // 2)
+    return -slope(series, 2) * half / fall if fall > 0 else 0.0
+
+
 def roughness(series: Series) -> float:
     """How far a series is from smooth after its first quarter, as a share of its level.
 
     A validation set is the same in every epoch, so it is the weights that move its loss to and fro.
     """
-    second = np.abs(np.diff(series[len(series) // 4 :], 2))
-    return float(np.median(second)) / (abs(level(series)) or 1.0) if len(second) > 5 else 0.0
+    rest = series[len(series) // 4 :]
+    second = np.abs(np.diff(rest, 2))
+    if len(second) <= 5 or (np.diff(rest) > 0).mean() < 0.2:  # it falls, and is bent
+        return 0.0
+    return float(np.median(second)) / (abs(level(series)) or 1.0)
+
+
+def reached(series: Series, goal: float) -> int:
+    """The first epoch below a level, from 0; the number of epochs if there is none."""
+    return next((i for i, value in enumerate(series) if value < goal), len(series))
+
+
+def likeness(steps: Sequence[Series]) -> tuple[float, float]:
+    """How much the losses of an epoch's steps resemble those of other epochs, step by step.
+
+    The mean correlation of all pairs of epochs after the first, without the slope in each, and that
+    in standard errors of none. The first epoch falls whatever the order, and the last step is left
+    out: it has fewer samples, whose mean loss has a smaller median.
+    """
+    epochs = [e[:-1] for e in steps if len(e) == len(steps[0]) and len(e) >= 8][1:]
+    if len(epochs) < 3:
+        return 0.0, 0.0
+    logs = np.log(np.maximum(epochs, 1e-12)).T
+    t = np.arange(len(logs))
+    shapes = logs - np.outer(t, np.polyfit(t, logs, 1)[0])
+    shapes -= shapes.mean(0)
+    spread = shapes.std(0)
+    shapes = shapes[:, spread > 0] / spread[spread > 0]
+    n, k = shapes.shape
+    if k < 3:
+        return 0.0, 0.0
+    pairs = k * (k - 1)
+    alike = float((shapes.sum(1) ** 2).mean() - k) / pairs
+    return alike, alike * math.sqrt(pairs / 2 * (n - 2))
 
 
 def judged(c: Curves) -> Series:

@@ -38,6 +38,7 @@ Rows = Sequence[Mapping[str, Any]]
 _SPLITS = {"train": "training", "val": "validation"}
 _COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#64b5cd")
 _GRID = "#e0e0e0"
+_LEGEND: dict[str, Any] = {"fontsize": 8, "framealpha": 0.85, "edgecolor": "none"}
 _CELLS_WITH_NUMBERS = 20  # classes up to which the numbers of a confusion matrix can be read
 _DPI = 110
 
@@ -94,14 +95,14 @@ def curves_figure(
     panels = max(1, len(names))
     figure = _figure(5 * panels, 3.6)
     figure.subplots_adjust(
-        left=0.15 / panels, right=0.985, bottom=0.14, top=0.89 if title else 0.96, wspace=0.2
+        left=0.18 / panels, right=0.985, bottom=0.14, top=0.89 if title else 0.96, wspace=0.2
     )
     for i, name in enumerate(names):
         axes = figure.add_subplot(1, panels, i + 1)
         _draw(axes, runs, name, weight)
         if best_epoch >= 0:
             axes.axvline(best_epoch + 1, color="#888888", lw=1, ls=":", label="best epoch")
-        axes.legend(frameon=False)
+    axes.legend(**_LEGEND)  # it is the same on all panels; accuracy has room for it
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -132,7 +133,7 @@ def quantity_figure(
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     _axes(axes, "epoch", label)
     if len(curves) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(**_LEGEND)
     return figure
 
 
