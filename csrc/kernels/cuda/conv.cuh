@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(kConvThreads, 2) conv_weight_kernel(ConvWeight
     const int64_t begin = conv_begin(units, chunk, args.chunks) * kConvDepth;
     const int64_t end =
         least(g.batch * g.out_size(), conv_begin(units, chunk + 1, args.chunks) * kConvDepth);
-    __syncthreads();  // the last tile's taps have been read
+    // The last tile's were read before the last strips were multiplied, so before a barrier.
     if (t < Cols::kSize) taps[t] = tap_place(job, k + t);
     __syncthreads();
     const int64_t position = begin + t % kConvDepth, filter = group * g.filters + row;

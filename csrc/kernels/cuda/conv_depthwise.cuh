@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kConvThreads) conv_depthwise_weight_kernel(Con
         static_cast<const T*>(args.x) + group * g.in_size() - g.h.pad * g.w.in - g.w.pad;
     const auto* dz = static_cast<const T*>(args.dz) + group * g.out_size();
     for (int64_t k = 0; k < g.depth(); k += kDepthwiseTaps) {
-      __syncthreads();  // the last taps have been read
+      // The last ones were read before group_sum() waited.
       if (threadIdx.x < kDepthwiseTaps) taps[threadIdx.x] = tap_place(job, k + threadIdx.x);
       __syncthreads();
       const auto count = static_cast<int32_t>(least(g.depth() - k, kDepthwiseTaps));
