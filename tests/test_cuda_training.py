@@ -73,7 +73,30 @@ def batch_normed():
     )
 
 
-@pytest.mark.parametrize("model", [network, batch_normed])
+class _Image(nn.Module):
+    def forward(self, x):
+        return x.reshape(-1, 1, 2, 3)
+
+
+def convolutional():
+    return nn.Sequential(
+        _Image(),
+        nn.Conv2d(1, 4, 2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        nn.Tanh(),
+        nn.ConvTranspose2d(4, 5, 2, stride=2),
+        nn.GELU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(60, 2),
+    )
+
+
+MODELS = [network, batch_normed, convolutional]
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_a_recorded_step_has_the_bits_of_an_eager_one(model):
     recorded, losses, _ = fitted("cuda", model)
     eager, eager_losses, _ = fitted("cuda", model, capture=False)
@@ -82,7 +105,7 @@ def test_a_recorded_step_has_the_bits_of_an_eager_one(model):
         np.testing.assert_array_equal(value, eager[name], err_msg=name)
 
 
-@pytest.mark.parametrize("model", [network, batch_normed])
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.filterwarnings("error")
 def test_training_as_on_the_cpu(model):
     cuda, losses, _ = fitted("cuda", model, gradient_clip_val=1.0)

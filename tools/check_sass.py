@@ -32,15 +32,18 @@ NEEDED = [
     (r"take_kernel|gather_kernel|copy_rows_kernel", ["LDG.128", "STG.128"]),
     (r"optim_update_kernel", ["LDG.128", "STG.128"]),
     (r"optim_check_kernel", ["LDG.128"]),
+    (r"conv_kernel<float", ["LDS.128", "STG.128"]),  # strips of both factors; y
+    (r"conv_kernel|conv_weight_kernel", ["LDS.128"]),
+    (r"conv_bias_kernel", ["LDG.128"]),
 ]
 
 
 def accesses(sass: str) -> Counter[str]:
-    """Counts LDG.128, LDG.32, LDL, STL, ... in the code of one function."""
+    """Counts LDG.128, LDS.32, LDL, STL, ... in the code of one function."""
     counts: Counter[str] = Counter()
-    for op, flags in re.findall(r"\b(LDG|STG|LDL|STL|LD|ST)((?:\.\w+)*)\b", sass):
+    for op, flags in re.findall(r"\b(LDG|STG|LDS|LDL|STL|LD|ST)((?:\.\w+)*)\b", sass):
         width = next((w for w in ("128", "64") if f".{w}" in flags), "32")
-        counts[f"{op}.{width}" if op in ("LDG", "STG") else op] += 1
+        counts[f"{op}.{width}" if op in ("LDG", "STG", "LDS") else op] += 1
     return counts
 
 
@@ -72,6 +75,7 @@ def main() -> int:
         "STG.128",
         "STG.64",
         "STG.32",
+        "LDS.128",
         "LDL",
         "STL",
         "LD",

@@ -33,7 +33,7 @@ from bench.gpu.goals import GOALS, judge, line  # noqa: E402
 from bench.gpu.timing import interleaved  # noqa: E402
 
 if TYPE_CHECKING:
-    from bench.gpu.cases import Case, Maker
+    from bench.gpu.maker import Case, Maker
 
 STAGES = ("probe", "load", "correct", "ops", "sanitize", "bench")
 RESULTS = ROOT / "bench" / "gpu" / "results"
@@ -226,7 +226,8 @@ def bench(run: Run) -> None:
     """Every case of bench/gpu/cases.py, and the bandwidth of a copy (C) first."""
     import fastnn as fn
 
-    from bench.gpu.cases import Maker, all_cases
+    from bench.gpu.cases import all_cases
+    from bench.gpu.maker import Maker
 
     maker = Maker(run.fake)
     n = maker.size(1 << 30, 1 << 10)

@@ -78,7 +78,12 @@ def _at_most(limit: float, of: str = "", measure: str = "us") -> Bar:
     return Bar(measure, limit, of, at_most=True)
 
 
-_EAGER, _COMPILE, _FUSED = "torch eager", "torch compile", "torch fused"
+_EAGER, _COMPILE, _FUSED, _LAST = (
+    "torch eager",
+    "torch compile",
+    "torch fused",
+    "torch channels-last",
+)
 GOALS = (
     Goal("G1", "elementwise, 64M elements", [Bar("C", 92)]),
     Goal("G2", "dropout, no mask stored", [Bar("C", 85), Bar(_EAGER, 1.2)]),
@@ -141,7 +146,15 @@ GOALS = (
         [Bar(_EAGER, 12), Bar(_COMPILE, 3), _at_most(25, "b1024$")],
     ),
     Goal("G12", "LSTM and GRU", [Bar(_EAGER, 1.5)], missing="measured in float32 only"),
-    Goal("G13", "convolution", [Bar(_EAGER, 2.0)], missing="no convolution on CUDA yet"),
+    Goal(
+        "G13",
+        "convolution",
+        [
+            Bar("C", 75, "^depthwise"),
+            Bar(_EAGER, 2.0, "^depthwise"),
+            Bar(_LAST, 0.7, "^conv2d bfloat16"),
+        ],
+    ),
     Goal("G14", "cost of a call", [_at_most(4, "^relu"), _at_most(8, "^replay")]),
     Goal("G15", "the same bits three times", [Bar("value", 1, "^reruns")]),
     Goal(

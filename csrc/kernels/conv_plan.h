@@ -44,6 +44,10 @@ inline constexpr int64_t kConvUnit = 12, kConvWeightTasks = 16;
 // A tile's rows of k may be of several channels where a kernel has fewer elements than this.
 inline constexpr int64_t kConvTaps = 8;
 inline constexpr int64_t kConvPartials = int64_t{1} << 20;
+// On a GPU a gradient is summed in chunks of at least so many positions, as many as give so many
+// blocks.
+inline constexpr int64_t kConvGpuChunk = 512, kConvGpuBlocks = 512;
+inline constexpr int64_t kConvGpuPartials = int64_t{1} << 22;
 
 // Internal linkage: the kernels of every instruction set include this, and must not share code.
 namespace {
@@ -115,6 +119,19 @@ constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& g) {
   const int64_t bands = plan.images * plan.channels * plan.band + kConvSlack;
   plan.scratch = conv_units(g.filters * kConvSpanRow + bands, 16);
   return plan;
+}
+
+// What a GPU needs to know of its grids: in how many chunks `positions` are summed, where a chunk
+// is `blocks` blocks and has `sums` results.
+constexpr int64_t conv_gpu_chunks(int64_t positions, int64_t blocks, int64_t sums) {
+  const int64_t most_of_room = kConvGpuPartials / most(sums, 1);
+  const int64_t wanted = least(ceil_div(kConvGpuBlocks, most(blocks, 1)), most(most_of_room, 1));
+  return least(ceil_div(positions, kConvGpuChunk), wanted);
+}
+constexpr int64_t conv_gpu_weight_chunks(const ConvGrid& g) {
+  const int64_t tiles = ceil_div(g.filters, 64) * ceil_div(g.depth(), 64);
+  return conv_gpu_chunks(g.batch * g.out_size(), g.groups * tiles,
+                         g.groups * g.filters * g.depth());
 }
 
 }  // namespace

@@ -46,10 +46,18 @@ void check_window(const std::string& op, int spatial, const Window& v) {
   }
 }
 
+// A GPU has bfloat16 too.
+void check_element(const std::string& op, const Array& x) {
+  const bool cuda = x.device() == Device::kCuda;
+  check<TypeError>(x.dtype == DType::kFloat32 || (cuda && x.dtype == DType::kBFloat16), op,
+                   ": expected input of dtype float32", cuda ? " or bfloat16" : "", ", got ",
+                   dtype_name(x.dtype));
+}
+
 void check_arrays(const std::string& op, int spatial, const Array& x, const Array& w,
                   const OptionalArray& b, int64_t outputs, const char* axes) {
-  check_dtype(op.c_str(), "input", x, DType::kFloat32);
-  check_dtype(op.c_str(), "weight", w, DType::kFloat32);
+  check_element(op, x);
+  check_dtype(op.c_str(), "weight", w, x.dtype);
   check_device(op.c_str(), "weight", w, x.device());
   check(w.shape.ndim == spatial + 2, op, ": expected weight of shape ", axes, ", got ", w.shape);
   check(x.shape.ndim == spatial + 1 || x.shape.ndim == spatial + 2, op,
@@ -58,7 +66,7 @@ void check_arrays(const std::string& op, int spatial, const Array& x, const Arra
     check(w.shape[-i] > 0, op, ": expected a kernel with at least one element, got weight ",
           w.shape);
   if (!b) return;
-  check_dtype(op.c_str(), "bias", *b, DType::kFloat32);
+  check_dtype(op.c_str(), "bias", *b, x.dtype);
   check_device(op.c_str(), "bias", *b, x.device());
   check(b->shape == Shape{outputs}, op, ": expected bias of shape ", Shape{outputs},
         " to fit weight ", w.shape, ", got ", b->shape);
@@ -149,23 +157,29 @@ double cost_of(const ConvGrid& g) {
          static_cast<double>(g.out_size()) * kCostPerFlop;
 }
 
-Array scratch_of(int64_t tasks, int64_t floats, Device device) {
-  return empty({tasks * floats}, DType::kFloat32, device);
-}
+// What all launches of a call have in common.
+struct Where {
+  const char* op;
+  Device device;
+  DType dtype;
+  bool on_cpu() const { return device == Device::kCpu; }
+  Launch launch(int64_t tasks, double cost) const { return {op, device, dtype, tasks, cost}; }
+  Array empty_floats(int64_t n) const { return empty({n}, DType::kFloat32, device); }
+};
 
-void launch_conv(const char* op, Device device, ConvArgs args) {
+void launch_conv(const Where& where, ConvArgs args) {
   const ConvPlan plan = conv_plan(args.grid);
-  const Array scratch = scratch_of(plan.tasks, plan.scratch, device);
+  const Array scratch = where.empty_floats(where.on_cpu() ? plan.tasks * plan.scratch : 0);
   args.scratch = write_as<float>(scratch);
-  launch({op, device, DType::kFloat32, plan.tasks, cost_of(args.grid)}, &Kernels::conv, args);
+  launch(where.launch(plan.tasks, cost_of(args.grid)), &Kernels::conv, args);
 }
 
 // args.y[narrow] = act(w * args.x[wide] + bias).
-void convolve(const char* op, Device device, ConvArgs args) {
+void convolve(const Where& where, ConvArgs args) {
   args.y_plane = args.grid.out_size();
   args.y_row = args.grid.w.out;
   args.y_col = 1;
-  launch_conv(op, device, args);
+  launch_conv(where, args);
 }
 
 // Of an axis, the positions first, first + stride, ... of the wide side: they are a convolution of
@@ -191,9 +205,9 @@ Phase phase_of(const ConvAxis& a, int64_t first) {
 
 // args.y[wide] = act(sum of what each element of args.x[narrow] adds by w, + bias); `grid` is that
 // of the convolution whose transpose it is.
-void convolve_transposed(const char* op, Device device, const ConvGrid& grid, ConvArgs args) {
-  const float* w = args.w;
-  float *y = args.y, *z = args.z;
+void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args) {
+  const void* w = args.w;
+  auto *y = static_cast<std::byte*>(args.y), *z = static_cast<std::byte*>(args.z);
   args.y_plane = grid.in_size();
   args.y_row = grid.w.in * grid.h.stride;
   args.y_col = grid.w.stride;
@@ -202,53 +216,53 @@ void convolve_transposed(const char* op, Device device, const ConvGrid& grid, Co
       const Phase h = phase_of(grid.h, i), v = phase_of(grid.w, j);
       args.grid = {grid.batch, grid.groups, grid.filters, grid.channels, h.axis, v.axis};
       const int64_t rows = grid.groups * grid.channels;
-      const Array turned = empty({rows, args.grid.depth()}, DType::kFloat32, device);
-      launch({op, device, DType::kFloat32, rows,
-              static_cast<double>(turned.numel()) * kCostPerElement},
-             &Kernels::conv_turn,
-             ConvTurnArgs{w, write_as<float>(turned), grid.groups, grid.filters, grid.channels,
-                          h.taps, v.taps});
-      args.w = read_as<float>(turned);
-      args.y = y + i * grid.w.in + j;
-      args.z = z != nullptr ? z + i * grid.w.in + j : nullptr;
-      launch_conv(op, device, args);
+      const Array turned = empty({rows, args.grid.depth()}, where.dtype, where.device);
+      launch(
+          where.launch(rows, static_cast<double>(turned.numel()) * kCostPerElement),
+          &Kernels::conv_turn,
+          ConvTurnArgs{w, write(turned), grid.groups, grid.filters, grid.channels, h.taps, v.taps});
+      const auto first = static_cast<size_t>(i * grid.w.in + j) * item_size(where.dtype);
+      args.w = read(turned);
+      args.y = y + first;
+      args.z = z != nullptr ? z + first : nullptr;
+      launch_conv(where, args);
     }
 }
 
 // The gradient of w from the wide side and the gradient of the narrow one.
-Array weight_gradient(const char* op, const ConvGrid& g, const Array& wide, const Array& narrow,
+Array weight_gradient(const Where& where, const ConvGrid& g, const Array& wide, const Array& narrow,
                       const Array& w) {
-  const Device device = wide.device();
   const ConvWeightPlan plan = conv_weight_plan(g);
-  const int64_t size = w.numel();
-  const Array partials = empty({plan.chunks, size, 2}, DType::kFloat32, device);  // float64
-  const Array scratch = scratch_of(plan.tasks(g), plan.scratch, device);
+  const int64_t size = w.numel(), tasks = plan.tasks(g);
+  const int64_t chunks = where.on_cpu() ? plan.chunks : conv_gpu_weight_chunks(g);
+  const Array partials = where.empty_floats(2 * chunks * size);  // float64
+  const Array scratch = where.empty_floats(where.on_cpu() ? tasks * plan.scratch : 0);
   auto* sums = static_cast<double*>(write(partials));
-  launch({op, device, DType::kFloat32, plan.tasks(g), cost_of(g)}, &Kernels::conv_bwd_weight,
-         ConvWeightArgs{read_as<float>(wide), read_as<float>(narrow), sums, g,
-                        write_as<float>(scratch)});
+  launch(where.launch(tasks, cost_of(g)), &Kernels::conv_bwd_weight,
+         ConvWeightArgs{read(wide), read(narrow), sums, g, chunks, write_as<float>(scratch)});
   Array dw = empty_like(w);
-  launch({op, device, DType::kFloat32, ceil_div(size, kElementwiseChunk),
-          static_cast<double>(size * plan.chunks) * kCostPerElement},
-         &Kernels::conv_bwd_weight_sum,
-         ConvWeightSumArgs{sums, write_as<float>(dw), plan.chunks, size});
+  launch(where.launch(ceil_div(size, kElementwiseChunk),
+                      static_cast<double>(size * chunks) * kCostPerElement),
+         &Kernels::conv_bwd_weight_sum, ConvWeightSumArgs{sums, write(dw), chunks, size});
   return dw;
 }
 
 // (dz, db): the gradient before the activation, and its sums per channel.
-std::pair<Array, OptionalArray> bias_gradient(const char* op, const Array& dy,
+std::pair<Array, OptionalArray> bias_gradient(const Where& where, const Array& dy,
                                               const OptionalArray& saved, Act act, int64_t batch,
                                               int64_t channels, int64_t size, bool need_db) {
   Array dz = saved ? empty_like(dy) : dy;
   OptionalArray db;
-  if (need_db) db = empty({channels}, DType::kFloat32, dy.device());
-  if (saved || need_db)
-    launch(
-        {op, dy.device(), DType::kFloat32, channels, static_cast<double>(dy.numel()) * kCostPerExp},
-        &Kernels::conv_bwd_bias,
-        ConvBiasArgs{read_as<float>(dy), read_optional_as(saved),
-                     saved ? write_as<float>(dz) : nullptr, db ? write_as<float>(*db) : nullptr,
-                     batch, channels, size, act.kind, act.a});
+  if (need_db) db = empty({channels}, where.dtype, where.device);
+  if (!saved && !need_db) return {dz, db};
+  const int64_t chunks =
+      where.on_cpu() ? 0 : most(1, conv_gpu_chunks(batch * size, channels, channels));
+  const Array partials = where.empty_floats(2 * chunks * channels);  // float64
+  launch(where.launch(channels, static_cast<double>(dy.numel()) * kCostPerExp),
+         &Kernels::conv_bwd_bias,
+         ConvBiasArgs{read(dy), read_optional(saved), saved ? write(dz) : nullptr,
+                      db ? write(*db) : nullptr, static_cast<double*>(write(partials)), chunks,
+                      batch, channels, size, act.kind, act.a});
   return {dz, db};
 }
 
@@ -267,21 +281,22 @@ Result conv_fwd(const Array& x, const Array& w, const OptionalArray& b, int spat
   const Shape shape = transposed
                           ? image_shape(x, spatial, g.groups * g.channels, {g.h.in, g.w.in})
                           : image_shape(x, spatial, g.groups * g.filters, {g.h.out, g.w.out});
-  Array y = empty(shape, DType::kFloat32, x.device());
+  Array y = empty(shape, x.dtype, x.device());
   OptionalArray z;
-  if (save_z) z = empty(shape, DType::kFloat32, x.device());
-  const ConvArgs args{.x = read_as<float>(x),
-                      .w = read_as<float>(w),
-                      .bias = read_optional_as(b),
-                      .y = write_as<float>(y),
-                      .z = z ? write_as<float>(*z) : nullptr,
+  if (save_z) z = empty_like(y);
+  const ConvArgs args{.x = read(x),
+                      .w = read(w),
+                      .bias = read_optional(b),
+                      .y = write(y),
+                      .z = z ? write(*z) : nullptr,
                       .grid = g,
                       .activation = activation.first,
                       .activation_param = activation.second};
+  const Where where{op.c_str(), x.device(), x.dtype};
   if (transposed) {
-    convolve_transposed(op.c_str(), x.device(), g, args);
+    convolve_transposed(where, g, args);
   } else {
-    convolve(op.c_str(), x.device(), args);
+    convolve(where, args);
   }
   return {y, z};
 }
@@ -295,24 +310,23 @@ Gradients conv_bwd(const Array& dy, const Array& x, const Array& w, const Option
   const ConvGrid g = (transposed ? transposed_grid : conv_grid)(op, spatial, x, w, {}, v);
   const int64_t channels = g.groups * (transposed ? g.channels : g.filters);
   const int64_t size = transposed ? g.in_size() : g.out_size();
-  check_dtype(op.c_str(), "the gradient", dy, DType::kFloat32);
+  check_dtype(op.c_str(), "the gradient", dy, x.dtype);
   check(dy.numel() == g.batch * channels * size, op, ": expected a gradient of ",
         g.batch * channels * size, " elements, got ", dy.shape);
   const Act act{activation.first, activation.second};
-  const auto [dz, db] =
-      bias_gradient(op.c_str(), dy, saved, act, g.batch, channels, size, needs[2]);
+  const Where where{op.c_str(), x.device(), x.dtype};
+  const auto [dz, db] = bias_gradient(where, dy, saved, act, g.batch, channels, size, needs[2]);
   OptionalArray dx, dw;
   if (needs[0]) {
     dx = empty_like(x);
-    const ConvArgs args{
-        .x = read_as<float>(dz), .w = read_as<float>(w), .y = write_as<float>(*dx), .grid = g};
+    const ConvArgs args{.x = read(dz), .w = read(w), .y = write(*dx), .grid = g};
     if (transposed) {
-      convolve(op.c_str(), x.device(), args);
+      convolve(where, args);
     } else {
-      convolve_transposed(op.c_str(), x.device(), g, args);
+      convolve_transposed(where, g, args);
     }
   }
-  if (needs[1]) dw = weight_gradient(op.c_str(), g, transposed ? dz : x, transposed ? x : dz, w);
+  if (needs[1]) dw = weight_gradient(where, g, transposed ? dz : x, transposed ? x : dz, w);
   return {dx, dw, db};
 }
 

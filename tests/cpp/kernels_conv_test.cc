@@ -28,14 +28,17 @@ Bytes convolution(const Kernels& k, const Case& c) {
   k.conv({x.get(), w.get(), bias.get(), y.get(), z.get(), g, g.out_size(), g.w.out, 1, 4, 1.f,
           scratch.get()},
          {0, plan.tasks, nullptr});
-  k.conv_bwd_bias(
-      {y.get(), z.get(), dz.get(), db.get(), c.batch, c.groups * c.filters, g.out_size(), 4, 1.f},
-      {0, c.groups * c.filters, nullptr});
+  constexpr int64_t kChunks = 2;  // the CPU takes all at once
+  Buffer<double> bias_partials(kChunks * c.groups * c.filters, true);
+  k.conv_bwd_bias({y.get(), z.get(), dz.get(), db.get(), bias_partials.get(), kChunks, c.batch,
+                   c.groups * c.filters, g.out_size(), 4, 1.f},
+                  {0, c.groups * c.filters, nullptr});
   const ConvWeightPlan weight_plan = conv_weight_plan(g);
   Buffer<float> weight_scratch(weight_plan.tasks(g) * weight_plan.scratch, true), dw(weights, true);
   Buffer<double> partials(weight_plan.chunks * weights, true);
-  k.conv_bwd_weight({x.get(), dz.get(), partials.get(), g, weight_scratch.get()},
-                    {0, weight_plan.tasks(g), nullptr});
+  k.conv_bwd_weight(
+      {x.get(), dz.get(), partials.get(), g, weight_plan.chunks, weight_scratch.get()},
+      {0, weight_plan.tasks(g), nullptr});
   k.conv_bwd_weight_sum({partials.get(), dw.get(), weight_plan.chunks, weights},
                         {0, ceil_div(weights, kElementwiseChunk), nullptr});
   Buffer<float> turned(weights, true);
@@ -56,8 +59,16 @@ int main() {
   using fastnn::Case;
   std::vector<Case> cases{{2, 1, 1, 6, 28, 28, 5, 1, 1, 2},   {7, 1, 6, 16, 14, 14, 5, 1, 1, 0},
                           {1, 1, 45, 13, 20, 33, 3, 1, 1, 1}, {2, 3, 2, 1, 9, 16, 3, 2, 1, 1},
-                          {1, 2, 9, 7, 8, 40, 1, 1, 1, 0},    {1, 1, 2, 3, 3, 1100, 2, 3, 4, 3}};
-  for (int64_t w = 1; w <= 70; ++w)
+                          {1, 2, 9, 7, 8, 40, 1, 1, 1, 0},    {1, 1, 2, 3, 3, 1100, 2, 3, 4, 3},
+                          {2, 5, 1, 1, 9, 17, 3, 2, 1, 1},    {1, 2, 1, 1, 12, 14, 9, 1, 1, 4}};
+#ifdef FASTNN_TEST_CUDA  // so many groups that their tiles are large ones
+  const int64_t widths = 9;
+  cases.push_back({1, 64, 2, 17, 3, 50, 2, 1, 1, 1});
+  cases.push_back({1, 64, 1, 70, 3, 50, 2, 1, 1, 0});
+#else
+  const int64_t widths = 70;
+#endif
+  for (int64_t w = 1; w <= widths; ++w)
     cases.push_back({2, 1, 3, 5, 4, w, static_cast<int32_t>(1 + w % 3),
                      1 + static_cast<int32_t>(w / 3 % 2), 1, 1});
   for (const Case& c : cases)

@@ -103,6 +103,9 @@ void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, 
 void conv(const ConvArgs& args, Slice s) {
   const ConvGrid& g = args.grid;
   const ConvPlan plan = conv_plan(g);
+  const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
+  const auto* bias = static_cast<const float*>(args.bias);
+  auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
   float* band = args.scratch + s.begin * plan.scratch;
   auto* at = reinterpret_cast<int32_t*>(band + plan.band);
   const int64_t phases = g.h.phases() * g.w.phases();
@@ -116,12 +119,12 @@ void conv(const ConvArgs& args, Slice s) {
     const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
     const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
     for (int64_t c = 0; c < g.channels && g.depth() > 0; ++c)
-      copy_channel(g, plan.plane, args.x + (image * g.channels + c) * g.in_size(), row, rows,
+      copy_channel(g, plan.plane, x + (image * g.channels + c) * g.in_size(), row, rows,
                    band + c * phases * plan.plane);
-    const ConvItem item{args.w + group * g.filters * g.depth(),
-                        args.bias ? args.bias + group * g.filters : nullptr,
-                        args.y + at_y,
-                        args.z ? args.z + at_y : nullptr,
+    const ConvItem item{w + group * g.filters * g.depth(),
+                        bias ? bias + group * g.filters : nullptr,
+                        y + at_y,
+                        z ? z + at_y : nullptr,
                         band,
                         at,
                         rows};
@@ -137,9 +140,10 @@ void conv_turn(const ConvTurnArgs& args, Slice s) {
   const int64_t taps = int64_t{h.taps} * w.taps, all = int64_t{h.all} * w.all;
   for (int64_t task = s.begin; task < s.end; ++task) {
     const int64_t group = task / args.channels, channel = task % args.channels;
-    float* out = args.turned + task * args.filters * taps;
+    float* out = static_cast<float*>(args.turned) + task * args.filters * taps;
     for (int64_t o = 0; o < args.filters; ++o) {
-      const float* from = args.w + ((group * args.filters + o) * args.channels + channel) * all;
+      const float* from = static_cast<const float*>(args.w) +
+                          ((group * args.filters + o) * args.channels + channel) * all;
       for (int64_t i = h.taps - 1; i >= 0; --i)
         for (int64_t j = w.taps - 1; j >= 0; --j)
           *out++ = from[(h.first + i * h.step) * w.all + w.first + j * w.step];
@@ -177,19 +181,20 @@ void conv_bwd_weight_sum(const ConvWeightSumArgs& args, Slice s) {
     double total = 0;
     for (int64_t chunk = 0; chunk < args.chunks; ++chunk)
       total += args.partials[chunk * args.size + i];
-    args.dw[i] = static_cast<float>(total);
+    static_cast<float*>(args.dw)[i] = static_cast<float>(total);
   }
 }
 
 // One plane of a channel; returns the sum of dz, which is in the cache then.
 template <class A>
 double conv_bwd_plane(const ConvBiasArgs& args, int64_t at) {
-  const float* dz = args.dy + at;
+  const float* dz = static_cast<const float*>(args.dy) + at;
   if (args.saved != nullptr) {
     const float a = args.activation_param;
-    zip(dz, args.saved + at, args.dz + at, {0, args.size},
+    float* to = static_cast<float*>(args.dz) + at;
+    zip(dz, static_cast<const float*>(args.saved) + at, to, {0, args.size},
         [a](float dy, float saved) { return A::bwd(dy, saved, a); });
-    dz = args.dz + at;
+    dz = to;
   }
   return args.db != nullptr ? sum(dz, args.size, 0.f, [](float v) { return v; }) : 0;
 }
@@ -208,7 +213,7 @@ void conv_bwd_bias(const ConvBiasArgs& args, Slice s) {
     double total = 0;
     for (int64_t n = 0; n < args.batch; ++n)
       total += plane(args, (n * args.channels + c) * args.size);
-    if (args.db != nullptr) args.db[c] = static_cast<float>(total);
+    if (args.db != nullptr) static_cast<float*>(args.db)[c] = static_cast<float>(total);
   }
 }
 

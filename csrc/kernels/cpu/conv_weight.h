@@ -129,7 +129,8 @@ struct ConvWeightTask {
     const ConvGrid& g = args.grid;
     for (int64_t n = 0; n < span.images; ++n) {
       const int64_t planes = ((span.image + n) * g.groups + group) * g.filters;
-      const float* from = args.dz + planes * g.out_size() + span.row * g.w.out + span.col;
+      const float* from = static_cast<const float*>(args.dz) + planes * g.out_size() +
+                          span.row * g.w.out + span.col;
       for (int64_t o = 0; o < g.filters; ++o, from += g.out_size()) {
         float* to = dz + o * kConvSpanRow + n * span.rows * span.vectors() * kConvLanes;
         for (int64_t r = 0; r < span.rows; ++r, to += span.vectors() * kConvLanes) {
@@ -145,8 +146,8 @@ struct ConvWeightTask {
     for (int64_t n = 0; n < span.images; ++n)
       for (int64_t c = 0; c < count; ++c) {
         const int64_t plane = ((span.image + n) * g.groups + group) * g.channels + first + c;
-        copy_channel(g, plan.plane, args.x + plane * g.in_size(), span.row, span.rows,
-                     bands + (n * plan.channels + c) * plan.band);
+        copy_channel(g, plan.plane, static_cast<const float*>(args.x) + plane * g.in_size(),
+                     span.row, span.rows, bands + (n * plan.channels + c) * plan.band);
       }
   }
   // For k in [begin, end), whose channels, from `channel` on, are in the bands.

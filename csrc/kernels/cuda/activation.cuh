@@ -31,6 +31,13 @@ void activation_bwd(const ActivationBwdArgs& args, Slice s) {
                        static_cast<T*>(args.dx), args.n, Backward<A>{args.a}, s);
 }
 
+// The kernel of one activation of many.
+template <class T, class... A>
+constexpr Kernel<ActivationBwdArgs> activation_bwd_of(int activation, ActivationList<A...>) {
+  constexpr Kernel<ActivationBwdArgs> kAll[] = {activation_bwd<T, A>...};
+  return kAll[activation];
+}
+
 // One activation of many, where the choice is made in a kernel.
 template <class... A>
 __device__ __forceinline__ float activate(int32_t which, float x, float a, ActivationList<A...>) {

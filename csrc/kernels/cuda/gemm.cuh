@@ -196,12 +196,6 @@ inline void gemm(const GemmArgs& g, Slice s) {
 }
 
 // ---- the elementwise half of linear's backward -------------------------------------------------
-template <class T, class... A>
-constexpr Kernel<ActivationBwdArgs> activation_bwd_of(int activation, ActivationList<A...>) {
-  constexpr Kernel<ActivationBwdArgs> kAll[] = {activation_bwd<T, A>...};
-  return kAll[activation];
-}
-
 // dz = dy act'(saved), then the sums of its columns, layer by layer.
 template <class T>
 void linear_bwd(const LinearBwdArgs& args, Slice s) {

@@ -8,10 +8,6 @@
 #include "table.h"
 
 namespace fastnn {
-
-template <>
-const ConvKernels cuda::Table<ConvKernels>::of_dtype[kNumTableDTypes] = {};  // pending
-
 namespace {
 
 template <class... Family>

@@ -1,6 +1,7 @@
 // Convolution of images in NCHW (conv_plan.h has the geometry and the tasks). One kernel serves
 // forward and, phase by phase of a stride and with turned weights, the gradient of the input, which
-// is also the forward of a transposed convolution.
+// is also the forward of a transposed convolution. Arrays have the table's dtype; sums and scratch
+// do not.
 #pragma once
 #include "../conv_plan.h"
 #include "../kernel.h"
@@ -9,13 +10,13 @@ namespace fastnn {
 
 // y = act(w * x + bias). An output plane, row and column may be apart: a phase is every s-th.
 struct ConvArgs {
-  const float *x, *w, *bias;  // w: [groups, filters, depth]; bias may be null
-  float *y, *z;               // z: the pre-activation is stored here too; or null
+  const void *x, *w, *bias;  // w: [groups, filters, depth]; bias may be null
+  void *y, *z;               // z: the pre-activation is stored here too; or null
   ConvGrid grid;
   int64_t y_plane, y_row, y_col;
   int32_t activation;
   float activation_param;
-  float* scratch;  // conv_plan().tasks times .scratch floats
+  float* scratch;  // conv_plan().tasks times .scratch floats; a GPU needs none
 };
 
 // The weights of one phase of the gradient: [groups, channels, filters, taps of both axes, turned].
@@ -23,8 +24,8 @@ struct ConvTurnAxis {
   int32_t taps, first, step, all;  // of `all` taps: first, first + step, ...
 };
 struct ConvTurnArgs {
-  const float* w;  // [groups, filters, channels, all taps]
-  float* turned;
+  const void* w;  // [groups, filters, channels, all taps]
+  void* turned;
   int64_t groups, filters, channels;
   ConvTurnAxis h, w_axis;
 };
@@ -32,21 +33,24 @@ struct ConvTurnArgs {
 // dw[groups, filters, depth] = sum over images and positions of dz x; first sums of each chunk,
 // [chunks, groups, filters, depth], then their sums.
 struct ConvWeightArgs {
-  const float *x, *dz;
+  const void *x, *dz;
   double* partials;
   ConvGrid grid;
-  float* scratch;  // conv_weight_plan().tasks() times .scratch floats
+  int64_t chunks;
+  float* scratch;  // conv_weight_plan().tasks() times .scratch floats; a GPU needs none
 };
 struct ConvWeightSumArgs {
   const double* partials;
-  float* dw;
+  void* dw;
   int64_t chunks, size;
 };
 
-// dz = dy act'(saved) and db = sums of dz per channel, in one pass. dz may be null (identity).
+// dz = dy act'(saved) and db = sums of dz per channel. dz may be null (identity), and so may db.
 struct ConvBiasArgs {
-  const float *dy, *saved;
-  float *dz, *db;
+  const void *dy, *saved;
+  void *dz, *db;
+  double* partials;  // [chunks, channels], on a GPU only
+  int64_t chunks;
   int64_t batch, channels, size;
   int32_t activation;
   float activation_param;

@@ -78,3 +78,10 @@ def activated(
     d_error = dy * (CURVED * z_error + 9 * U + STEEPEST * wrong_side)
     d = dy * np.abs(activate(z, activation)[1]) + d_error
     return STEEPEST * z_error + 4 * ulp(s.y), d_error, d
+
+
+def rounded(z: Array, d_error: Array, d: Array, s: Sample) -> Array:
+    """d's error where what the derivative is of was stored in the sample's dtype, and d was too."""
+    return np.asarray(
+        d_error + s.store * (np.abs(s.dy) * (CURVED * np.abs(z) + 2 * np.abs(s.y)) + d)
+    )

@@ -62,7 +62,7 @@ class Op:
         bench: What to time.
         bad: Wrong calls.
         cuda: None where the CUDA library has it, else "pending: why".
-        cuda_dtypes: Those of the dtypes that it has there; empty for all.
+        cuda_dtypes: The dtypes that it has there, where they are not the same; empty if they are.
         large: A case that is worth several threads: more tasks than one, each of some cost.
         layout: What a channels-last first input gives: "nchw", the order of the shape; "nhwc"; or
             "memory", channels-last element by element, as if the shape were (n, h, w, c).

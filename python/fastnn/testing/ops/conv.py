@@ -9,15 +9,13 @@ import numpy as np
 
 import fastnn
 from fastnn import functional as F
-from fastnn.testing.bounds import Array, Bound, Grads, Sample, activated
+from fastnn.testing.bounds import Array, Bound, Grads, Sample, activated, rounded
 from fastnn.testing.compare import U
 from fastnn.testing.op import Bad, Bench, Case, Op, Shapes, normal, size, zeros
 from fastnn.testing.ops.linear import FUSED
 from fastnn.testing.reference import conv as reference
 
 __all__ = ["ROWS"]
-
-_PENDING = "pending: convolution"
 
 
 def conv(forward: Callable[..., Array], vjp: Callable[..., Grads]) -> Bound:
@@ -31,7 +29,10 @@ def conv(forward: Callable[..., Array], vjp: Callable[..., Grads]) -> Bound:
         sizes = (np.abs(x), np.abs(w), None if b is None else np.abs(b))
         z_error = 16 * U * forward(*sizes, **options)
         z = forward(x, w, b, **options)
-        y, dz_error, dz_size = activated(z, z_error, s, s.params.get("activation"))
+        activation = s.params.get("activation")
+        y, dz_error, dz_size = activated(z, z_error, s, activation)
+        if activation is not None:
+            dz_error = rounded(z, dz_error, dz_size, s)
         of_sums, of_errors = (vjp(d, *sizes, **options) for d in (dz_size, dz_error))
         grads = tuple(
             None if e is None or d is None else c * U * d + e
@@ -282,7 +283,7 @@ def _row(
         bench=_bench(name),
         dtypes=("float32",),
         bad=bad,
-        cuda=_PENDING,
+        cuda_dtypes=("float32", "bfloat16"),
         large=large,
     )
 

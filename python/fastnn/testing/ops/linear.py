@@ -7,7 +7,7 @@ import numpy as np
 import fastnn
 from fastnn import _core
 from fastnn import functional as F
-from fastnn.testing.bounds import CURVED, Array, Grads, Sample, activated
+from fastnn.testing.bounds import Array, Grads, Sample, activated, rounded
 from fastnn.testing.compare import U
 from fastnn.testing.op import Bad, Bench, Op, Shapes, normal, size, zeros
 from fastnn.testing.reference import linear as reference
@@ -24,9 +24,8 @@ def linear(s: Sample) -> tuple[Array, Grads]:
     z = x @ w.T + (0.0 if b is None else b)
     activation = s.params.get("activation")
     y, dz_error, dz_size = activated(z, 16 * U * z_size, s, activation)
-    if activation is not None:  # its derivative is of what was stored, and is stored itself
-        stored = np.abs(s.dy) * (CURVED * np.abs(z) + 2 * np.abs(s.y)) + dz_size
-        dz_error = dz_error + s.store * stored
+    if activation is not None:
+        dz_error = rounded(z, dz_error, dz_size, s)
     count = int(np.prod(x.shape[:-1], dtype=np.int64))
     dz = dz_size.reshape(count, w.shape[0])
     lost = dz_error.reshape(dz.shape)
