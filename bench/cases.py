@@ -219,6 +219,9 @@ def _gemms() -> Iterator[Case]:
             yield _gemm(goal, o, i, batch, "TN")  # dW = dy' x
     for n in (256, 512, 1024, 2048):
         yield _gemm("C5", n, n, n, "NN", "bfloat16")
+    for n in (256, 512, 1024, 2048):
+        case = _gemm("", n, n, n, "NN")
+        yield replace(case, params=case.params | {"precision": "medium"})
 
 
 def _gemm(goal: str, m: int, n: int, k: int, layout: str, dtype: str = "float32") -> Case:

@@ -46,7 +46,7 @@ MODULES = (
     "fastnn", "fastnn.functional", "fastnn.nn", "fastnn.nn.init", "fastnn.nn.utils", "fastnn.optim",
     "fastnn.optim.lr_scheduler", "fastnn.data", "fastnn.data.augment", "fastnn.train",
     "fastnn.train.metrics", "fastnn.train.report", "fastnn.inspect", "fastnn.experiments",
-    "fastnn.recipes", "fastnn.random", "fastnn.system", "fastnn.cuda",
+    "fastnn.recipes", "fastnn.random", "fastnn.system", "fastnn.cuda", "fastnn.amp",
 )  # fmt: skip
 API = Path(__file__).parent / "api"
 

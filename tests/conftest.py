@@ -1,4 +1,4 @@
-"""Every test starts from the same seed and leaves the number of threads alone; shared fixtures."""
+"""Every test starts from the same seed and leaves the settings alone; shared fixtures."""
 
 import fastnn as fn
 import numpy as np
@@ -11,6 +11,7 @@ def _same_start():
     fn.manual_seed(0)
     yield
     fn.set_num_threads(threads)
+    fn.set_float32_matmul_precision("highest")
 
 
 @pytest.fixture

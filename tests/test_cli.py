@@ -33,7 +33,7 @@ def test_train_digits_leaves_a_run_folder():
     assert config["train"] == {
         "epochs": 3, "batch_size": 32, "seed": 0, "label_smoothing": 0.0, "device": "cpu",
         "sampling": "shuffle", "accumulate_grad_batches": 1, "l1": 0.0, "l2": 0.0, "monitor": False,
-            "save_last": 1, "ensemble": 1,
+            "save_last": 1, "ensemble": 1, "precision": "32-true",
     }  # fmt: skip
     with open("out/metrics.jsonl") as file:
         rows = [json.loads(line) for line in file]
@@ -117,7 +117,7 @@ def test_print_config_is_a_configuration():
         ["schedule.warmup=1.5", "optim.name=sgd"],
         ["schedule.name=cosine"],
         ["train.sampling=balanced", "data.whiten=zca"],
-        ["train.sampling=replacement", "data.whiten=pca", "data.impute=mean"],
+        ["train.sampling=replacement", "data.whiten=pca", "train.precision=bf16-mixed"],
     ],
 )
 def test_other_configurations_train(settings):

@@ -105,6 +105,51 @@ def test_a_recorded_step_has_the_bits_of_an_eager_one(model):
         np.testing.assert_array_equal(value, eager[name], err_msg=name)
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+@pytest.mark.filterwarnings("error")
+def test_mixed_precision_learns_as_float32_does(precision):
+    """Recorded steps have the bits of eager ones, the scale of the loss and all."""
+    fits = [
+        fitted("cuda", network, capture=c, gradient_clip_val=1.0, precision=precision)
+        for c in (True, False)
+    ]
+    for name, value in fits[0][0].items():
+        np.testing.assert_array_equal(value, fits[1][0][name], err_msg=name)
+    assert fits[0][1] == fits[1][1]
+    full, losses, _ = fitted("cuda", network, gradient_clip_val=1.0)
+    np.testing.assert_allclose(fits[0][1], losses, rtol=0.03)
+    assert any((value != fits[0][0][name]).any() for name, value in full.items())
+    scaler = fits[0][2].precision.scaler
+    assert (scaler is None) == (precision == "bf16-mixed")
+    if scaler is not None:
+        assert scaler.state_dict()["_growth_tracker"] == fits[0][2].optimizer.step_count > 0
+
+
+def test_a_float16_step_that_overflows_is_left_out():
+    """2^40 makes every gradient infinite: steps are skipped until the scale is small enough."""
+    x = fn.tensor(np.ones((4, 6), np.float32), device="cuda")
+    net = network().to("cuda")
+    optimizer = fn.optim.SGD(net.parameters(), lr=0.01)
+    scaler = fn.amp.GradScaler(init_scale=2.0**40)
+    scales, counts = [], []
+    for _ in range(30):
+        optimizer.zero_grad()
+        with fn.autocast("cuda"):
+            y = net(x)
+        assert y.dtype == "float16"
+        scaler.scale(fn.F.mse_loss(y.to("float32"), fn.zeros(4, 2).to("cuda"))).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        scales.append(scaler.get_scale())
+        counts.append(optimizer.step_count)
+    assert 10 < counts.count(0) < counts[-1] + 20 < 30
+    for before, scale, last, count in zip(
+        [2.0**40, *scales], scales, [0, *counts], counts, strict=False
+    ):
+        assert (scale, count) in ((before, last + 1), (before / 2, last))
+    assert all(np.isfinite(np.array(p.detach().to("cpu"))).all() for p in net.parameters())
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.filterwarnings("error")
 def test_training_as_on_the_cpu(model):

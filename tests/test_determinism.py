@@ -19,6 +19,7 @@ from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.hard import hard_cases
 from fastnn.testing.ops import OPS, OPTIMIZERS
 from test_gemm import check_integers_in_bfloat16
+from test_matmul_precision import check_integers
 
 
 def large(op):
@@ -155,6 +156,7 @@ def bounds_of_bf16_products():
             for shapes, params in [*op.cases, large(op)]:
                 harness.check(op, op.sample(shapes, params, "bfloat16"))
     check_integers_in_bfloat16(60)
+    check_integers(20)
     return {"level": fn._core.cpu_level()}
 
 

@@ -29,6 +29,7 @@ def describe() -> dict[str, Any]:
 
 def variants(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     kind = case["kind"]
+    fn.set_float32_matmul_precision(case["params"].get("precision", "highest"))
     if kind in ("fwd", "fwd+bwd"):
         return {"eager": _op(case, arrays)}
     if kind == "call":

@@ -1,18 +1,18 @@
 // Matrix products: a plan, the memory it needs, and its launches.
 #include "gemm.h"
 
+#include <atomic>
+
 namespace fastnn {
 namespace {
 
 // The kernels of a batch of products of Ts.
 template <class T>
 struct Products {
-  static constexpr DType kDType = DType::kFloat32;
   static constexpr auto kPack = &Kernels::gemm_batch_pack, kMultiply = &Kernels::gemm_batch;
 };
 template <>
 struct Products<bf16> {
-  static constexpr DType kDType = DType::kBFloat16;
   static constexpr auto kPack = &Kernels::gemm_bf16_pack, kMultiply = &Kernels::gemm_bf16;
 };
 
@@ -52,10 +52,51 @@ void multiply(const char* op, Device device, const GemmPlan& plan, const GemmArg
          plan.packed ? &Kernels::gemm_packed : &Kernels::gemm_small, args);
 }
 
+std::atomic<MatmulPrecision> precision{MatmulPrecision::kHighest};
+
+// Whether rounding the factors to bfloat16 on the CPU pays: packing them takes as long as a product
+// with few rows or columns does.
+bool pays_as_bf16(const GemmArgs& g) {
+  return least(g.m, g.n) >= 64 && g.k >= 32 && g.m * g.n * g.k >= int64_t{1} << 20;
+}
+
+// The product with the precision that was asked for. False where that is float32: because it is the
+// highest, or because here nothing else is faster.
+bool multiply_faster(const char* op, Device device, GemmBatchArgs batch) {
+  const MatmulPrecision asked = matmul_precision();
+  if (asked == MatmulPrecision::kHighest) return false;
+  const Kernels& kernels = kernel_table(device, DType::kFloat32, op);
+  const bool medium = asked == MatmulPrecision::kMedium;
+  const auto kernel = medium ? kernels.gemm_medium : kernels.gemm_high;
+  if (kernel == nullptr) return false;
+  GemmArgs& one = batch.one;
+  const int64_t products = batch.items * batch.terms;
+  const double cost = static_cast<double>(products) * cost_of(one);
+  if (device == Device::kCuda) {
+    launch({op, device, DType::kFloat32, batch.items, cost}, kernel, batch);
+    return true;
+  }
+  if (!pays_as_bf16(one)) return false;
+  const GemmPlan plan = gemm_plan(GemmBf16Args{.m = one.m, .n = one.n, .k = one.k});
+  const int64_t floats = products * plan.scratch();
+  const Array scratch = empty({floats}, DType::kFloat32, device);
+  one.scratch = write_as<float>(scratch);
+  launch({op, device, DType::kFloat32, products * plan.pack_tasks(),
+          static_cast<double>(floats) * kCostPerElement},
+         kernels.gemm_medium_pack, batch);
+  launch({op, device, DType::kFloat32, batch.items * plan.tasks(), cost}, kernel, batch);
+  return true;
+}
+
 }  // namespace
 
-void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b) {
+void set_matmul_precision(MatmulPrecision value) { precision = value; }
+MatmulPrecision matmul_precision() { return precision; }
+
+void gemm(const char* op, Place place, GemmArgs args, Matrix a, Matrix b) {
+  const Device device = place.device;
   set_operands(args, a, b);
+  if (multiply_faster(op, device, {.one = args, .items = 1, .terms = 1})) return;
   const GemmPlan plan = plan_on(device, gemm_packs(args), args);
   const Array scratch = scratch_of(plan, device);
   if (scratch.defined()) args.scratch = write_as<float>(scratch);
@@ -63,30 +104,34 @@ void gemm(const char* op, Device device, GemmArgs args, Matrix a, Matrix b) {
   multiply(op, device, plan, args);
 }
 
-void gemm(const char* op, Device device, GemmBf16Args args, MatrixOf<bf16> a, MatrixOf<bf16> b) {
-  gemm(op, device, GemmBf16BatchArgs{.one = args, .items = 1, .terms = 1}, a, b);
+void gemm(const char* op, Place place, GemmBf16Args args, MatrixOf<bf16> a, MatrixOf<bf16> b) {
+  gemm(op, place, GemmBf16BatchArgs{.one = args, .items = 1, .terms = 1}, a, b);
 }
 
 template <class T>
-void gemm(const char* op, Device device, GemmBatchArgsOf<T> batch, MatrixOf<T> a, MatrixOf<T> b) {
+void gemm(const char* op, Place place, GemmBatchArgsOf<T> batch, MatrixOf<T> a, MatrixOf<T> b) {
+  const Device device = place.device;
   GemmArgsOf<T>& one = batch.one;
   set_operands(one, a, b);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (multiply_faster(op, device, batch)) return;
+  }
   const GemmPlan plan = device == Device::kCpu ? gemm_plan(one) : gemm_plan_as(false, one);
   const int64_t products = batch.items * batch.terms, floats = products * plan.scratch();
   Array scratch;
   if (floats > 0) {
     scratch = empty({floats}, DType::kFloat32, device);
     one.scratch = write_as<float>(scratch);
-    launch({op, device, Products<T>::kDType, products * plan.pack_tasks(),
+    launch({op, device, place.dtype, products * plan.pack_tasks(),
             static_cast<double>(floats) * kCostPerElement},
            Products<T>::kPack, batch);
   }
-  launch({op, device, Products<T>::kDType, batch.items * plan.tasks(),
+  launch({op, device, place.dtype, batch.items * plan.tasks(),
           static_cast<double>(products) * cost_of(one)},
          Products<T>::kMultiply, batch);
 }
-template void gemm(const char*, Device, GemmBatchArgs, Matrix, Matrix);
-template void gemm(const char*, Device, GemmBf16BatchArgs, MatrixOf<bf16>, MatrixOf<bf16>);
+template void gemm(const char*, Place, GemmBatchArgs, Matrix, Matrix);
+template void gemm(const char*, Place, GemmBf16BatchArgs, MatrixOf<bf16>, MatrixOf<bf16>);
 
 Factor::Factor(const char* op, Device device, Matrix b, int64_t k, int64_t n)
     : op_(op), device_(device), b_(b), k_(k), n_(n) {

@@ -31,7 +31,7 @@ std::pair<Array, OptionalArray> linear_fwd(const Array& x, const Array& w, const
   if (save_z) z = empty_like(y);
   const int64_t k = w.shape[1];
   with_element(x, [&]<class T>(T) {
-    gemm("linear", x.device(),
+    gemm("linear", x,
          {.c = write_as<T>(y),
           .m = x.shape.rows(),
           .n = w.shape[0],
@@ -74,10 +74,10 @@ std::tuple<OptionalArray, OptionalArray, OptionalArray> linear_bwd(
   if (need_dw) dw = empty_like(w);
   with_element(x, [&]<class T>(T) {
     if (dx)
-      gemm("linear", device, {.c = write_as<T>(*dx), .m = m, .n = k, .k = n},
-           rows_of(read_as<T>(dz), n), rows_of(read_as<T>(w), k));
+      gemm("linear", x, {.c = write_as<T>(*dx), .m = m, .n = k, .k = n}, rows_of(read_as<T>(dz), n),
+           rows_of(read_as<T>(w), k));
     if (dw)
-      gemm("linear", device, {.c = write_as<T>(*dw), .m = n, .n = k, .k = m},
+      gemm("linear", x, {.c = write_as<T>(*dw), .m = n, .n = k, .k = m},
            transposed(read_as<T>(dz), n), rows_of(read_as<T>(x), k));
   });
   return {dx, dw, db};

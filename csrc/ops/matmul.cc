@@ -105,10 +105,10 @@ Array product(const Factors& a, const Factors& b, const Shape& full, Shape shape
   args.c = write_as<T>(c);
   if (batch.num_axes == 0 || count > 1) {
     (a.transpose ? args.k : args.m) *= count;
-    gemm(kOp, a.x.device(), args, a.matrix<T>(), b.matrix<T>());
+    gemm(kOp, a.x, args, a.matrix<T>(), b.matrix<T>());
   } else {
     batch.one = args;
-    gemm(kOp, a.x.device(), batch, a.matrix<T>(), b.matrix<T>());
+    gemm(kOp, a.x, batch, a.matrix<T>(), b.matrix<T>());
   }
   return c;
 }
@@ -129,9 +129,21 @@ Array matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b,
   return with_element(a, [&]<class T>(T) { return product<T>(left, right, full, shape); });
 }
 
+constexpr const char* kPrecisions[] = {"highest", "high", "medium"};
+
+void set_precision(const std::string& name) {
+  for (int i = 0; i < 3; ++i)
+    if (name == kPrecisions[i]) return set_matmul_precision(static_cast<MatmulPrecision>(i));
+  throw ValueError(concat(
+      "set_float32_matmul_precision: expected 'highest', 'high' or 'medium', got '", name, "'"));
+}
+
 }  // namespace
 
 void bind_matmul(py::module_& m) {
+  m.def("set_float32_matmul_precision", &set_precision, py::arg("precision"));
+  m.def("get_float32_matmul_precision",
+        [] { return kPrecisions[static_cast<int>(matmul_precision())]; });
   m.def("matmul", &matmul, py::arg("a"), py::arg("b"), py::arg("transpose_a") = false,
         py::arg("transpose_b") = false, py::arg("to") = std::nullopt);
 }

@@ -111,7 +111,7 @@ std::vector<Job> make_jobs(const char* op, const std::vector<OptimGroup>& groups
 }
 
 // The norm of the gradients of all jobs, for their updates to scale them. Returns what they read.
-Array clip_jobs(std::vector<Job>& jobs, float max_norm) {
+Array clip_jobs(std::vector<Job>& jobs, float max_norm, const float* loss_scale) {
   int64_t chunks = 0;
   for (const Job& job : jobs) chunks += job.args.num_chunks;
   const Device device = jobs[0].what.device;
@@ -121,6 +121,7 @@ Array clip_jobs(std::vector<Job>& jobs, float max_norm) {
   args.norm = write_as<float>(norm);
   args.norm_type = 2;
   args.max_norm = max_norm;
+  args.loss_scale = loss_scale;
   double* first = write_as<double>(sums);
   for (Job& job : jobs) {
     args.chunks = job.args.chunks;
@@ -136,9 +137,32 @@ Array clip_jobs(std::vector<Job>& jobs, float max_norm) {
   return norm;
 }
 
+// What a GradScaler has in memory: [scale, 1 / scale], and [good steps, found, found before].
+using Scaler = std::optional<std::pair<Array, Array>>;
+
+GradScalerArgs scaler_args(const std::pair<Array, Array>& scaler, const StatusSite& site) {
+  auto* words = write_as<int64_t>(scaler.second);
+  return {.scale = write_as<float>(scaler.first),
+          .good_steps = words,
+          .found = reinterpret_cast<Status*>(words + 1),
+          .status = site.status(),
+          .growth = 1,
+          .backoff = 1,
+          .interval = 1};
+}
+
+// What the scaler's steps found goes to its own word, and gradients are divided by its scale.
+void scale_jobs(const char* op, std::vector<Job>& jobs, const GradScalerArgs& scaler) {
+  launch(single(op, jobs[0].what.device), &Kernels::scaler_begin, scaler);
+  for (Job& job : jobs) {
+    job.args.status = scaler.found;
+    job.args.clip = scaler.scale;
+  }
+}
+
 // Looks at the gradients of all groups, counts the step, updates: nothing if a gradient is bad.
 void optim_step(const std::string& name, const std::vector<OptimGroup>& groups,
-                std::optional<float> max_norm) {
+                std::optional<float> max_norm, const Scaler& scaler) {
   const char* op = name.c_str();
   std::vector<int64_t> sizes;
   for (const OptimGroup& group : groups) {
@@ -150,13 +174,24 @@ void optim_step(const std::string& name, const std::vector<OptimGroup>& groups,
   const StatusSite site(groups[0].params[0].device(), describe_gradient(name, sizes, "updated"));
   std::vector<Job> jobs = make_jobs(op, groups, site);
   Array norm;
-  if (max_norm) norm = clip_jobs(jobs, *max_norm);
+  if (scaler) scale_jobs(op, jobs, scaler_args(*scaler, site));
+  if (max_norm) norm = clip_jobs(jobs, *max_norm, scaler ? read_as<float>(scaler->first) : nullptr);
   for (const Job& job : jobs) launch(job.what, &Kernels::optim_check, job.args);
   for (const Job& job : jobs) {
     launch(single(op, job.what.device), &Kernels::optim_begin, job.args);
     launch(job.what, &Kernels::optim_update, job.rule, job.args);
   }
   site.raise();
+}
+
+// After the steps of all optimizers: the scale of the next ones.
+void scaler_update(const Array& scale, const Array& words, double growth, double backoff,
+                   int64_t interval) {
+  constexpr const char* op = "GradScaler";
+  const StatusSite site(scale.device(), [](DataError, int64_t) { return std::string(); });
+  GradScalerArgs args = scaler_args({scale, words}, site);
+  args.growth = growth, args.backoff = backoff, args.interval = interval;
+  launch(single(op, scale.device()), &Kernels::scaler_update, args);
 }
 
 // ---- what lives in memory ----------------------------------------------------------------------
@@ -202,7 +237,10 @@ void bind_optim(py::module_& m) {
   py::dict rules;
   for (int i = 0; i < kNumOptimRules; ++i) rules[kRules[i].name] = i;
   m.attr("OPTIM_RULES") = rules;
-  m.def("optim_step", &optim_step, py::arg("op"), py::arg("groups"), py::arg("max_norm"));
+  m.def("optim_step", &optim_step, py::arg("op"), py::arg("groups"), py::arg("max_norm"),
+        py::arg("scaler") = std::nullopt);
+  m.def("scaler_update", &scaler_update, py::arg("scale"), py::arg("words"), py::arg("growth"),
+        py::arg("backoff"), py::arg("interval"));
   m.def("make_optim_rates", &make_optim_rates, py::arg("lr"), py::arg("beta1"));
   m.def("set_optim_rates", &set_optim_rates, py::arg("x"), py::arg("lr"), py::arg("beta1"));
   m.def("make_optim_records", &make_optim_records, py::arg("values"));

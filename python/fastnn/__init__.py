@@ -3,14 +3,20 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
-from fastnn import cuda, functional, nn, optim, random
+from fastnn import amp, cuda, functional, nn, optim, random
 from fastnn import functional as F
 from fastnn._core import CaptureError, CudaError
 from fastnn._version import __version__
+from fastnn.amp import autocast
 from fastnn.capture import capture
 from fastnn.functional.linear import bmm, matmul
 from fastnn.random import manual_seed
-from fastnn.system import get_num_threads, set_num_threads
+from fastnn.system import (
+    get_float32_matmul_precision,
+    get_num_threads,
+    set_float32_matmul_precision,
+    set_num_threads,
+)
 from fastnn.tensor import (
     Tensor,
     enable_grad,
@@ -35,6 +41,8 @@ __all__ = [
     "Tensor",
     "Trainer",
     "__version__",
+    "amp",
+    "autocast",
     "bmm",
     "capture",
     "cuda",
@@ -43,6 +51,7 @@ __all__ = [
     "experiments",
     "from_numpy",
     "functional",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "gradcheck",
     "inspect",
@@ -55,6 +64,7 @@ __all__ = [
     "optim",
     "random",
     "recipes",
+    "set_float32_matmul_precision",
     "set_num_threads",
     "tensor",
     "testing",

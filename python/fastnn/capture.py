@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from fastnn import _core
+from fastnn.tape import autocast_key
 from fastnn.tensor import as_tensor, is_grad_enabled
 
 __all__ = ["CapturedFunction", "capture", "unrecorded"]
@@ -105,7 +106,12 @@ class CapturedFunction(Generic[P, R]):
         if kwargs:
             raise TypeError("capture: expected positional arguments only, got " + ", ".join(kwargs))
         arrays = [as_tensor(a) for a in args]
-        key = tuple((a.shape, a.dtype, a.device, a.layout) for a in arrays), is_grad_enabled()
+        key = (
+            tuple((a.shape, a.dtype, a.device, a.layout) for a in arrays),
+            is_grad_enabled(),
+            autocast_key(),
+            _core.get_float32_matmul_precision(),
+        )
         recordings = self._recordings.setdefault(key, [])
         recordings[:] = [r for r in recordings if r.plan.is_current()]
         for recording in recordings:
@@ -136,11 +142,12 @@ class CapturedFunction(Generic[P, R]):
 def capture(function: Callable[P, R]) -> CapturedFunction[P, R]:
     """Record a function's launches on its first call, and replay them on the next ones.
 
-    The first call for a set of argument shapes, dtypes and train/eval modes runs as usual and
-    records. Later calls copy their arguments into the recording's buffers and run the launches
-    again: no Python, no checks, no allocation. Random numbers, learning rates and step counts go
-    on, since they live in memory. The results are the recording's own buffers: valid until the next
-    call. Parameters that are replaced (not written in place) are recorded anew.
+    The first call for a set of argument shapes, dtypes, train/eval modes, autocast and precision of
+    products runs as usual and records. Later calls copy their arguments into the recording's
+    buffers and run the launches again: no Python, no checks, no allocation. Random numbers,
+    learning rates and step counts go on, since they live in memory. The results are the recording's
+    own buffers: valid until the next call. Parameters that are replaced (not written in place) are
+    recorded anew.
 
     Args:
         function: Takes Tensors or arrays; reads no value on the host.

@@ -12,7 +12,13 @@ import numpy as np
 from fastnn import _core
 from fastnn._version import __version__
 
-__all__ = ["get_num_threads", "info", "set_num_threads"]
+__all__ = [
+    "get_float32_matmul_precision",
+    "get_num_threads",
+    "info",
+    "set_float32_matmul_precision",
+    "set_num_threads",
+]
 
 
 def get_num_threads() -> int:
@@ -40,6 +46,46 @@ def set_num_threads(threads: int) -> None:
         >>> fn.set_num_threads(fn.get_num_threads())
     """
     _core.set_num_threads(threads)
+
+
+def get_float32_matmul_precision() -> str:
+    """How exact products of float32 matrices are: what was set, or ``"highest"``.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.get_float32_matmul_precision()
+        'highest'
+    """
+    return str(_core.get_float32_matmul_precision())
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Let products of float32 matrices be less exact where that is faster.
+
+    It is a matter of the factors alone: results and sums are float32 in any case, and the bits do
+    not depend on the number of threads. Matrices of other dtypes, convolutions, small products and
+    the steps of recurrent layers (but not their products with all inputs) stay as they are.
+    Captured functions and fits record anew after a change.
+
+    - ``"highest"``, the default: float32.
+    - ``"high"``: on CUDA TF32, where cuBLASLt is found; on the CPU float32, nothing else is faster.
+    - ``"medium"``: bfloat16. On the CPU where the processor multiplies it (AMX, or AVX512-BF16 on
+      AMD: levels ``v4amx`` and ``v4bf16``), on CUDA where cuBLASLt is found; float32 elsewhere.
+
+    Args:
+        precision: ``"highest"``, ``"high"`` or ``"medium"``, as in torch.
+
+    Raises:
+        ValueError: If it is another.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.set_float32_matmul_precision("medium")
+        >>> fn.matmul(fn.ones(64, 64), fn.ones(64, 64)).numpy()[0, 0]
+        np.float32(64.0)
+        >>> fn.set_float32_matmul_precision("highest")
+    """
+    _core.set_float32_matmul_precision(precision)
 
 
 def info() -> dict[str, Any]:

@@ -23,10 +23,12 @@ __all__ = [
     "Vjp",
     "apply",
     "apply_in_place",
+    "autocast_key",
     "enable_grad",
     "is_grad_enabled",
     "no_grad",
     "run_backward",
+    "set_autocast",
 ]
 
 Vjp = Callable[[Any, tuple[bool, ...]], tuple[Any, ...]]
@@ -36,9 +38,10 @@ _ADD = _core.BINARIES["add"]
 
 
 class _Mode(threading.local):
-    """Whether this thread's ops record."""
+    """Whether this thread's ops record, and what autocast there is around them."""
 
     enabled = True
+    autocast: Any = None
 
 
 _mode = _Mode()
@@ -133,6 +136,30 @@ def is_grad_enabled() -> bool:
     return _mode.enabled
 
 
+def set_autocast(autocast: Any) -> Any:
+    """Let ops ask this one for their inputs from now on; None: nobody. Returns the one before.
+
+    Example:
+        >>> from fastnn import tape
+        >>> tape.set_autocast(None) is None
+        True
+    """
+    before, _mode.autocast = _mode.autocast, autocast
+    return before
+
+
+def autocast_key() -> object:
+    """What a recording depends on of the autocast that there is.
+
+    Example:
+        >>> import fastnn as fn
+        >>> with fn.autocast("cpu"):
+        ...     fn.tape.autocast_key()
+        ('cpu', 'bfloat16')
+    """
+    return None if _mode.autocast is None else _mode.autocast.key
+
+
 def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
     """Call a rule; record it when one of its inputs requires a gradient.
 
@@ -153,6 +180,8 @@ def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
         >>> x.grad.item()
         2.0
     """
+    if _mode.autocast is not None:
+        inputs = _mode.autocast.cast(rule.__name__.lstrip("_"), inputs)
     if _mode.enabled:
         for x in inputs:
             if isinstance(x, _core.TensorBase) and x.requires_grad:
@@ -215,6 +244,14 @@ def _record(rule: Rule, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
 
 def run_backward(root: Any, seed: Any) -> None:
     """Accumulate into every leaf below root the gradient of a scalar whose own at root is seed."""
+    autocast = set_autocast(None)  # dtypes are those of the forward pass
+    try:
+        _run_backward(root, seed)
+    finally:
+        set_autocast(autocast)
+
+
+def _run_backward(root: Any, seed: Any) -> None:
     gradients: dict[Node, list[Any]] = {}
     owned = {_core.data_pointer(seed)}  # memory that some .grad, or the caller, holds already
 

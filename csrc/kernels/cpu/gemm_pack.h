@@ -193,32 +193,73 @@ inline void pack_panel(float* dst, const bf16* src, int64_t row_stride, int64_t 
   pack_transposed(dst, row, elements, elements, rows, width);
 }
 
+// A panel of P's elements from Ts; where a T is the wider one, of values rounded to Ps before.
+template <class P, class T>
+inline void pack_panel_as(float* dst, const T* src, int64_t row_stride, int64_t k_stride,
+                          int64_t depth, int64_t rows, int64_t width) {
+  if constexpr (sizeof(P) == sizeof(T)) {
+    pack_panel(dst, src, row_stride, k_stride, depth, rows, width);
+  } else {
+    alignas(64) P rounded[kNR * kGemmKC];
+    const bool along = k_stride == 1;  // the order of the source
+    const int64_t outer = along ? rows : depth, inner = along ? depth : rows;
+    for (int64_t o = 0; o < outer; ++o) {
+      const T* from = src + o * (along ? row_stride : k_stride);
+      if (along || row_stride == 1)
+        for (int64_t i = 0; i < inner; ++i) rounded[o * inner + i] = from_float<P>(from[i]);
+      else
+        for (int64_t i = 0; i < inner; ++i)
+          rounded[o * inner + i] = from_float<P>(from[i * row_stride]);
+    }
+    pack_panel(dst, rounded, along ? depth : 1, along ? 1 : rows, depth, rows, width);
+  }
+}
+
 // Where rows of A are packed as they are: whether they need no packing, being whole tiles.
 inline bool reads_rows_in_place(const GemmBf16Args& g) {
   return g.a_col == 1 && g.a_row % 2 == 0 && g.m % 16 == 0 && g.k % 32 == 0;
 }
+inline bool reads_rows_in_place(const GemmArgs&) { return false; }
+
+// Rows of pairs of float32 values rounded to bfloat16, of which there are two in an element.
+inline void pack_rounded_rows(float* dst, const float* src, int64_t row_stride, int64_t depth,
+                              int64_t rows) {
+  const int64_t elements = elements_of<bf16>(depth);
+  for (int64_t i = 0; i < rows; ++i, dst += elements, src += row_stride) {
+    alignas(64) bf16 row[kGemmKC + 32];
+    for (int64_t p = 0; p < depth; ++p) row[p] = from_float<bf16>(src[p]);
+    for (int64_t p = depth; p < 2 * elements; ++p) row[p] = {};
+    __builtin_memcpy(dst, row, 4 * elements);
+  }
+}
 
 // The rows [begin, end) of A as rows of elements.
-inline void pack_a_rows(float* dst, const bf16* src, int64_t row_stride, int64_t k_stride,
+template <class T>
+inline void pack_a_rows(float* dst, const T* src, int64_t row_stride, int64_t k_stride,
                         int64_t depth, int64_t begin, int64_t end) {
   const int64_t elements = elements_of<bf16>(depth);
   dst += begin * elements, src += begin * row_stride;
-  if (k_stride == 1) return pack_bf16<true>(dst, src, row_stride, 1, depth, end - begin, 0);
+  if (k_stride == 1) {
+    if constexpr (sizeof(T) == sizeof(bf16))
+      return pack_bf16<true>(dst, src, row_stride, 1, depth, end - begin, 0);
+    else
+      return pack_rounded_rows(dst, src, row_stride, depth, end - begin);
+  }
   alignas(64) float panel[kLanes * kGemmKC];  // the transpose of panels
   for (int64_t i = 0; i < end - begin; i += kLanes) {
     const int64_t here = least(kLanes, end - begin - i);
-    pack_panel(panel, src + i * row_stride, row_stride, k_stride, depth, here, kLanes);
+    pack_panel_as<bf16>(panel, src + i * row_stride, row_stride, k_stride, depth, here, kLanes);
     pack_transposed(dst + i * elements, panel, kLanes, here, elements, elements);
   }
 }
 
 // Panels of kWidth for the rows of A, or columns of B, [begin, end).
-template <int kWidth, class T>
+template <int kWidth, class P, class T>
 void pack_panels(float* dst, const T* src, int64_t row_stride, int64_t k_stride, int64_t depth,
                  int64_t begin, int64_t end) {
-  const int64_t elements = elements_of<T>(depth);
+  const int64_t elements = elements_of<P>(depth);
   int64_t i = begin;
-  if constexpr (sizeof(T) == sizeof(float)) {
+  if constexpr (sizeof(P) == sizeof(float)) {
     if (row_stride == 1) {
       const int64_t whole = (end - begin) / kWidth;
       pack_rows<kWidth>(dst + begin * depth, src + begin, k_stride, depth, whole);
@@ -226,16 +267,26 @@ void pack_panels(float* dst, const T* src, int64_t row_stride, int64_t k_stride,
     }
   }
   for (; i < end; i += kWidth)
-    pack_panel(dst + i * elements, src + i * row_stride, row_stride, k_stride, depth,
-               least(kWidth, end - i), kWidth);
+    pack_panel_as<P>(dst + i * elements, src + i * row_stride, row_stride, k_stride, depth,
+                     least(kWidth, end - i), kWidth);
+}
+
+// The plan of packed products of Ts as those of Ps, which depends on their shape alone where they
+// differ.
+template <class P, class T>
+GemmPlan packed_plan(const GemmArgsOf<T>& g) {
+  if constexpr (sizeof(P) == sizeof(T))
+    return gemm_plan_as(true, g);
+  else
+    return gemm_plan_as(true, GemmArgsOf<P>{.m = g.m, .n = g.n, .k = g.k});
 }
 
 // Scratch, for each k block: the panels of A, [m / kMR][depth][kMR] of elements, or its rows; then,
 // after all of A, likewise the panels of B. Tasks: the pieces of A for each k block, then those of
-// B.
-template <class T>
+// B. Ts are packed as Ps.
+template <class T, class P = T>
 void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
-  const GemmPlan plan = gemm_plan_as(true, g);
+  const GemmPlan plan = packed_plan<P>(g);
   const int64_t a_tasks = plan.pack_a.parts * plan.k_blocks;
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const bool is_a = task < a_tasks;
@@ -247,13 +298,13 @@ void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
     if (is_a) {
       float* dst = g.scratch + block * plan.a_block;
       const T* src = g.a + p * g.a_col;
-      if constexpr (!Packing<T>::kRowsOfA)
-        pack_panels<kMR>(dst, src, g.a_row, g.a_col, depth, begin, end);
+      if constexpr (!Packing<P>::kRowsOfA)
+        pack_panels<kMR, P>(dst, src, g.a_row, g.a_col, depth, begin, end);
       else if (!reads_rows_in_place(g))
         pack_a_rows(dst, src, g.a_row, g.a_col, depth, begin, end);
     } else {
-      pack_panels<kNR>(g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block,
-                       g.b + p * g.b_row, g.b_col, g.b_row, depth, begin, end);
+      pack_panels<kNR, P>(g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block,
+                          g.b + p * g.b_row, g.b_col, g.b_row, depth, begin, end);
     }
   }
 }

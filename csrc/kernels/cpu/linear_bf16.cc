@@ -1,7 +1,8 @@
 // Products of bfloat16 matrices: gemm_bf16_pack, then gemm_bf16. Operands are packed as float32, or
 // in pairs where the processor multiplies those (by vectors, or by AMX's matrices), and sums are
 // float32 throughout: a strip of a task's tile of C is summed in a buffer, over all of k and all
-// terms, and rounded once.
+// terms, and rounded once. Where pairs are multiplied, products of float32 matrices may be made in
+// the same way: their factors are rounded while they are packed, nothing else is.
 #include "../families/linear_bf16.h"
 
 #include "activate_tile.h"
@@ -62,7 +63,8 @@ void run_strip(TileArgs t, int64_t rows, int64_t vectors) {
 #endif
 
 // Everything after the sums of the rows from i and the columns from j on.
-void finish_strip(const GemmBf16Args& g, float* sums, int64_t i, int64_t rows, int64_t j,
+template <class T>
+void finish_strip(const GemmArgsOf<T>& g, float* sums, int64_t i, int64_t rows, int64_t j,
                   int64_t cols) {
   for (int64_t r = 0; r < rows; ++r) {
     float* sum = sums + r * kNR;
@@ -72,18 +74,19 @@ void finish_strip(const GemmBf16Args& g, float* sums, int64_t i, int64_t rows, i
     if (g.bias)
       for (int64_t x = 0; x < cols; ++x) sum[x] += to_float(g.bias[j + x]);
     if (g.z)
-      for (int64_t x = 0; x < cols; ++x) g.z[at + x] = from_float<bf16>(sum[x]);
+      for (int64_t x = 0; x < cols; ++x) g.z[at + x] = from_float<T>(sum[x]);
   }
   if (g.activation) kActivate.tile[g.activation](sums, kNR, rows, cols, g.activation_param);
   for (int64_t r = 0; r < rows; ++r) {
-    bf16* c = g.c + (i + r) * g.ldc + j;
-    for (int64_t x = 0; x < cols; ++x) c[x] = from_float<bf16>(sums[r * kNR + x]);
+    T* c = g.c + (i + r) * g.ldc + j;
+    for (int64_t x = 0; x < cols; ++x) c[x] = from_float<T>(sums[r * kNR + x]);
   }
 }
 
 // sums = or += A B for a strip of C, at most kNR columns wide, of the rows [i_begin, i_end).
 // `more`: another strip follows.
-void add_product(const GemmBf16Args& g, const GemmPlan& plan, int64_t i_begin, int64_t i_end,
+template <class T>
+void add_product(const GemmArgsOf<T>& g, const GemmPlan& plan, int64_t i_begin, int64_t i_end,
                  int64_t j, bool more, bool add, float* sums) {
   for (int64_t block = 0; block < plan.k_blocks; ++block) {
     TileArgs t{};
@@ -102,11 +105,12 @@ void add_product(const GemmBf16Args& g, const GemmPlan& plan, int64_t i_begin, i
 }
 
 // Tasks: tiles of C, for each item.
-void gemm_bf16(const GemmBf16BatchArgs& batch, Slice slice) {
+template <class T>
+void gemm_bf16(const GemmBatchArgsOf<T>& batch, Slice slice) {
   // Of whole tiles: rows and columns too many are not read.
   alignas(64) float sums[kGemmBf16MC * kNR];
   [[maybe_unused]] const AmxRegisters registers;
-  const GemmPlan plan = gemm_plan(batch.one);
+  const GemmPlan plan = packed_plan<bf16>(batch.one);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t item = task / plan.tasks(), at = task % plan.tasks();
     const int64_t row = at / plan.cols.parts, col = at % plan.cols.parts;
@@ -116,17 +120,43 @@ void gemm_bf16(const GemmBf16BatchArgs& batch, Slice slice) {
       for (int64_t term = 0; term < batch.terms; ++term)
         add_product(gemm_item(batch, plan, item * batch.terms + term), plan, i_begin, i_end, j,
                     j + kNR < j_end, term > 0, sums);
-      const GemmBf16Args g = gemm_item(batch, plan, item * batch.terms);
+      const GemmArgsOf<T> g = gemm_item(batch, plan, item * batch.terms);
       finish_strip(g, sums, i_begin, i_end - i_begin, j, least(kNR, g.n - j));
     }
   }
 }
+
+// Tasks: those of gemm_pack for each product.
+void gemm_medium_pack(const GemmBatchArgs& batch, Slice s) {
+  const GemmPlan plan = packed_plan<bf16>(batch.one);
+  for_items(s, plan.pack_tasks(), [&](int64_t i, Slice part) {
+    gemm_pack<float, bf16>(gemm_item(batch, plan, i), part);
+  });
+}
+
+// Widened factors would take as long as those of float32.
+constexpr bool kPairs = Packing<bf16>::kPerElement == 2;
 
 }  // namespace
 
 template <>
 constinit const LinearBf16Kernels
     FASTNN_LEVEL::Table<LinearBf16Kernels>::of_dtype[kNumTableDTypes] = {
-        {}, {.gemm_bf16_pack = gemm_batch_pack<bf16>, .gemm_bf16 = gemm_bf16}, {}, {}};
+        {
+            .gemm_bf16_pack = nullptr,
+            .gemm_bf16 = nullptr,
+            .gemm_medium_pack = kPairs ? gemm_medium_pack : nullptr,
+            .gemm_medium = kPairs ? gemm_bf16<float> : nullptr,
+            .gemm_high = nullptr,
+        },
+        {
+            .gemm_bf16_pack = gemm_batch_pack<bf16>,
+            .gemm_bf16 = gemm_bf16<bf16>,
+            .gemm_medium_pack = nullptr,
+            .gemm_medium = nullptr,
+            .gemm_high = nullptr,
+        },
+        {},
+        {}};
 
 }  // namespace fastnn

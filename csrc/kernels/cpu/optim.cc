@@ -140,9 +140,11 @@ void grad_norm_combine(const GradNormArgs& args, Slice) {
   const double total =
       args.norm_type < double{kInf} ? sum_in_order(args.sums, args.num_chunks) : 0.0;
   const bool plain = args.norm_type == 1 || args.norm_type == 2;
-  const double norm = combine_norm(args.norm_type, total, plain ? 0.f : largest(args));
+  const float unscale = inverse_of(args.loss_scale);
+  const double norm =
+      combine_norm(args.norm_type, total, plain ? 0.f : largest(args)) * double(unscale);
   args.norm[0] = static_cast<float>(norm);
-  args.norm[1] = norm_factor(norm, static_cast<double>(args.max_norm));
+  args.norm[1] = norm_factor(norm, static_cast<double>(args.max_norm)) * unscale;
   if (args.status != nullptr && !(norm - norm == 0.0))
     report(args.status, args.site, 0, DataError::kBadGradient);
 }
@@ -172,6 +174,11 @@ void grad_clamp(const GradNormArgs& args, Slice s) {
   map_gradients<T>(args, s, [limit](float g) { return within(g, limit); });
 }
 
+// ---- loss scaling ------------------------------------------------------------------------------
+
+void scaler_begin(const GradScalerArgs& args, Slice) { begin_scaled(args); }
+void scaler_update(const GradScalerArgs& args, Slice) { update_scaled(args); }
+
 template <class T, class... R>
 constexpr OptimKernels kernels(OptimRuleList<R...>) {
   return {
@@ -183,6 +190,8 @@ constexpr OptimKernels kernels(OptimRuleList<R...>) {
       .grad_norm_combine = grad_norm_combine,
       .grad_scale = grad_scale<T>,
       .grad_clamp = grad_clamp<T>,
+      .scaler_begin = scaler_begin,
+      .scaler_update = scaler_update,
   };
 }
 

@@ -180,10 +180,11 @@ __global__ void __launch_bounds__(kReduceThreads) grad_norm_combine_kernel(GradN
   const double p = args.norm_type;
   const double total = p < static_cast<double>(kInf) ? combine(args.sums, args.num_chunks) : 0.0;
   const float largest = p == 1 || p == 2 ? 0.f : max_of(args.maxima, args.num_chunks);
-  const double norm = combine_norm(p, total, largest);
+  const float unscale = inverse_of(args.loss_scale);
+  const double norm = combine_norm(p, total, largest) * static_cast<double>(unscale);
   if (threadIdx.x != 0) return;
   args.norm[0] = static_cast<float>(norm);
-  args.norm[1] = norm_factor(norm, static_cast<double>(args.max_norm));
+  args.norm[1] = norm_factor(norm, static_cast<double>(args.max_norm)) * unscale;
   if (args.status != nullptr && !(norm - norm == 0.0))
     report(args.status, args.site, 0, DataError::kBadGradient);
 }
@@ -241,6 +242,17 @@ void grad_norm_max(const GradNormArgs& args, Slice s) {
   FASTNN_LAUNCH(grad_norm_max_kernel<T>, grid_for(args.num_chunks), kReduceThreads, s.stream, args);
 }
 
+// ---- loss scaling ------------------------------------------------------------------------------
+
+__global__ void scaler_begin_kernel(GradScalerArgs args) { begin_scaled(args); }
+__global__ void scaler_update_kernel(GradScalerArgs args) { update_scaled(args); }
+inline void scaler_begin(const GradScalerArgs& args, Slice s) {
+  FASTNN_LAUNCH(scaler_begin_kernel, 1, 1, s.stream, args);
+}
+inline void scaler_update(const GradScalerArgs& args, Slice s) {
+  FASTNN_LAUNCH(scaler_update_kernel, 1, 1, s.stream, args);
+}
+
 template <class T, class... R>
 constexpr OptimKernels kernels(OptimRuleList<R...>) {
   return {
@@ -252,6 +264,8 @@ constexpr OptimKernels kernels(OptimRuleList<R...>) {
       .grad_norm_combine = grad_norm_combine,
       .grad_scale = grad_scale<T>,
       .grad_clamp = grad_clamp<T>,
+      .scaler_begin = scaler_begin,
+      .scaler_update = scaler_update,
   };
 }
 

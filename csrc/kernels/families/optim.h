@@ -37,7 +37,38 @@ struct GradNormArgs {
   float max_norm;    // of grad_clamp: the largest value
   int32_t site;
   int32_t num_chunks;
+  const float*
+      loss_scale;  // null, or GradScalerArgs::scale: the norm is that of unscaled gradients
 };
+
+// Dynamic loss scaling. `found` is where the steps of a scaler report gradients that are not finite
+// (instead of the status word: such a step is skipped, not an error), that of the last optimizer
+// and that of those before it.
+struct GradScalerArgs {
+  float* scale;         // [2]: that of the loss, and its inverse
+  int64_t* good_steps;  // since the scale has changed
+  Status* found;        // [2]
+  const Status* status;
+  double growth, backoff;
+  int64_t interval;
+};
+
+// Internal linkage: the kernels of every instruction set include this, and must not share code.
+namespace {
+
+// A step that has met bad data changes nothing either.
+FASTNN_FN void begin_scaled(const GradScalerArgs& args) {
+  if (args.found[0].word != kStatusOk) args.found[1] = args.found[0];
+  args.found[0] = *args.status;
+}
+FASTNN_FN void update_scaled(const GradScalerArgs& args) {
+  const bool found = args.found[0].word != kStatusOk || args.found[1].word != kStatusOk;
+  args.found[0].word = args.found[1].word = kStatusOk;
+  if (args.status->word != kStatusOk) return;
+  update_scale(args.scale, args.good_steps, found, args.growth, args.backoff, args.interval);
+}
+
+}  // namespace
 
 struct OptimKernels {
   // Counts the step of each parameter.
@@ -48,6 +79,8 @@ struct OptimKernels {
   // max |g| of each chunk; then the sum of |g|^p, relative to that for p other than 1 and 2.
   Kernel<GradNormArgs> grad_norm_max, grad_norm_sum, grad_norm_combine;
   Kernel<GradNormArgs> grad_scale, grad_clamp;
+  // Before an optimizer looks at its gradients; and after all of them.
+  Kernel<GradScalerArgs> scaler_begin, scaler_update;
 };
 
 }  // namespace fastnn

@@ -54,6 +54,18 @@ FASTNN_FN void begin_step(OptimState& s, const OptimOptions& o, const OptimRates
   s.mu_product *= nadam_mu(o, r, s.step);
 }
 
+// Dynamic loss scaling (Micikevicius et al. 2018): the scale shrinks where a gradient was not
+// finite, and grows after `interval` steps without one. It stays a positive float with an inverse.
+FASTNN_FN void update_scale(float* scale, int64_t* good_steps, bool found, double growth,
+                            double backoff, int64_t interval) {
+  *good_steps = found ? 0 : *good_steps + 1;
+  const bool grows = *good_steps == interval;
+  const float next = float(double(scale[0]) * (found ? backoff : grows ? growth : 1.0));
+  if (grows) *good_steps = 0;
+  if (next >= kMinNormal && next <= kMaxFloat) scale[0] = next;
+  scale[1] = float(1.0 / double(scale[0]));
+}
+
 // ---- what all of them share --------------------------------------------------------------------
 
 // A decaying moment passes through the subnormals, where x86 cores take a hundred cycles an
@@ -341,6 +353,10 @@ FASTNN_FN double combine_norm(double p, double sum, float largest) {
 // min(1, limit / norm); 1 for a norm that is not finite, which is reported elsewhere.
 FASTNN_FN float norm_factor(double norm, double limit) {
   return norm > limit && norm < double{kInf} ? float(limit / norm) : 1.f;
+}
+// 1 / the scale of the loss that gradients are of.
+FASTNN_FN float inverse_of(const float* loss_scale) {
+  return loss_scale == nullptr ? 1.f : loss_scale[1];
 }
 
 }  // namespace

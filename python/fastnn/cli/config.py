@@ -156,6 +156,7 @@ class TrainConfig(_Section):
     l2: NonNegative = 0.0
     label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
     device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     sampling: Literal["shuffle", "replacement", "balanced"] = "shuffle"
     patience: Size | None = None  # epochs without a better validation loss, then it stops
     ema_decay: Fraction | None = None  # of an average of the weights, which is what is kept

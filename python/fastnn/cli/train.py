@@ -113,6 +113,7 @@ def make_trainer(config: Config, dataset: data.Dataset, parts: Parts) -> fn.Trai
         build_loss(config),
         optimizer,
         gradient_clip_val=config.train.max_grad_norm,
+        precision=config.train.precision,
         accumulate_grad_batches=config.train.accumulate_grad_batches,
         scheduler=scheduler,
         scheduler_interval=interval,

@@ -112,13 +112,15 @@ class Optimizer:
 
     # ---- the step ------------------------------------------------------------------------------
 
-    def step(self, *, max_grad_norm: float | None = None) -> None:
+    def step(self, *, max_grad_norm: float | None = None, grad_scaler: Any = None) -> None:
         """Update every parameter that has a gradient.
 
         Args:
             max_grad_norm: Clip the norm of all gradients as one vector to this, as
                 :func:`fastnn.nn.utils.clip_grad_norm_` does, but inside the update: the gradients
                 stay as they are.
+            grad_scaler: The :class:`fastnn.amp.GradScaler` whose loss the gradients are of: the
+                update divides them by its scale, and where one is not finite there is none.
 
         Raises:
             ValueError: If a gradient is NaN or infinite, or overflows the second moment; nothing is
@@ -141,7 +143,8 @@ class Optimizer:
         groups = [self._kernel_group(i) for i in range(len(self.param_groups))]
         groups = [group for group in groups if group is not None]
         if groups:
-            _core.optim_step(name.lower(), groups, max_grad_norm)
+            scaler = None if grad_scaler is None else grad_scaler.memory
+            _core.optim_step(name.lower(), groups, max_grad_norm, scaler)
         for hook in self._hooks:
             hook(self, (), {})
 

@@ -36,6 +36,7 @@ __all__ = [
 _PREFIX = "optimizer:"
 _COMPANION = "companion:"
 _OTHERS = (_PREFIX, _COMPANION, EXTRA)  # no tensors of the model
+_KINDS = ("scheduler", "scaler")  # of a training, which has one of each or none
 States = dict[str, dict[str, Any]]
 
 
@@ -103,16 +104,19 @@ def read_model(path: str) -> tuple[nn.Module, dict[str, Any]]:
     return model, _extra(path, texts, tensors)
 
 
-def companions(scheduler: Any, callbacks: Sequence[Any]) -> States:
-    """The states of what trains along with the optimizer, by place and class."""
-    parts = {f"callback {i} {type(c).__name__}": c for i, c in enumerate(callbacks)}
-    if scheduler is not None:
-        parts[_scheduler_name(scheduler)] = scheduler
-    return {name: state for name, part in parts.items() if (state := part.state_dict())}
+def companions(parts: tuple[Any, Any], callbacks: Sequence[Any]) -> States:
+    """The states of what trains along with the optimizer, by place and class.
+
+    ``parts`` are the scheduler and the scaler of the loss, or None."""
+    named = {f"callback {i} {type(c).__name__}": c for i, c in enumerate(callbacks)}
+    for kind, part in zip(_KINDS, parts, strict=True):
+        if part is not None:
+            named[_name(kind, part)] = part
+    return {name: state for name, part in named.items() if (state := part.state_dict())}
 
 
-def _scheduler_name(scheduler: Any) -> str:
-    return f"scheduler {type(scheduler).__name__}"
+def _name(kind: str, part: Any) -> str:
+    return f"{kind} {type(part).__name__}"
 
 
 def save_training(
@@ -158,7 +162,7 @@ def save_training(
 
 
 def load_training(
-    path: str, model: nn.Module, optimizer: Optimizer, scheduler: Any = None
+    path: str, model: nn.Module, optimizer: Optimizer, scheduler: Any = None, scaler: Any = None
 ) -> tuple[Position, States, dict[str, Any]]:
     """Continue from what :func:`save_training` wrote; nothing is changed if it raises.
 
@@ -182,10 +186,12 @@ def load_training(
         position = Position.of(training["position"])
         generators = _generators(training["generators"])
         states = _states(training.get("companions", {}), tensors)
-        scheduler_state = _take_scheduler(states, scheduler)
+        parts = dict(zip(_KINDS, (scheduler, scaler), strict=True))
+        taken = {kind: _take(states, kind, part) for kind, part in parts.items()}
         optimizer_state = _optimizer_state(optimizer, training, slots)
-        if scheduler is not None:
-            scheduler.load_state_dict(scheduler_state)
+        for kind in reversed(_KINDS):  # a scheduler's check is the last
+            if parts[kind] is not None:
+                parts[kind].load_state_dict(taken[kind])
     except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{path}: expected the state of a training, got {error!r:.80}"
@@ -251,15 +257,13 @@ def _states(texts: Any, tensors: Mapping[str, Tensor]) -> States:
     return states
 
 
-def _take_scheduler(states: States, scheduler: Any) -> dict[str, Any]:
-    """Take the scheduler's state out; it has to be that of the one there is, or of none."""
-    want = [] if scheduler is None else [_scheduler_name(scheduler)]
-    have = [name for name in states if name.startswith("scheduler ")]
+def _take(states: States, kind: str, part: Any) -> dict[str, Any]:
+    """Take the state of the scheduler or scaler out; it has to be of the one there is, or none."""
+    want = [] if part is None else [_name(kind, part)]
+    have = [name for name in states if name.startswith(f"{kind} ")]
     if want != have:
-        names = [
-            name[0].removeprefix("scheduler ")[:80] if name else "none" for name in (want, have)
-        ]
-        raise ValueError(f"scheduler: expected {names[0]}, got {names[1]}")
+        names = [name[0].removeprefix(f"{kind} ")[:80] if name else "none" for name in (want, have)]
+        raise ValueError(f"{kind}: expected {names[0]}, got {names[1]}")
     return states.pop(want[0]) if want else {}
 
 

@@ -305,11 +305,11 @@ class Loop:
 
 
 def structure(model: nn.Module) -> object:
-    """What a recording depends on besides memory: modes, hooks, and which parameters there are.
+    """What a recording depends on besides memory: modes, hooks, precision, which parameters.
 
     The optimizer keeps a parameter alive that the model has replaced, so the plan cannot tell.
     """
-    parts: list[object] = []
+    parts: list[object] = [_core.get_float32_matmul_precision()]
     for _, module in model.named_modules():
         parts += (module.training, len(module._forward_hooks))
         for name in (*module._parameters, *module._buffers):

@@ -96,6 +96,11 @@ class Monitor(StepCallback):
 
     def on_train_begin(self) -> None:
         """Begin the file, with the steps of before if the training goes on."""
+        if self.trainer.precision.scaler is not None:
+            raise ValueError(
+                "Monitor: expected precision '32-true' or 'bf16-mixed', got "
+                f"{self.trainer.precision.name!r}, whose gradients are scaled"
+            )
         self._norms = from_numpy(np.zeros(1, np.int64)).to(self.trainer.device)
         self._norms_before = 0.0
         if self.path is not None:

@@ -48,7 +48,8 @@ def evaluate(trainer: Trainer, loop: Loop) -> Logs:
         for _ in loop.run():
             pass
         ignored = getattr(trainer.objective.loss, "ignore_index", None)
-        scores = measure(trainer.meters, trainer.model, batches.inputs(), batches.y, ignored)
+        with trainer.precision.autocast():
+            scores = measure(trainer.meters, trainer.model, batches.inputs(), batches.y, ignored)
     return {**batches.logs(), **scores}
 
 

@@ -24,6 +24,7 @@ def train_loop(trainer: Trainer, data: Data, batch_size: int, limit: int | None 
     one batch: each batch counts by its share of the samples.
     """
     flags, objective, model = trainer.flags, trainer.objective, trainer.model
+    precision, scaler = trainer.precision, trainer.precision.scaler
     batches = Batches(data, trainer.device, objective.terms, limit)
     is_sum = _is_sum(objective)
 
@@ -32,16 +33,19 @@ def train_loop(trainer: Trainer, data: Data, batch_size: int, limit: int | None 
         optimizer.zero_grad()
         for part in parts_of(rows, batch_size):
             x, y, weight = batches.take(part)
-            outputs = model(x)
+            outputs = precision.run(model, x)
             loss, terms = objective(model, outputs, y, weight)
-            (loss if is_sum or part == rows else loss * (part / rows)).backward()
+            share = loss if is_sum or part == rows else loss * (part / rows)
+            (share if scaler is None else scaler.scale(share)).backward()
             batches.count(outputs, y, loss, part, is_sum, terms)
         norm = flags.gradient_clip_val
         if norm is not None and flags.gradient_clip_algorithm == "value":
             params = (p for group in optimizer.param_groups for p in group["params"])
             nn.utils.clip_grad_value_(params, norm)
             norm = None
-        optimizer.step(max_grad_norm=norm)
+        optimizer.step(max_grad_norm=norm, grad_scaler=scaler)
+        if scaler is not None:
+            scaler.update()
 
     def prepare() -> object:
         trainer.optimizer.prepare()  # a callback may have brought another one
@@ -62,7 +66,7 @@ def evaluation_loop(trainer: Trainer, data: Data) -> Loop:
 
     def step(rows: int) -> None:
         x, y, weight = batches.take(rows)
-        outputs = model(x)
+        outputs = trainer.precision.run(model, x)
         loss, terms = objective(model, outputs, y, weight)
         batches.count(outputs, y, loss, rows, is_sum, terms)
 

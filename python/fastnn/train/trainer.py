@@ -28,6 +28,7 @@ from fastnn.train.interrupt import between_steps
 from fastnn.train.metrics import Metric
 from fastnn.train.objective import Objective
 from fastnn.train.position import Position
+from fastnn.train.precision import Precision
 from fastnn.train.progress import make_progress
 from fastnn.train.run import Run, evaluate
 from fastnn.train.sampler import Sampler
@@ -64,6 +65,10 @@ class Trainer:
             learn a small sample by heart.
         limit_train_batches: End each epoch after so many batches, or this share of them.
         limit_val_batches: Validate with the first so many batches, or this share; 0 for none.
+        precision: What the model's products are made of: ``"32-true"``, or ``"bf16-mixed"``, as in
+            :class:`fastnn.autocast`; ``"16-mixed"`` is that of float16 on CUDA, with a
+            :class:`fastnn.amp.GradScaler`. Weights, the optimizer's state, losses and norms are
+            float32 in any case. Evaluation and ``predict`` run the same way.
         deterministic: Accepted for Lightning's sake: the bits are always the same.
         capture: Record the step and replay it. The bits are the same without, the speed is not.
 
@@ -76,7 +81,8 @@ class Trainer:
         ema: The :class:`fastnn.train.EMA` among the callbacks, or None: what evaluation measures.
 
     Raises:
-        ValueError: If the optimizer has other parameters than the model, or an argument is wrong.
+        ValueError: If the optimizer has other parameters than the model, an argument is wrong, or
+            the device has no kernels for the precision.
         TypeError: If the model is a :class:`fastnn.nn.Stacked`, which is several.
 
     Example:
@@ -104,6 +110,7 @@ class Trainer:
         overfit_batches: float = 0,
         limit_train_batches: float = 1.0,
         limit_val_batches: float = 1.0,
+        precision: str = "32-true",
         deterministic: bool = True,
         capture: bool = True,
     ) -> None:
@@ -132,6 +139,8 @@ class Trainer:
         )
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.device = trained[0].device
+        clips_values = gradient_clip_val is not None and gradient_clip_algorithm == "value"
+        self.precision = Precision(precision, self.device, clips_values)
         self.meters = [m for m in metrics or () if isinstance(m, Metric)]
         self.metrics = None if metrics is None or (self.meters and not names) else names
         self.schedule = Schedule(scheduler, optimizer, scheduler_interval)
@@ -322,7 +331,7 @@ class Trainer:
         Example:
             See :meth:`fastnn.nn.Module.predict`.
         """
-        with averaged(self):
+        with averaged(self), self.precision.autocast():
             return self.model.predict(x, batch_size)
 
     # ---- checkpoints -----------------------------------------------------------------------------
@@ -346,7 +355,8 @@ class Trainer:
             >>> trainer.load(path)
             {'note': 'first'}
         """
-        states = checkpoint.companions(self.schedule.scheduler, self._callbacks) | self._saved
+        parts = (self.schedule.scheduler, self.precision.scaler)
+        states = checkpoint.companions(parts, self._callbacks) | self._saved
         checkpoint.save_training(path, self.model, self.optimizer, self.position, extra, states)
 
     def load(self, path: str) -> dict[str, Any]:
@@ -365,6 +375,6 @@ class Trainer:
             See :meth:`save`.
         """
         self.position, self._saved, extra = checkpoint.load_training(
-            path, self.model, self.optimizer, self.schedule.scheduler
+            path, self.model, self.optimizer, self.schedule.scheduler, self.precision.scaler
         )
         return extra
