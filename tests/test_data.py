@@ -72,7 +72,11 @@ CSV_ERRORS = {
         f"a,b,y\n{'z' * 500},2,x\n",
         f"expected a number, got '{'z' * 77}...' in line 2, column 'a'",
     ),
-    "NaN": ("a,b,y\n1,2,x\n1,nan,x\n", "expected finite numbers, got nan in line 3, column 'b'"),
+    "NaN": (
+        "a,b,y\n1,2,x\n1,nan,x\n",
+        "expected finite numbers, got nan in line 3, column 'b'; to fill it: "
+        "data.impute, missing=True",
+    ),
     "infinity": ("a,b,y\n-inf,2,x\n", "expected finite numbers, got -inf in line 2, column 'a'"),
     "beyond float64": (
         "a,b,y\n1e999,2,x\n",
@@ -149,7 +153,8 @@ NPZ_ERRORS = {
     ),
     "NaN": (
         {"x": np.array([[1, 2], [3, np.nan]])},
-        "expected finite numbers, got nan in x at row 1, column 1",
+        "expected finite numbers, got nan in x at row 1, column 1; to fill it: "
+        "data.impute, missing=True",
     ),
     "complex": (
         {"x": np.ones((2, 2), complex)},

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.data._csv import Table
-from fastnn.data.dataset import MAX_BYTES, check_header, choose, first_bad, shown
+from fastnn.data.dataset import MAX_BYTES, check_header, choose, filling, first_bad, shown
 
 _INDEX = re.compile(r"__index_level_\d+__")  # what pandas adds
 
@@ -79,7 +79,7 @@ def numbers(
     if bad is not None:
         raise ValueError(
             f"{path}: expected finite numbers, got {x[bad]} in row {bad[0]}, column "
-            f"{shown(names[bad[1]])}"
+            f"{shown(names[bad[1]])}{filling(x[bad])}"
         )
     return Table(x, _labels(path, pa, table, label), names)
 

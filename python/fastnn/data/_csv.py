@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.data.dataset import check_header, choose, first_bad, shown
+from fastnn.data.dataset import check_header, choose, filling, first_bad, shown
 
 _NUMBER = re.compile(
     r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|nan|inf(inity)?)", re.I | re.A
@@ -122,6 +122,7 @@ def _numbers(
         line, name = _line(path, delimiter, before + bad[0]), shown(names[bad[1]])
         raise ValueError(
             f"{path}: expected finite numbers, got {x[bad]} in line {line}, column {name}"
+            f"{filling(x[bad])}"
         )
     labels = None if label is None else np.array(table.column(label).to_pylist())
     return Table(x, labels, names)
@@ -165,7 +166,7 @@ def _explain(
                 if name in numeric and text not in missing and not _NUMBER.fullmatch(text):
                     what, hint = shown(cell), ""
                     if not cell.strip():
-                        what, hint = "an empty cell", "; to fill it: data.impute, missing=True"
+                        what, hint = "an empty cell", filling(np.nan)
                     where = f"in line {line}, column {shown(name)}"
                     return f"{path}: expected a number, got {what} {where}{hint}"
     except (UnicodeDecodeError, csv.Error) as error:

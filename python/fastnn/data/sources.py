@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.data import _arrow, _cifar, _csv, _idx, _npy, _npz
-from fastnn.data.dataset import Dataset, check_file, first_bad, of_images, shown, stem
+from fastnn.data.dataset import Dataset, check_file, filling, first_bad, of_images, shown, stem
 from fastnn.data.digits import load_digits
 from fastnn.data.images import ImageFolder
 from fastnn.data.preprocessing.encode import encode
@@ -284,7 +284,7 @@ def _of_arrays(
     if bad is not None:
         raise ValueError(
             f"{path}: expected finite numbers, got {flat[bad]} in x at row {bad[0]}, column "
-            f"{bad[1]}"
+            f"{bad[1]}{filling(flat[bad])}"
         )
     y: Labels = None
     classes: Classes = ()
