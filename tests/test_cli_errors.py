@@ -65,7 +65,8 @@ BAD = {
     ),
     "NaN": (
         ["nan.csv", "--label", "y"],
-        "nan.csv: expected finite numbers, got nan in line 2, column 'a'",
+        "nan.csv: expected finite numbers, got nan in line 2, column 'a'; to fill it: "
+        "data.impute, missing=True",
     ),
     "resume of nothing": (
         ["--resume", "none"],

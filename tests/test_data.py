@@ -160,7 +160,8 @@ NPZ_ERRORS = {
     ),
     "NaN": (
         {"x": np.array([[1, 2], [3, np.nan]])},
-        "expected finite numbers, got nan in x at row 1, column 1",
+        "expected finite numbers, got nan in x at row 1, column 1; to fill it: "
+        "data.impute, missing=True",
     ),
     "complex": (
         {"x": np.ones((2, 2), complex)},

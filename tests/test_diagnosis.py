@@ -150,6 +150,24 @@ def test_other_sights_of_a_problem(name):
     assert str(fn.train.diagnose(given)).splitlines()[0].startswith(f"{told};")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 6, 8, 30])
+def test_any_curves_have_a_diagnosis(epochs):
+    rng = np.random.default_rng(epochs)
+    zeros, ones = np.zeros(epochs), np.ones(epochs)
+    for k in range(24):
+        noise = rng.exponential(size=epochs) * 10.0 ** rng.integers(-9, 20)
+        down = np.maximum(np.linspace(1, -0.3, epochs), 0.0)
+        loss, val = (rng.choice([zeros, ones, noise, down, -noise]) for _ in range(2))
+        right = rng.random(epochs) if k % 3 else ()
+        steps = [(e, float(v)) for e in range(epochs) for v in rng.random(12)]
+        given = curves(
+            loss, val if k % 2 else (), right, right if k % 2 else (), classes=(0, 2, 9)[k % 3],
+            val_samples=(0, 9, 400)[k // 8], first=0.5, steps=steps,
+        )  # fmt: skip
+        assert str(fn.train.diagnose(given))
+
+
 def test_steps_are_alike_only_if_their_order_is():
     rng = np.random.default_rng(0)
     epochs = [np.exp(rng.normal(size=22) - 0.1 * e) for e in range(30)]

@@ -78,7 +78,7 @@ def columns(path: str, table: Any, want: Columns) -> Table:
     if bad is not None:
         raise ValueError(
             f"{path}: expected finite numbers, got {x[bad]} in row {bad[0]}, column "
-            f"{shown(names[bad[1]])}"
+            f"{shown(names[bad[1]])}{filling(x[bad])}"
         )
     return Table(x, _labels(path, pa, table, want), names, categories)
 

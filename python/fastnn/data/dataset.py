@@ -163,6 +163,11 @@ def first_bad(x: np.ndarray[Any, Any], missing: bool) -> tuple[int, int] | None:
     return None
 
 
+def filling(value: float) -> str:
+    """How a message goes on if the bad value is a missing one."""
+    return "; to fill it: data.impute, missing=True" if np.isnan(value) else ""
+
+
 def check_header(path: str, names: list[str]) -> None:
     """Refuse too many columns, and a name that stands there twice.
 

@@ -208,7 +208,7 @@ def _of_arrays(
     if bad is not None:
         raise ValueError(
             f"{path}: expected finite numbers, got {flat[bad]} in x at row {bad[0]}, column "
-            f"{bad[1]}"
+            f"{bad[1]}{filling(flat[bad])}"
         )
     y: Labels = None
     classes: Classes = ()

@@ -62,7 +62,7 @@ def _not_learning(c: Curves) -> str | None:
     if len(c.loss) < 5:
         return None
     evidence = f"loss {c.loss[0]:.4g} in the first epoch, {c.loss[-1]:.4g} in the last"
-    moved = float(c.loss[0]) / level(c.loss) - 1
+    moved = float(c.loss[0]) / (level(c.loss) or 1.0) - 1
     if c.first > 1.4 * c.loss[0]:
         return None  # it has learned, in the first epoch
     if moved > 0.1 or (collapsed(c) and abs(moved) > 0.01):
@@ -132,13 +132,15 @@ def _burst(c: Curves) -> str | None:
     """The first epochs are far above the start, and that is not made good."""
     early_part = slice(max(1, len(c.loss) // 4))
     end, top, told = level(c.loss), float(c.loss[early_part].max()), judged(c)
-    if top < (3 if _loud(c) else 1.4) * max(c.first, chance(c)):
+    times, loud = top / max(c.first, chance(c)), _loud(c)
+    if times < (3 if loud else 1.4):
         return None
     sight = f"loss {c.first:.3g} at first, {top:.3g} soon after"
     if level(told) > 3 * chance(c):
         return f"{sight}; it did not recover"
     falls = top < 1.25 * end and trend(told) < -5  # it began high, and goes down since
-    seen = float(told[early_part].max()) > 1.1 * chance(c) or (_validated(c) and not _loud(c))
+    seen = float(told[early_part].max()) > 1.1 * chance(c)  # without dropout, too
+    seen = seen or times > 5 or (times > 1.6 and _validated(c) and not loud)
     return None if _fits(c) or falls or not seen else f"{sight}, {end:.3g} at last"
 
 
@@ -204,7 +206,8 @@ def _rate_too_low(c: Curves) -> str | None:
     if len(series) < 6 or trend(series) > -3 or _restrained(c) or _ahead(series) > _FAR:
         return None
     if level(series) > 0.9 * chance(c):  # it has hardly learned anything
-        if late(series) < 0.07 and level(series) < 1.03 * chance(c):
+        flat = slope(series, 3) > -3e-4 * level(series) and roughness(series) < 5e-3
+        if (late(series) < 0.07 or flat) and level(series) < 1.03 * chance(c):
             return None
     elif late(series) < (0.3 if slope(series, 3) < -0.004 * level(series) else 0.45):
         return None
@@ -215,7 +218,7 @@ def _rate_too_low(c: Curves) -> str | None:
 
 def _ahead(series: Series) -> float:
     """Which share as many epochs again would take off, at the pace of the last third."""
-    return -slope(series, 3) * (len(series) - 1) / float(series[-1])
+    return -slope(series, 3) * (len(series) - 1) / (float(series[-1]) or 1.0)
 
 
 def _restrained(c: Curves) -> bool:
@@ -241,7 +244,7 @@ def _not_converged(c: Curves) -> str | None:
     if _restrained(c) and pace(series) < 0.035:
         return None
     ahead = _ahead(series)
-    if ahead < _FAR or (ahead < 0.5 and late(series) < 0.2):
+    if ahead < _FAR or (ahead < 0.5 and late(series) < 0.2) or _ahead(c.loss) < 0.15:
         return None
     if c.loss[len(c.loss) // 2] <= c.loss[-1]:
         return None
