@@ -66,7 +66,7 @@ BAD = {
     "NaN": (
         ["nan.csv", "--label", "y"],
         "nan.csv: expected finite numbers, got nan in line 2, column 'a'; to fill it: "
-        "data.impute, missing=True",
+        "data.impute=median, missing=True",
     ),
     "resume of nothing": (
         ["--resume", "none"],

@@ -83,7 +83,11 @@ CSV_ERRORS = {
             ("long cell", "z" * 500, "z" * 77 + "..."),
         )
     },
-    "NaN": ("a,b,y\n1,2,x\n1,nan,x\n", "expected finite numbers, got nan in line 3, column 'b'"),
+    "NaN": (
+        "a,b,y\n1,2,x\n1,nan,x\n",
+        "expected finite numbers, got nan in line 3, column 'b'; to fill it: "
+        "data.impute=median, missing=True",
+    ),
     "infinity": ("a,b,y\n-inf,2,x\n", "expected finite numbers, got -inf in line 2, column 'a'"),
     "beyond float64": (
         "a,b,y\n1e999,2,x\n",
@@ -161,7 +165,7 @@ NPZ_ERRORS = {
     "NaN": (
         {"x": np.array([[1, 2], [3, np.nan]])},
         "expected finite numbers, got nan in x at row 1, column 1; to fill it: "
-        "data.impute, missing=True",
+        "data.impute=median, missing=True",
     ),
     "complex": (
         {"x": np.ones((2, 2), complex)},

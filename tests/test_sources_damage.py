@@ -62,7 +62,7 @@ IDX = {
     "NaN": (
         idx(np.array([[0.0, np.nan]]), ">f4"),
         "expected finite numbers, got nan in x at row 0, column 1; to fill it: "
-        "data.impute, missing=True",
+        "data.impute=median, missing=True",
     ),
 }
 

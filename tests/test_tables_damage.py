@@ -156,7 +156,7 @@ TABLES = {
     "NaN": (
         {"a": [1.0, float("nan")], "y": [0, 1]},
         "expected finite numbers, got nan in row 1, column 'a'; to fill it: "
-        "data.impute, missing=True",
+        "data.impute=median, missing=True",
     ),
     "float labels": (
         {"a": [1, 2], "y": [0.5, 1.5]},

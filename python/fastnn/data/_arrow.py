@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.data._columns import Columns, Table, encoded
-from fastnn.data.dataset import MAX_BYTES, first_bad, shown
+from fastnn.data.dataset import MAX_BYTES, filling, first_bad, shown
 
 
 def read(path: str, kind: str) -> Any:

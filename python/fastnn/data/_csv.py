@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastnn.data._columns import MISSING, Columns, Table, encoded
-from fastnn.data.dataset import shown
+from fastnn.data.dataset import filling, shown
 
 _NUMBER = re.compile(
     r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|nan|inf(inity)?)", re.I | re.A
@@ -331,13 +331,13 @@ def _wrong(file: _File, line: int, cells: list[str]) -> str:
             return f"expected a number, got {what} {where}{_hint(file, text, shown(name))}"
         value = float(text)
         if not (math.isfinite(value) or (file.want.missing and math.isnan(value))):
-            return f"expected finite numbers, got {value} {where}"
+            return f"expected finite numbers, got {value} {where}{filling(value)}"
     return ""
 
 
 def _hint(file: _File, text: str, name: str) -> str:
     if text in MISSING:
-        return "; to fill it: data.impute=median, missing=True"
+        return filling(math.nan)
     fix = f"; if these are categories: data.categorical={name[1:-1]}, categorical=[{name}]"
     return fix if file.want.categories is None else ""
 

@@ -165,7 +165,7 @@ def first_bad(x: np.ndarray[Any, Any], missing: bool) -> tuple[int, int] | None:
 
 def filling(value: float) -> str:
     """How a message goes on if the bad value is a missing one."""
-    return "; to fill it: data.impute, missing=True" if np.isnan(value) else ""
+    return "; to fill it: data.impute=median, missing=True" if np.isnan(value) else ""
 
 
 def check_header(path: str, names: list[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.data import _cifar, _idx, _npy, _npz
-from fastnn.data.dataset import Dataset, check_file, first_bad, of_images, shown, stem
+from fastnn.data.dataset import Dataset, check_file, filling, first_bad, of_images, shown, stem
 from fastnn.data.digits import load_digits
 from fastnn.data.images import ImageFolder
 from fastnn.data.preprocessing.encode import encode
