@@ -102,10 +102,11 @@ def load() -> dict[str, Any]:
     imported = time.perf_counter()
     if not fn.cuda.is_available():
         raise RuntimeError(fn.cuda.why_unavailable())
-    description = fn.cuda.device_description()
+    found = fn.cuda.info()
     loaded = time.perf_counter()
     return {
-        "device": description,
+        "device": found["device"],
+        "cublaslt": found["cublaslt_version"] or found["cublaslt_reason"],
         "version": fn.__version__,
         "import_ms": round(1e3 * (imported - start), 1),
         "load_ms": round(1e3 * (loaded - imported), 1),

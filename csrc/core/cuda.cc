@@ -23,6 +23,11 @@ std::string& library_path() {
   return *path;
 }
 
+std::string& blas_folders() {
+  static auto* folders = new std::string;
+  return *folders;
+}
+
 std::string error_text(const CudaLibrary& library) {
   const char* text = library.take_error();
   return text == nullptr ? "unknown error" : text;
@@ -48,6 +53,7 @@ Loaded load() {
   int32_t devices = 0;
   if (library.device_count(&devices) != kCudaOk) return {.reason = error_text(library)};
   if (devices == 0) return {.reason = "no CUDA device was found"};
+  library.blas_folders(blas_folders().c_str());
   Loaded loaded{.library = &library, .process = getpid()};
   if (library.set_device(0) != kCudaOk || library.stream_create(&loaded.stream) != kCudaOk)
     return {.reason = error_text(library)};
@@ -87,6 +93,16 @@ std::string cuda_description() {
   raise(it, it.library->device_info(0, &device), "cuda");
   return concat(device.name, ", compute capability ", device.major, ".", device.minor, ", ",
                 it.library->build);
+}
+
+void set_cuda_blas_folders(std::string folders) { blas_folders() = std::move(folders); }
+
+CudaBlasReport cuda_blas_report() {
+  CudaBlas now{};
+  usable().library->blas_report(&now);
+  const auto text = [](const char* s) { return std::string(s != nullptr ? s : ""); };
+  return {text(now.path), text(now.reason), now.version,
+          now.by_library, now.by_own_tiles, text(now.refused)};
 }
 
 const KernelTable& cuda_kernels() { return *usable().library->kernels; }

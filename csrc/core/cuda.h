@@ -14,8 +14,17 @@ struct CudaLibrary;
 // Loads the library once. Null when it cannot be used; cuda_reason() then says exactly why.
 const CudaLibrary* cuda_library();
 std::string cuda_reason();
-std::string cuda_description();                // device name and build, when available
-void set_cuda_library_path(std::string path);  // where the wheel fastnn-cuda13 put it
+std::string cuda_description();                   // device name and build, when available
+void set_cuda_library_path(std::string path);     // where the wheel fastnn-cuda13 put it
+void set_cuda_blas_folders(std::string folders);  // where to look for cuBLASLt, colons between
+// What cuda::info() tells of products: path, reason, version, by the library, by own tiles,
+// refused.
+struct CudaBlasReport {
+  std::string path, reason;
+  int64_t version, by_library, by_own_tiles;
+  std::string refused;
+};
+CudaBlasReport cuda_blas_report();
 
 // All throw CudaError with the reason when there is no usable library.
 const KernelTable& cuda_kernels();

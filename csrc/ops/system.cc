@@ -34,6 +34,11 @@ void bind_system(py::module_& m) {
   m.def("cuda_reason", &cuda_reason);
   m.def("cuda_description", &cuda_description);
   m.def("set_cuda_library_path", &set_cuda_library_path, py::arg("path"));
+  m.def("set_cuda_blas_folders", &set_cuda_blas_folders, py::arg("folders"));
+  m.def("cuda_blas_report", [] {
+    const CudaBlasReport r = cuda_blas_report();
+    return std::make_tuple(r.path, r.reason, r.version, r.by_library, r.by_own_tiles, r.refused);
+  });
   m.def("memory_stats", [] {
     const Pool& pool = *process_pool();
     py::dict stats;

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Any
 
 from fastnn import _core
 
-__all__ = ["device_description", "is_available", "why_unavailable"]
+__all__ = ["device_description", "info", "is_available", "why_unavailable"]
 
 
 def is_available() -> bool:
@@ -41,6 +42,46 @@ def device_description() -> str:
     return str(_core.cuda_description())
 
 
+def info() -> dict[str, Any]:
+    """What serves CUDA here: the device, and who makes products of matrices.
+
+    Products are cuBLASLt's where libcublasLt is found (``FASTNN_CUBLASLT`` names one, or is
+    ``off``; else torch's, that of the wheel nvidia-cublas, or the loader's), and of fastnn's own
+    tiles elsewhere. Each class of products (dtype, transposes, bias, activation) is compared with
+    the own tiles on its first use; one that is wrong, or fails, is theirs from then on.
+
+    Returns:
+        ``device``; ``cublaslt``, its path, or None; ``cublaslt_version``; ``cublaslt_reason``, why
+        there is none; ``products_by_cublaslt`` and ``products_by_own_tiles``, launched or recorded
+        so far; ``refused``, a line for each class that cuBLASLt does not make, with the reason.
+
+    Raises:
+        CudaError: If CUDA is not available; the message says what is missing.
+    """
+    path, reason, version, by_library, by_own_tiles, refused = _core.cuda_blas_report()
+    return {
+        "device": device_description(),
+        "cublaslt": path or None,
+        "cublaslt_version": f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+        if path
+        else None,
+        "cublaslt_reason": reason,
+        "products_by_cublaslt": by_library,
+        "products_by_own_tiles": by_own_tiles,
+        "refused": refused.splitlines(),
+    }
+
+
+def _find_blas() -> str:
+    """Where the wheels nvidia-cublas put libcublasLt: folders, colons between; imports nothing."""
+    spec = importlib.util.find_spec("nvidia")
+    places = (spec.submodule_search_locations or []) if spec else []
+    inside = [
+        os.path.join(p, *part) for p in places for part in (("cu13", "lib"), ("cublas", "lib"))
+    ]
+    return ":".join(folder for folder in inside if os.path.isdir(folder))
+
+
 def _find_library() -> str:
     """Where the wheel fastnn-cuda13 put libfastnn_cuda.so, or ''; looks, and imports nothing."""
     spec = importlib.util.find_spec("fastnn_cuda13")
@@ -52,3 +93,4 @@ def _find_library() -> str:
 
 
 _core.set_cuda_library_path(_find_library())
+_core.set_cuda_blas_folders(_find_blas())

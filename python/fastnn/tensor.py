@@ -29,7 +29,7 @@ class Tensor(_core.TensorBase):
 
     Attributes:
         shape: Sizes of the axes, a tuple.
-        dtype: ``"float32"``, ``"bfloat16"``, ``"int64"`` or ``"uint8"``.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"int64"`` or ``"uint8"``; on CUDA ``"float16"`` too.
         device: ``"cpu"`` or ``"cuda"``.
         layout: ``"nchw"``, or ``"nhwc"`` for images (n, c, h, w) whose channels are last in memory;
             see :meth:`contiguous`.
@@ -137,7 +137,7 @@ class Tensor(_core.TensorBase):
         """This Tensor on another device, or in another floating dtype; itself if it is so already.
 
         Args:
-            target: ``"cpu"``, ``"cuda"``, ``"float32"`` or ``"bfloat16"``.
+            target: ``"cpu"``, ``"cuda"``, ``"float32"``, ``"bfloat16"`` or, on CUDA, ``"float16"``.
 
         Raises:
             CudaError: If there is no usable CUDA device; the message says what is missing.

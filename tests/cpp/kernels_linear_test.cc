@@ -30,9 +30,22 @@ void run_gemm(const Kernels& k, const GemmBf16Args& args, const GemmPlan& plan) 
   run_batch(k, {.one = args, .items = 1, .terms = 1}, plan);
 }
 
+// Of float32, with factors rounded to bfloat16, where there is such a kernel.
+struct Medium {};
+GemmPlan plan_of(const GemmArgs& args, Medium) {
+  return gemm_plan_as(kPacks, GemmBf16Args{.m = args.m, .n = args.n, .k = args.k});
+}
+void run_gemm(const Kernels& k, const GemmArgs& args, const GemmPlan& plan, Medium) {
+  if (k.gemm_medium == nullptr) return;
+  const GemmBatchArgs batch{.one = args, .items = 1, .terms = 1};
+  if (kPacks) k.gemm_medium_pack(batch, {0, plan.pack_tasks(), nullptr});
+  k.gemm_medium(batch, {0, plan.tasks(), nullptr});
+}
+
 // T is the type of the arguments, V that of buffers of the same size.
-template <class T, class V>
-Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed, bool transposed) {
+template <class T, class V, class... How>
+Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed, bool transposed,
+           How... how) {
   Buffer<V> a(m * depth), b(depth * n), c(m * n, true), z(m * n, true), bias(n);
   GemmArgsOf<T> args{};
   args.a = reinterpret_cast<T*>(a.get());
@@ -49,11 +62,12 @@ Bytes gemm(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool packed, b
   args.b_col = depth;
   args.ldc = n;
   args.activation = 1;
-  const GemmPlan plan = gemm_plan_as(packed && kPacks, args);
+  GemmPlan plan = gemm_plan_as(packed && kPacks, args);
+  if constexpr (sizeof...(How) > 0) plan = plan_of(args, how...);
   auto* scratch = static_cast<float*>(
       std::aligned_alloc(64, static_cast<size_t>(plan.scratch() * 4 + 64) / 64 * 64));
   args.scratch = scratch;
-  run_gemm(k, args, plan);
+  run_gemm(k, args, plan, how...);
   std::free(scratch);
   Bytes out;
   append(out, c);
@@ -124,6 +138,13 @@ void compare_gemm() {
               "gemm_bf16",
               [=](const Kernels& t) { return gemm<bf16, uint16_t>(t, m, n, k, true, transposed); },
               DType::kBFloat16);
+          if (!packed) continue;
+          compare(
+              "gemm_medium",
+              [=](const Kernels& t) {
+                return gemm<float, float>(t, m, n, k, true, transposed, Medium{});
+              },
+              DType::kFloat32);
         }
   for (const int64_t n : {1, 33, 200})
     for (const bool summed : {false, true}) {

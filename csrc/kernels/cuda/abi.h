@@ -26,6 +26,16 @@ struct CudaDevice {
   int64_t memory_bytes;
 };
 
+// Which cuBLASLt makes products, and which products it does not. The texts live until the next call
+// on the thread.
+struct CudaBlas {
+  const char* path;                  // null: none is used
+  const char* reason;                // why
+  int64_t version;                   // 120304 is 12.3.4
+  int64_t by_library, by_own_tiles;  // products launched or recorded so far
+  const char* refused;               // a line for each class of products, and why
+};
+
 // All work is asynchronous and in order on the stream it is given; null is the default stream.
 // Memory belongs to the current device of the calling thread (set_device).
 struct CudaLibrary {
@@ -73,6 +83,10 @@ struct CudaLibrary {
   CudaCode (*capture_end)(void* stream, void** graph);
   CudaCode (*graph_launch)(void* graph, void* stream);
   CudaCode (*graph_destroy)(void* graph);
+
+  // Where else to look for libcublasLt, before the first product: folders, colons between them.
+  void (*blas_folders)(const char* folders);
+  void (*blas_report)(CudaBlas* report);
 };
 
 // ---- layout hash: FNV-1a over the Args of every entry of Kernels, in order -------------------

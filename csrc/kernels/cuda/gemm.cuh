@@ -191,9 +191,6 @@ void gemm_batch(const GemmBatchArgsOf<T>& batch, Slice s) {
     return launch_gemm<T, 4, 4>(batch, s);
   launch_gemm<T, 2, 2>(batch, s);
 }
-inline void gemm(const GemmArgs& g, Slice s) {
-  gemm_batch(GemmBatchArgs{.one = g, .axes = {}, .num_axes = 0, .items = 1, .terms = 1}, s);
-}
 
 // ---- the elementwise half of linear's backward -------------------------------------------------
 // dz = dy act'(saved), then the sums of its columns, layer by layer.

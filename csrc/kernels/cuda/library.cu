@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "abi.h"
+#include "blas.h"
 #include "port.h"
 #include "table.h"
 
@@ -158,6 +159,12 @@ CudaCode graph_destroy(void* graph) {
   return check(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
 }
 
+void blas_report(CudaBlas* to) {
+  blas::Report from;
+  blas::report(&from);
+  *to = {from.path, from.reason, from.version, from.by_library, from.by_own_tiles, from.refused};
+}
+
 #ifndef FASTNN_VERSION
 #define FASTNN_VERSION "unknown"
 #endif
@@ -204,6 +211,8 @@ const CudaLibrary& library() {
       .capture_end = capture_end,
       .graph_launch = graph_launch,
       .graph_destroy = graph_destroy,
+      .blas_folders = blas::set_folders,
+      .blas_report = blas_report,
   };
   return library;
 }

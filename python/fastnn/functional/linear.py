@@ -44,8 +44,9 @@ def linear(
 ) -> Tensor:
     """act(x W^T + b) over the last axis, in one pass.
 
-    Arrays are all float32 or all bfloat16. Sums are float32 in either case, in chains of 64
-    products within blocks of 384, and a bfloat16 result is rounded once, after the activation.
+    Arrays are all float32 or all bfloat16, on CUDA all float16 as well. Sums are float32 in any
+    case, in chains of 64 products within blocks of 384, and a 16-bit result is rounded once, after
+    the activation. :class:`fastnn.autocast` makes arrays bfloat16.
 
     Args:
         input: Array of shape (..., in).
