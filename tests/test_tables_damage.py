@@ -42,6 +42,10 @@ NPY = {
         npy(HEADER.format("<c8", "(2, 2)")),
         "expected x to hold numbers, got dtype complex64",
     ),
+    "a name that NumPy will forget": (
+        npy(HEADER.format("<a8", "(2, 2)")),
+        "expected x to hold numbers, got dtype |S8",
+    ),
     "long double": (
         npy(HEADER.format("<f16", "(2, 2)")),
         "expected x to hold numbers, got dtype float128",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tokenize
+import warnings
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -29,7 +30,9 @@ def read_header(
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"npy version {version}")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(file, max_header_size=_MAX_HEADER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names of dtypes that NumPy will forget
+            shape, fortran, dtype = read(file, max_header_size=_MAX_HEADER)
     except _BAD_HEADER as error:
         text = (str(error).splitlines() or [""])[0][:80]
         raise ValueError(
