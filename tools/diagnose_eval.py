@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true")
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--count", type=int, default=100, help="sick runs of each kind")
+    parser.add_argument("--count", type=int, default=60, help="sick runs of each kind")
     parser.add_argument("--healthy", type=int, default=300)
     arguments = parser.parse_args()
     part = "dev" if arguments.dev else "held-out"

@@ -102,7 +102,8 @@ def curves_figure(
         _draw(axes, runs, name, weight)
         if best_epoch >= 0:
             axes.axvline(best_epoch + 1, color="#888888", lw=1, ls=":", label="best epoch")
-    axes.legend(**_LEGEND)  # it is the same on all panels; accuracy has room for it
+    if figure.axes:  # it is the same on all panels, and accuracy has room for it
+        figure.axes[-1].legend(**_LEGEND)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
