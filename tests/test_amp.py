@@ -1,4 +1,6 @@
-"""Mixed precision: autocast against what it should round, loss scaling against its rules."""
+"""Mixed precision: autocast against what it should round, loss scaling against its rules.
+
+Kernels: scaler_begin, scaler_update."""
 
 import threading
 

@@ -1,7 +1,7 @@
 """cuBLASLt by dlopen, under the emulator with a library of the same entry points: found, checked on
 first use, refused by name where it is old, lacks an entry, fails or is wrong.
 
-It is loaded once a process, so each case is one of its own."""
+It is loaded once a process, so each case is one of its own. Kernels: gemm_high, and gemm_medium."""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""set_float32_matmul_precision: products of rounded factors where that is faster, else as ever."""
+"""set_float32_matmul_precision: products of rounded factors where that is faster, else as ever.
+
+Kernels: gemm_medium_pack, gemm_medium."""
 
 import fastnn as fn
 import numpy as np

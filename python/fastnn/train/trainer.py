@@ -74,6 +74,7 @@ class Trainer:
 
     Attributes:
         stop_training: Set it in a callback to stop after the epoch.
+        precision: What runs the model: its name, and ``scaler``, that of the loss, or None.
         epoch: Whole epochs done.
         max_epochs: The epochs of the fit that runs, or ran last.
         data: The checked samples of the fit that runs, else None.

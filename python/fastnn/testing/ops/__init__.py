@@ -93,6 +93,11 @@ INTERNALS: Mapping[str, str] = {
     "grad_norm_combine": "test_clip.py",
     "grad_scale": "test_clip.py",
     "grad_clamp": "test_clip.py",
+    "scaler_begin": "test_amp.py",
+    "scaler_update": "test_amp.py",
+    "gemm_medium_pack": "test_matmul_precision.py",
+    "gemm_medium": "test_matmul_precision.py",
+    "gemm_high": "test_cuda_blas.py",
     "soft_threshold": "test_constraint.py",
     "max_norm": "test_constraint.py",
 }
