@@ -29,7 +29,7 @@ def configuration(rng, transposed):
         padding, size = rng.integers(0, 4, 2), rng.integers(1, 20, 2)
         if rng.random() < 0.2:
             size[1] += pick(rng, 16, 32, 64, 70)
-        channels, filters = groups * rng.integers(1, 5), groups * pick(rng, 1, 2, 3, 6, 7, 13)
+        channels, filters = groups * rng.integers(1, 5), groups * pick(rng, 1, 2, 3, 6, 7, 13, 30)
         reach = dilation * (kernel - 1) + 1
         options = {
             "stride": tuple(stride.tolist()),
@@ -101,6 +101,8 @@ def test_integers_are_exact(seed):
         ((1, 70, 60, 60), (4, 70, 3, 3), {}),  # bands of an image
         ((1, 2, 5, 2000), (3, 2, 3, 3), {"stride": (1, 2)}),
         ((2, 200, 4, 4), (70, 200, 3, 3), {"padding": 1}),  # rows of k in parts
+        ((3, 40, 9, 8), (150, 40, 3, 3), {"padding": 2}),  # panels of filters
+        ((2, 64, 7, 5), (96, 32, 3, 3), {"stride": 2, "groups": 2}),
     ],
 )
 def test_integers_are_exact_at_the_cuts(x, w, options):
@@ -132,6 +134,7 @@ def cancelling(rng, *shape):
         ((2, 300, 6, 7), (5, 300, 3, 3)),
         ((30, 3, 20, 20), (4, 3, 3, 3)),
         ((1, 2, 90, 90), (4, 2, 5, 5)),
+        ((3, 80, 12, 12), (40, 80, 3, 3)),
     ],
 )
 def test_error_is_within_16_u(draw, x, w):

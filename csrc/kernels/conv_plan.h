@@ -28,19 +28,28 @@ struct ConvGrid {
   constexpr int64_t out_size() const { return h.out * w.out; }
 };
 
+// Vectors of any instruction set are parts of this many lanes.
+inline constexpr int64_t kConvLanes = 16;
 // Tasks at most, and floats of a band: of what the outputs of some rows read, it stays in L2.
 inline constexpr int64_t kConvTasks = 32, kConvBand = int64_t{1} << 17;
+// Outputs whose sums wait between the chains of filters in lanes: they stay in L1, as do the
+// weights of a chain.
+inline constexpr int64_t kConvStrip = 64;
+// One task of conv_pack packs this many rows of weights.
+inline constexpr int64_t kConvPackRows = 64;
 // Vectors run over the ends of rows, into at most this many floats behind the last.
 inline constexpr int64_t kConvSlack = 64;
 
-// The gradient of the weights sums over positions, in 16 lanes: rows are cut into whole vectors.
-// Spans (some images, or some rows of one, or a part of a row) are chains of at most 64 fma per
-// lane, added in order in float64.
-inline constexpr int64_t kConvSpan = 1024, kConvLanes = 16;
+// The gradient of the weights sums over positions: in 16 lanes, then rows are cut into whole
+// vectors and a span is a chain of at most 64 fma per lane; or with filters in the lanes. Spans
+// (some images, or some rows of one, or a part of a row) are added in order in float64.
+inline constexpr int64_t kConvSpan = 1024;
 // From row to row of a span in scratch: not a power of two, whose rows share sets of the L1 cache.
 inline constexpr int64_t kConvSpanRow = kConvSpan + kConvLanes;
 // A task of it has rows of k in units, a multiple of every instruction set's tile.
 inline constexpr int64_t kConvUnit = 12, kConvWeightTasks = 16;
+// A task of the sums over chunks has this many k.
+inline constexpr int64_t kConvSumRows = 16;
 // A tile's rows of k may be of several channels where a kernel has fewer elements than this.
 inline constexpr int64_t kConvTaps = 8;
 inline constexpr int64_t kConvPartials = int64_t{1} << 20;
@@ -58,9 +67,25 @@ constexpr int64_t conv_begin(int64_t size, int64_t part, int64_t parts) {
 }
 constexpr int64_t conv_units(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
 
+// Whether vectors are of filters, not of positions. In products of one element: a tile of positions
+// loads across cache lines, and its vectors run over the ends of rows; one of filters is transposed
+// into y, and a single vector of filters waits for its fma.
+constexpr bool conv_has_lanes(const ConvGrid& g) {
+  if (g.depth() == 0) return false;
+  const int64_t apart = g.h.out * conv_units(g.w.out, kConvLanes);
+  const int64_t end = (g.h.out - 1) * g.w.length(g.w.out) + g.w.out;
+  const int64_t through = conv_units(end, kConvLanes);
+  const int64_t positions = 4 * apart <= 5 * through ? apart : through;
+  const int64_t filters = conv_units(g.filters, kConvLanes);
+  const int64_t by_filters = (g.depth() + 32) * filters * g.out_size();
+  const int64_t by_positions = (11 * g.depth() + 160) * g.filters * positions;
+  return (filters > kConvLanes ? 40 : 50) * by_filters < 4 * by_positions;
+}
+
 // Items are (image, group, band of output rows); a task is a range of them.
 struct ConvPlan {
-  int64_t rows, bands;            // output rows of a band, bands of an image
+  bool lanes;           // of filters, whose weights are packed: filters rounded up to kConvLanes
+  int64_t rows, bands;  // output rows of a band, bands of an image
   int64_t row_length, plane;      // of the phases that a band reads: floats of a row, of a phase
   int64_t band;                   // floats of all channels
   int64_t items, tasks, scratch;  // floats of scratch per task, a multiple of a cache line
@@ -81,16 +106,30 @@ constexpr ConvPlan conv_plan(const ConvGrid& g) {
   plan.band = phases * plan.plane + kConvSlack;
   plan.items = images * plan.bands;
   plan.tasks = plan.items < kConvTasks ? plan.items : kConvTasks;
-  plan.scratch = conv_units(plan.band + g.depth(), 16);
+  plan.lanes = conv_has_lanes(g);
+  const int64_t places = plan.lanes ? plan.rows * g.w.out : 0;
+  plan.scratch = conv_units(plan.band + g.depth() + places, 16);
   return plan;
+}
+
+// The same of the gradient of the weights, whose vectors of positions end with each row.
+constexpr bool conv_weight_has_lanes(const ConvGrid& g) {
+  const int64_t positions = g.h.out * conv_units(g.w.out, kConvLanes);
+  const int64_t filters = conv_units(g.filters, kConvLanes);
+  const int64_t by_filters = (g.depth() + 8) * filters * g.out_size();
+  const int64_t by_positions = g.depth() * g.filters * positions;
+  return (filters > kConvLanes ? 4 : 5) * by_filters < 5 * by_positions;
 }
 
 // Tasks are (group, range of k, chunk of spans); each chunk has sums of its own.
 struct ConvWeightPlan {
+  bool lanes;                            // of filters
   int64_t images, row_parts, col_parts;  // images of a span, or parts of an image
   int64_t spans, chunks, parts;
   int64_t channels;     // whose bands are in scratch at a time
   int64_t plane, band;  // floats of a phase of a channel as far as a span reads it, of all phases
+  int64_t bands;        // floats of all bands in scratch
+  int64_t row, sums;    // of a group: from row to row of its sums, and all of them
   int64_t scratch;      // floats of scratch per task
   constexpr int64_t tasks(const ConvGrid& g) const { return g.groups * parts * chunks; }
 };
@@ -99,13 +138,16 @@ constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& g) {
   ConvWeightPlan plan{};
   const int64_t width = conv_units(g.w.out, kConvLanes), size = g.h.out * width;
   const int64_t depth = g.depth(), rows = width > 0 && width < kConvSpan ? kConvSpan / width : 1;
+  plan.lanes = conv_weight_has_lanes(g);
   plan.images = size > 0 && size <= kConvSpan ? kConvSpan / size : 1;
   plan.row_parts = size <= kConvSpan ? 1 : ceil_div(g.h.out, rows);
   plan.col_parts = size <= kConvSpan ? 1 : ceil_div(g.w.out, kConvSpan);
   plan.spans = size > 0 ? ceil_div(g.batch, plan.images) * plan.row_parts * plan.col_parts : 0;
+  plan.row = plan.lanes ? conv_units(g.filters, kConvLanes) : depth;
+  plan.sums = plan.row * (plan.lanes ? depth : g.filters);
   const int64_t wanted = ceil_div(kConvWeightTasks, g.groups > 0 ? g.groups : 1);
   plan.chunks = plan.spans < wanted ? plan.spans : wanted;
-  while (plan.chunks > 1 && plan.chunks * g.groups * g.filters * depth > kConvPartials)
+  while (plan.chunks > 1 && plan.chunks * g.groups * plan.sums > kConvPartials)
     plan.chunks = ceil_div(plan.chunks, 2);
   const int64_t units = ceil_div(depth, kConvUnit);
   // Every part copies dz again, so there are more than one only where chunks are few.
@@ -115,9 +157,16 @@ constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& g) {
   plan.plane = g.h.length(rows_of_span) * g.w.length(g.w.out);
   plan.band = g.h.phases() * g.w.phases() * plan.plane;
   const int64_t taps = int64_t{g.h.taps} * g.w.taps;
-  plan.channels = taps > 0 && taps < kConvTaps ? kConvTaps / taps : 1;
-  const int64_t bands = plan.images * plan.channels * plan.band + kConvSlack;
-  plan.scratch = conv_units(g.filters * kConvSpanRow + bands, 16);
+  if (plan.lanes) {  // as many channels as leave the bands, and what they add, in L2
+    const int64_t of_one = most(plan.images * plan.band, plan.row * taps);
+    plan.channels = of_one > 0 ? most(1, least(g.channels, kConvBand / of_one)) : 1;
+  } else {
+    plan.channels = taps > 0 && taps < kConvTaps ? kConvTaps / taps : 1;
+  }
+  plan.bands = conv_units(plan.images * plan.channels * plan.band + kConvSlack, 16);
+  const int64_t of_lanes = kConvSpan * plan.row + plan.row * plan.channels * taps + kConvSpan;
+  plan.scratch = plan.bands + (plan.lanes ? of_lanes + conv_units(plan.channels * taps, 16)
+                                          : conv_units(g.filters * kConvSpanRow, 16));
   return plan;
 }
 

@@ -167,11 +167,24 @@ struct Where {
   Array empty_floats(int64_t n) const { return empty({n}, DType::kFloat32, device); }
 };
 
-void launch_conv(const Where& where, ConvArgs args) {
-  const ConvPlan plan = conv_plan(args.grid);
+// `pack` says how the weights lie in `pack.w`: turned ones, and those of lanes, are packed.
+void launch_conv(const Where& where, ConvArgs args, ConvPackArgs pack) {
+  const ConvGrid& g = args.grid;
+  const ConvPlan plan = conv_plan(g);
   const Array scratch = where.empty_floats(where.on_cpu() ? plan.tasks * plan.scratch : 0);
   args.scratch = write_as<float>(scratch);
-  launch(where.launch(plan.tasks, cost_of(args.grid)), &Kernels::conv, args);
+  OptionalArray packed;
+  pack.lanes = plan.lanes && where.on_cpu();
+  if (pack.lanes || pack.h.step < 0) {
+    const int64_t rows = pack.lanes ? conv_units(g.filters, kConvLanes) : g.filters;
+    packed = empty({g.groups * rows, g.depth()}, where.dtype, where.device);
+    pack.packed = write(*packed);
+    launch(where.launch(g.groups * ceil_div(g.filters, kConvPackRows),
+                        static_cast<double>(packed->numel()) * kCostPerElement),
+           &Kernels::conv_pack, pack);
+  }
+  args.w = packed ? read(*packed) : pack.w;
+  launch(where.launch(plan.tasks, cost_of(g)), &Kernels::conv, args);
 }
 
 // args.y[narrow] = act(w * args.x[wide] + bias).
@@ -179,7 +192,16 @@ void convolve(const Where& where, ConvArgs args) {
   args.y_plane = args.grid.out_size();
   args.y_row = args.grid.w.out;
   args.y_col = 1;
-  launch_conv(where, args);
+  const ConvGrid& g = args.grid;
+  launch_conv(where, args,
+              {.w = args.w,
+               .groups = g.groups,
+               .rows = g.filters,
+               .channels = g.channels,
+               .row_step = g.channels,
+               .channel_step = 1,
+               .h = {g.h.taps, 0, 1, g.h.taps},
+               .w_axis = {g.w.taps, 0, 1, g.w.taps}});
 }
 
 // Of an axis, the positions first, first + stride, ... of the wide side: they are a convolution of
@@ -187,7 +209,7 @@ void convolve(const Where& where, ConvArgs args) {
 // (q + pad - i d) / stride for the taps i where that is whole: every `step`-th one.
 struct Phase {
   ConvAxis axis;
-  ConvTurnAxis taps;
+  ConvPackAxis taps;
 };
 Phase phase_of(const ConvAxis& a, int64_t first) {
   const int32_t common = std::gcd(a.dilation, a.stride), step = a.stride / common;
@@ -200,13 +222,12 @@ Phase phase_of(const ConvAxis& a, int64_t first) {
                                      (first + a.pad - int64_t{tap} * a.dilation) / a.stride
                                : 0;
   return {{a.out, ceil_div(a.in - first, a.stride), taps, 1, dilation, static_cast<int32_t>(pad)},
-          {taps, tap, step, a.taps}};
+          {taps, tap + (taps - 1) * step, -step, a.taps}};
 }
 
 // args.y[wide] = act(sum of what each element of args.x[narrow] adds by w, + bias); `grid` is that
 // of the convolution whose transpose it is.
 void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args) {
-  const void* w = args.w;
   auto *y = static_cast<std::byte*>(args.y), *z = static_cast<std::byte*>(args.z);
   args.y_plane = grid.in_size();
   args.y_row = grid.w.in * grid.h.stride;
@@ -215,17 +236,18 @@ void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args
     for (int64_t j = 0; j < std::min<int64_t>(grid.w.stride, grid.w.in); ++j) {
       const Phase h = phase_of(grid.h, i), v = phase_of(grid.w, j);
       args.grid = {grid.batch, grid.groups, grid.filters, grid.channels, h.axis, v.axis};
-      const int64_t rows = grid.groups * grid.channels;
-      const Array turned = empty({rows, args.grid.depth()}, where.dtype, where.device);
-      launch(
-          where.launch(rows, static_cast<double>(turned.numel()) * kCostPerElement),
-          &Kernels::conv_turn,
-          ConvTurnArgs{w, write(turned), grid.groups, grid.filters, grid.channels, h.taps, v.taps});
       const auto first = static_cast<size_t>(i * grid.w.in + j) * item_size(where.dtype);
-      args.w = read(turned);
       args.y = y + first;
       args.z = z != nullptr ? z + first : nullptr;
-      launch_conv(where, args);
+      launch_conv(where, args,
+                  {.w = args.w,
+                   .groups = grid.groups,
+                   .rows = grid.channels,
+                   .channels = grid.filters,
+                   .row_step = 1,
+                   .channel_step = grid.channels,
+                   .h = h.taps,
+                   .w_axis = v.taps});
     }
 }
 
@@ -233,17 +255,18 @@ void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args
 Array weight_gradient(const Where& where, const ConvGrid& g, const Array& wide, const Array& narrow,
                       const Array& w) {
   const ConvWeightPlan plan = conv_weight_plan(g);
-  const int64_t size = w.numel(), tasks = plan.tasks(g);
+  const int64_t tasks = plan.tasks(g);
   const int64_t chunks = where.on_cpu() ? plan.chunks : conv_gpu_weight_chunks(g);
-  const Array partials = where.empty_floats(2 * chunks * size);  // float64
+  const int64_t sums_of_chunk = where.on_cpu() ? g.groups * plan.sums : w.numel();
+  const Array partials = where.empty_floats(2 * chunks * sums_of_chunk);  // float64
   const Array scratch = where.empty_floats(where.on_cpu() ? tasks * plan.scratch : 0);
   auto* sums = static_cast<double*>(write(partials));
   launch(where.launch(tasks, cost_of(g)), &Kernels::conv_bwd_weight,
          ConvWeightArgs{read(wide), read(narrow), sums, g, chunks, write_as<float>(scratch)});
   Array dw = empty_like(w);
-  launch(where.launch(ceil_div(size, kElementwiseChunk),
-                      static_cast<double>(size * chunks) * kCostPerElement),
-         &Kernels::conv_bwd_weight_sum, ConvWeightSumArgs{sums, write(dw), chunks, size});
+  launch(where.launch(g.groups * ceil_div(g.depth(), kConvSumRows),
+                      static_cast<double>(dw.numel() * chunks) * kCostPerElement),
+         &Kernels::conv_bwd_weight_sum, ConvWeightSumArgs{sums, write(dw), g, chunks});
   return dw;
 }
 

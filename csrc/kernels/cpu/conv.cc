@@ -3,8 +3,9 @@
 #include "../families/conv.h"
 
 #include "activate_tile.h"
+#include "conv_lanes.h"
 #include "conv_tile.h"
-#include "conv_weight.h"
+#include "conv_weight_lanes.h"
 #include "loops.h"
 #include "table.h"
 
@@ -19,8 +20,9 @@ struct ConvItem {
   const float* bias;
   float *y, *z;  // of the first filter and output row
   const float* band;
-  const int32_t* at;
+  const int32_t *at, *places;  // places: of each output, where there are lanes of filters
   int64_t rows;
+  LanesAhead next;  // the image after this
 };
 
 // Outputs are numbered over rows of `pitch`, more than there are: vectors begin with each row, or
@@ -99,6 +101,53 @@ void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, 
   }
 }
 
+// All outputs of an item, with lanes of filters. The sums of a strip wait in L1 while each chain of
+// weights, from there too, adds to all of them.
+void conv_lanes(const ConvArgs& args, const ConvItem& item) {
+  const ConvGrid& g = args.grid;
+  const int64_t outputs = item.rows * g.w.out, depth = g.depth();
+  const int64_t strips = ceil_div(outputs, kConvStrip), chains = ceil_div(depth, kGemmChain);
+  const int64_t parts = ceil_div(g.filters, kNR) * strips * chains;
+  int64_t part = 0;
+  for (int64_t o = 0; o < g.filters; o += kNR) {
+    const int64_t filters = least(kNR, g.filters - o), vectors = ceil_div(filters, kLanes);
+    const int64_t width = vectors * kLanes, offset = o * args.y_plane;
+    alignas(64) float c[kConvStrip * kNR], bias[kNR] = {};
+    if (item.bias) copy_few(bias, item.bias + o, filters);
+    for (int64_t first = 0; first < outputs; first += kConvStrip) {
+      const int64_t n = least(kConvStrip, outputs - first);
+      const LanesAhead results{item.y + offset + first, filters, args.y_plane, n};
+      LanesTile t{};
+      t.x = item.band, t.row = item.places + first, t.c = c;
+      for (int64_t q = 0; q < chains; ++q) {
+        const int64_t k = q * kGemmChain;
+        if (args.y_col == 1) results.fetch(q, chains);
+        item.next.fetch(part++, parts);
+        t.at = item.at + k, t.k = least(kGemmChain, depth - k);
+        t.w = item.w + o * depth + k * width;
+        t.add = q > 0, t.bias = q == chains - 1 && item.bias ? bias : nullptr;
+        lanes_chain(t, n, vectors);
+      }
+      if (item.z) store_strip(args, c, width, filters, first, n, item.z + offset);
+      if (args.activation)
+        kActivate.tile[args.activation](c, width, n, width, args.activation_param);
+      store_strip(args, c, width, filters, first, n, item.y + offset);
+    }
+  }
+}
+
+// Offsets in the band: of each k, then, for lanes of filters, of each output of its rows.
+void conv_offsets(const ConvGrid& g, const ConvPlan& plan, int32_t* at) {
+  const int64_t phases = g.h.phases() * g.w.phases();
+  for (int64_t c = 0; c < g.channels; ++c)
+    for (int64_t i = 0; i < g.h.taps; ++i)
+      for (int64_t j = 0; j < g.w.taps; ++j)
+        *at++ = static_cast<int32_t>(c * phases * plan.plane + band_offset(g, plan.plane, i, j));
+  for (int64_t row = 0; row < plan.rows && plan.lanes; ++row)
+    for (int64_t col = 0; col < g.w.out; ++col)
+      *at++ = static_cast<int32_t>(row * plan.row_length + col);
+}
+
 // Scratch of a range of tasks is that of its first: the band stays in the cache.
 void conv(const ConvArgs& args, Slice s) {
   const ConvGrid& g = args.grid;
@@ -108,45 +157,70 @@ void conv(const ConvArgs& args, Slice s) {
   auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
   float* band = args.scratch + s.begin * plan.scratch;
   auto* at = reinterpret_cast<int32_t*>(band + plan.band);
+  conv_offsets(g, plan, at);
   const int64_t phases = g.h.phases() * g.w.phases();
-  for (int64_t c = 0, k = 0; c < g.channels; ++c)
-    for (int64_t i = 0; i < g.h.taps; ++i)
-      for (int64_t j = 0; j < g.w.taps; ++j)
-        at[k++] = static_cast<int32_t>(c * phases * plan.plane + band_offset(g, plan.plane, i, j));
+  const int64_t filters = plan.lanes ? conv_units(g.filters, kConvLanes) : g.filters;
   const int64_t end = conv_begin(plan.items, s.end, plan.tasks);
   for (int64_t i = conv_begin(plan.items, s.begin, plan.tasks); i < end; ++i) {
     const int64_t image = i / plan.bands, group = image % g.groups;  // image: of all groups
     const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
     const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
+    const float* from = x + image * g.channels * g.in_size();
     for (int64_t c = 0; c < g.channels && g.depth() > 0; ++c)
-      copy_channel(g, plan.plane, x + (image * g.channels + c) * g.in_size(), row, rows,
+      copy_channel(g, plan.plane, from + c * g.in_size(), row, rows,
                    band + c * phases * plan.plane);
-    const ConvItem item{w + group * g.filters * g.depth(),
-                        bias ? bias + group * g.filters : nullptr,
-                        y + at_y,
-                        z ? z + at_y : nullptr,
-                        band,
-                        at,
-                        rows};
+    const bool more = i + 1 < end && plan.bands == 1;
+    const ConvItem item{
+        w + group * filters * g.depth(),
+        bias ? bias + group * g.filters : nullptr,
+        y + at_y,
+        z ? z + at_y : nullptr,
+        band,
+        at,
+        at + g.depth(),
+        rows,
+        {from + g.channels * g.in_size(), more ? g.channels : 0, g.in_size(), g.in_size()}};
+    if (plan.lanes) {
+      conv_lanes(args, item);
+      continue;
+    }
     const int64_t pitch = pitch_of(g, plan, rows), outputs = (rows - 1) * pitch + g.w.out;
     for (int64_t first = 0; first < outputs; first += kNR)
       conv_strip(args, item, plan.row_length, pitch, first, least(kNR, outputs - first));
   }
 }
 
-// Tasks: (group, channel).
-void conv_turn(const ConvTurnArgs& args, Slice s) {
-  const ConvTurnAxis &h = args.h, &w = args.w_axis;
-  const int64_t taps = int64_t{h.taps} * w.taps, all = int64_t{h.all} * w.all;
+// `rows` rows of weights from w, padded to `width`, for each k; or, without lanes, each by itself.
+void pack_weights(const ConvPackArgs& args, const float* w, int64_t rows, int64_t width,
+                  float* out) {
+  const ConvPackAxis &h = args.h, &v = args.w_axis;
+  const int64_t taps = int64_t{h.all} * v.all, row_step = args.row_step * taps;
+  if (args.channel_step == 1 && h.taps * v.taps == taps && h.step == 1 && v.step == 1)
+    return pack_panel(out, w, row_step, 1, args.channels * taps, rows, width);
+  for (int64_t c = 0; c < args.channels; ++c, w += args.channel_step * taps)
+    for (int64_t i = 0; i < h.taps; ++i)
+      for (int64_t j = 0; j < v.taps; ++j, out += width) {
+        const float* from = w + (h.first + i * h.step) * v.all + v.first + j * v.step;
+        for (int64_t r = 0; r < width; ++r) out[r] = from[least(r, rows - 1) * row_step];
+      }
+}
+
+// Tasks: (group, kConvPackRows rows).
+void conv_pack(const ConvPackArgs& args, Slice s) {
+  const int64_t blocks = ceil_div(args.rows, kConvPackRows);
+  const int64_t taps = int64_t{args.h.all} * args.w_axis.all;
+  const int64_t depth = args.channels * args.h.taps * args.w_axis.taps;
+  const int64_t stored = args.lanes ? conv_units(args.rows, kConvLanes) : args.rows;
+  const auto* w = static_cast<const float*>(args.w);
+  auto* packed = static_cast<float*>(args.packed);
   for (int64_t task = s.begin; task < s.end; ++task) {
-    const int64_t group = task / args.channels, channel = task % args.channels;
-    float* out = static_cast<float*>(args.turned) + task * args.filters * taps;
-    for (int64_t o = 0; o < args.filters; ++o) {
-      const float* from = static_cast<const float*>(args.w) +
-                          ((group * args.filters + o) * args.channels + channel) * all;
-      for (int64_t i = h.taps - 1; i >= 0; --i)
-        for (int64_t j = w.taps - 1; j >= 0; --j)
-          *out++ = from[(h.first + i * h.step) * w.all + w.first + j * w.step];
+    const int64_t group = task / blocks, begin = task % blocks * kConvPackRows;
+    const int64_t end = least(args.rows, begin + kConvPackRows);
+    for (int64_t r = begin, panel; r < end; r += panel) {
+      panel = args.lanes ? least(kNR, end - r) : 1;
+      pack_weights(args, w + (group * args.rows * args.channels + r * args.row_step) * taps, panel,
+                   args.lanes ? conv_units(panel, kLanes) : 1,
+                   packed + (group * stored + r) * depth);
     }
   }
 }
@@ -157,31 +231,45 @@ void conv_bwd_weight(const ConvWeightArgs& args, Slice s) {
   const ConvGrid& g = args.grid;
   const ConvWeightPlan plan = conv_weight_plan(g);
   float* dz = args.scratch + s.begin * plan.scratch;
-  float* bands = dz + g.filters * kConvSpanRow;
+  float* bands =
+      dz + (plan.lanes ? kConvSpan * plan.row : conv_units(g.filters * kConvSpanRow, 16));
   const int64_t depth = g.depth(), units = ceil_div(depth, kConvUnit);
   for (int64_t task = s.begin; task < s.end; ++task) {
     const int64_t chunk = task % plan.chunks, part = task / plan.chunks % plan.parts;
     const int64_t group = task / plan.chunks / plan.parts;
     const int64_t k_begin = conv_begin(units, part, plan.parts) * kConvUnit;
     const int64_t k_end = least(depth, conv_begin(units, part + 1, plan.parts) * kConvUnit);
-    double* sums = args.partials + (chunk * g.groups + group) * g.filters * depth;
-    for (int64_t o = 0; o < g.filters; ++o)
-      for (int64_t k = k_begin; k < k_end; ++k) sums[o * depth + k] = 0;
+    double* sums = args.partials + (chunk * g.groups + group) * plan.sums;
+    const int64_t rows = plan.lanes ? 1 : g.filters;  // of which this task's k are a run
+    const int64_t of_k = plan.lanes ? plan.row : 1;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = k_begin * of_k; i < k_end * of_k; ++i) sums[r * depth + i] = 0;
     const ConvWeightTask t{args, plan, group, k_begin, k_end, dz, bands};
     const int64_t end = conv_begin(plan.spans, chunk + 1, plan.chunks);
-    for (int64_t i = conv_begin(plan.spans, chunk, plan.chunks); i < end; ++i)
-      t.add(ConvSpan(g, plan, i), sums);
+    for (int64_t i = conv_begin(plan.spans, chunk, plan.chunks); i < end; ++i) {
+      const ConvSpan span(g, plan, i);
+      plan.lanes ? ConvWeightLanes(t).add(span, sums) : t.add(span, sums);
+    }
   }
 }
 
-// Tasks: chunks of the weights.
+// Tasks: (group, kConvSumRows of its k).
 void conv_bwd_weight_sum(const ConvWeightSumArgs& args, Slice s) {
-  const Range r = elements(s, kElementwiseChunk, args.size);
-  for (int64_t i = r.begin; i < r.end; ++i) {
-    double total = 0;
-    for (int64_t chunk = 0; chunk < args.chunks; ++chunk)
-      total += args.partials[chunk * args.size + i];
-    static_cast<float*>(args.dw)[i] = static_cast<float>(total);
+  const ConvGrid& g = args.grid;
+  const ConvWeightPlan plan = conv_weight_plan(g);
+  auto* dw = static_cast<float*>(args.dw);
+  const int64_t depth = g.depth(), blocks = ceil_div(depth, kConvSumRows);
+  const int64_t of_k = plan.lanes ? plan.row : 1, of_filter = plan.lanes ? 1 : plan.row;
+  for (int64_t task = s.begin; task < s.end; ++task) {
+    const int64_t group = task / blocks, begin = task % blocks * kConvSumRows;
+    for (int64_t k = begin; k < least(depth, begin + kConvSumRows); ++k)
+      for (int64_t o = 0; o < g.filters; ++o) {
+        const double* from = args.partials + group * plan.sums + k * of_k + o * of_filter;
+        double total = 0;
+        for (int64_t chunk = 0; chunk < args.chunks; ++chunk)
+          total += from[chunk * g.groups * plan.sums];
+        dw[(group * g.filters + o) * depth + k] = static_cast<float>(total);
+      }
   }
 }
 
@@ -220,7 +308,7 @@ void conv_bwd_bias(const ConvBiasArgs& args, Slice s) {
 constexpr ConvKernels kernels() {
   return {
       .conv = conv,
-      .conv_turn = conv_turn,
+      .conv_pack = conv_pack,
       .conv_bwd_weight = conv_bwd_weight,
       .conv_bwd_weight_sum = conv_bwd_weight_sum,
       .conv_bwd_bias = conv_bwd_bias,

@@ -118,12 +118,15 @@ struct ConvSpan {
   int64_t vectors() const { return ceil_div(cols, kConvLanes); }
 };
 
-// A group's part of a span, and its sums [filters, depth] for k in [k_begin, k_end).
+// A group's part of a span, and its sums for k in [k_begin, k_end): [filters, depth], or
+// [depth, filters rounded up to kConvLanes] where those are in the lanes.
 struct ConvWeightTask {
   const ConvWeightArgs& args;
   ConvWeightPlan plan;
   int64_t group, k_begin, k_end;
-  float *dz, *bands;  // scratch: rows of the filters, and the bands of a channel
+  float *dz, *bands;  // scratch: dz of the filters, and the bands of some channels
+
+  int64_t taps() const { return int64_t{args.grid.h.taps} * args.grid.w.taps; }
 
   void copy_dz(const ConvSpan& span) const {
     const ConvGrid& g = args.grid;
@@ -153,7 +156,7 @@ struct ConvWeightTask {
   // For k in [begin, end), whose channels, from `channel` on, are in the bands.
   void add_tiles(DotRows t, int64_t channel, int64_t begin, int64_t end, double* sums) const {
     const ConvGrid& g = args.grid;
-    const int64_t taps = int64_t{g.h.taps} * g.w.taps;
+    const int64_t taps = this->taps();
     const int64_t row_tiles = ceil_div(g.filters, kDotRows);
     const int64_t col_tiles = ceil_div(end - begin, kDotCols);
     const int64_t tap = begin % taps;  // the place of k: the band of its channel, and its taps
@@ -181,9 +184,19 @@ struct ConvWeightTask {
       }
     }
   }
+  // Calls run(channel, begin, end) for the k whose channels, from `channel` on, are in the bands.
+  template <class Run>
+  void for_channels(const ConvSpan& span, Run run) const {
+    for (int64_t k = k_begin, end; k < k_end; k = end) {
+      const int64_t channel = k / taps();
+      const int64_t channels = least(plan.channels, args.grid.channels - channel);
+      end = least(k_end, (channel + channels) * taps());
+      copy_channels(span, channel, channels);
+      run(channel, k, end);
+    }
+  }
   void add(const ConvSpan& span, double* sums) const {
     const ConvGrid& g = args.grid;
-    const int64_t taps = int64_t{g.h.taps} * g.w.taps;
     const int64_t in_last = span.cols - (span.vectors() - 1) * kConvLanes;
     int32_t tail[kConvLanes];
     for (int64_t l = 0; l < kConvLanes; ++l) tail[l] = l < in_last ? -1 : 0;
@@ -196,12 +209,9 @@ struct ConvWeightTask {
                     .vectors = span.vectors(),
                     .tail = in_last < kConvLanes ? tail : nullptr};
     copy_dz(span);
-    for (int64_t k = k_begin, end; k < k_end; k = end) {
-      const int64_t channel = k / taps, channels = least(plan.channels, g.channels - channel);
-      end = least(k_end, (channel + channels) * taps);
-      copy_channels(span, channel, channels);
-      add_tiles(t, channel, k, end, sums);
-    }
+    for_channels(span, [&](int64_t channel, int64_t begin, int64_t end) {
+      add_tiles(t, channel, begin, end, sums);
+    });
   }
 };
 

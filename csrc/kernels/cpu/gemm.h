@@ -8,6 +8,7 @@
 #include "../slice.h"
 #include "activate_tile.h"
 #include "gemm_batch.h"
+#include "gemm_few.h"
 #include "gemm_micro.h"
 #include "gemm_pack.h"
 
@@ -127,6 +128,20 @@ void gemm_packed(const GemmArgs& g, Slice slice) {
   }
 }
 
+// What is left to do with the sums of rows of kNR, and on to C.
+void finish_strip(const GemmArgs& g, float* strip, const TileAt& at) {
+  if (g.bias) {
+    alignas(64) float bias[kNR] = {};
+    copy_few(bias, g.bias + at.j, at.cols);
+    for (int64_t r = 0; r < at.rows; ++r)
+      for (int64_t v = 0; v < kNR; v += kLanes)
+        store(strip + r * kNR + v, load(strip + r * kNR + v) + load(bias + v));
+  }
+  finish_tile(g, strip, kNR, at, kNR);
+  for (int64_t r = 0; r < at.rows; ++r)
+    copy_few(g.c + (at.i + r) * g.ldc + at.j, strip + r * kNR, at.cols);
+}
+
 // Columns [j_begin, j_end) of kNR or fewer rows of C, by way of their transpose: rows of B^T lie in
 // memory as rows of A do, so that packing a strip of A^T is all it needs.
 void small_across(const GemmArgs& g, int64_t i, int64_t rows, int64_t j_begin, int64_t j_end,
@@ -151,19 +166,20 @@ void small_across(const GemmArgs& g, int64_t i, int64_t rows, int64_t j_begin, i
     }
   }
   for (int64_t j = j_begin; j < j_end; j += kNR) {
-    const TileAt at{i, j, rows, least(kNR, j_end - j), false, true};
-    alignas(64) float strip[kNR * kNR], bias[kNR] = {};
-    pack_panel(strip, across + (j - j_begin) * width, width, 1, rows, at.cols, kNR);
-    if (g.bias) {
-      copy_few(bias, g.bias + j, at.cols);
-      for (int64_t r = 0; r < rows; ++r)
-        for (int64_t v = 0; v < kNR; v += kLanes)
-          store(strip + r * kNR + v, load(strip + r * kNR + v) + load(bias + v));
-    }
-    finish_tile(g, strip, kNR, at, kNR);
-    for (int64_t r = 0; r < rows; ++r)
-      copy_few(g.c + (i + r) * g.ldc + j, strip + r * kNR, at.cols);
+    const int64_t cols = least(kNR, j_end - j);
+    alignas(64) float strip[kNR * kNR];
+    pack_panel(strip, across + (j - j_begin) * width, width, 1, rows, cols, kNR);
+    finish_strip(g, strip, {i, j, rows, cols, false, true});
   }
+}
+
+// All rows of the columns [j, j + cols), when they are few.
+void small_few(const GemmArgs& g, int64_t j, int64_t cols) {
+  alignas(64) float strip[kFewRows * kNR];
+  for (int64_t r = 0; r < g.m && g.accumulate; ++r)
+    copy_few(strip + r * kNR, g.c + r * g.ldc + j, cols);
+  few_strip(g, j, cols, strip);
+  finish_strip(g, strip, {0, j, g.m, cols, false, true});
 }
 
 // One strip of C, at most kNR columns wide, for the rows [i_begin, i_end).
@@ -203,7 +219,9 @@ void gemm_small(const GemmArgs& g, Slice slice) {
     const int64_t row = task / plan.cols.parts, col = task % plan.cols.parts;
     const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
     const int64_t j_begin = plan.cols.begin(col), j_end = plan.cols.begin(col + 1);
-    if (plan.across) {
+    if (has_few_rows(g)) {
+      for (int64_t j = j_begin; j < j_end; j += kNR) small_few(g, j, least(kNR, j_end - j));
+    } else if (plan.across) {
       for (int64_t i = i_begin; i < i_end; i += kNR)
         small_across(g, i, least(kNR, i_end - i), j_begin, j_end, plan.k_blocks);
     } else {

@@ -17,29 +17,31 @@ void conv_bwd_weight(const ConvWeightArgs& args, Slice s) {
 }
 template <class T>
 void conv_bwd_weight_sum(const ConvWeightSumArgs& args, Slice s) {
-  sum_columns(args.partials, args.size, static_cast<T*>(args.dw), args.chunks, args.size, s);
+  const int64_t size = args.grid.groups * args.grid.filters * args.grid.depth();
+  sum_columns(args.partials, size, static_cast<T*>(args.dw), args.chunks, size, s);
 }
 
 // ---- turned weights ----------------------------------------------------------------------------
 template <class T>
-__global__ void __launch_bounds__(kElementwiseThreads) conv_turn_kernel(ConvTurnArgs args) {
-  const ConvTurnAxis &h = args.h, &w = args.w_axis;
+__global__ void __launch_bounds__(kElementwiseThreads) conv_pack_kernel(ConvPackArgs args) {
+  const ConvPackAxis &h = args.h, &w = args.w_axis;
   const int64_t taps = int64_t{h.taps} * w.taps, all = int64_t{h.all} * w.all;
-  each_element(args.groups * args.channels * args.filters * taps, [&](int64_t e) {
-    const int64_t pair = e / taps, tap = e - pair * taps;  // pair: (group, channel, filter)
-    const int64_t task = pair / args.filters, filter = pair - task * args.filters;
-    const int64_t group = task / args.channels, channel = task - group * args.channels;
-    const int64_t i = h.taps - 1 - tap / w.taps, j = w.taps - 1 - tap % w.taps;
-    const int64_t from = (group * args.filters + filter) * args.channels + channel;
-    static_cast<T*>(args.turned)[e] = static_cast<const T*>(
+  const int64_t kernels = args.rows * args.channels;  // of a group
+  each_element(args.groups * kernels * taps, [&](int64_t e) {
+    const int64_t pair = e / taps, tap = e - pair * taps;  // pair: (group, row, channel)
+    const int64_t task = pair / args.channels, channel = pair - task * args.channels;
+    const int64_t group = task / args.rows, row = task - group * args.rows;
+    const int64_t i = tap / w.taps, j = tap % w.taps;
+    const int64_t from = group * kernels + row * args.row_step + channel * args.channel_step;
+    static_cast<T*>(args.packed)[e] = static_cast<const T*>(
         args.w)[from * all + (h.first + i * h.step) * w.all + w.first + j * w.step];
   });
 }
 template <class T>
-void conv_turn(const ConvTurnArgs& args, Slice s) {
-  const int64_t n = args.groups * args.channels * args.filters * args.h.taps * args.w_axis.taps;
+void conv_pack(const ConvPackArgs& args, Slice s) {
+  const int64_t n = args.groups * args.rows * args.channels * args.h.taps * args.w_axis.taps;
   if (n > 0)
-    FASTNN_LAUNCH((conv_turn_kernel<T>), element_grid(n), kElementwiseThreads, s.stream, args);
+    FASTNN_LAUNCH((conv_pack_kernel<T>), element_grid(n), kElementwiseThreads, s.stream, args);
 }
 
 // ---- gradient of the bias ----------------------------------------------------------------------
@@ -83,7 +85,7 @@ template <class T>
 constexpr ConvKernels kernels() {
   return {
       .conv = conv<T>,
-      .conv_turn = conv_turn<T>,
+      .conv_pack = conv_pack<T>,
       .conv_bwd_weight = conv_bwd_weight<T>,
       .conv_bwd_weight_sum = conv_bwd_weight_sum<T>,
       .conv_bwd_bias = conv_bwd_bias<T>,

@@ -10,7 +10,7 @@ namespace fastnn {
 
 // y = act(w * x + bias). An output plane, row and column may be apart: a phase is every s-th.
 struct ConvArgs {
-  const void *x, *w, *bias;  // w: [groups, filters, depth]; bias may be null
+  const void *x, *w, *bias;  // w: [groups, filters, depth], or packed; bias may be null
   void *y, *z;               // z: the pre-activation is stored here too; or null
   ConvGrid grid;
   int64_t y_plane, y_row, y_col;
@@ -19,19 +19,22 @@ struct ConvArgs {
   float* scratch;  // conv_plan().tasks times .scratch floats; a GPU needs none
 };
 
-// The weights of one phase of the gradient: [groups, channels, filters, taps of both axes, turned].
-struct ConvTurnAxis {
-  int32_t taps, first, step, all;  // of `all` taps: first, first + step, ...
+// Weights as conv() takes them, [groups, rows, depth], or in panels where it has lanes of filters.
+// depth is [channels, taps of both axes], of the taps first, first + step, ... of `all`. Rows and
+// channels are so many kernels apart in w.
+struct ConvPackAxis {
+  int32_t taps, first, step, all;
 };
-struct ConvTurnArgs {
-  const void* w;  // [groups, filters, channels, all taps]
-  void* turned;
-  int64_t groups, filters, channels;
-  ConvTurnAxis h, w_axis;
+struct ConvPackArgs {
+  const void* w;
+  void* packed;
+  int64_t groups, rows, channels, row_step, channel_step;
+  ConvPackAxis h, w_axis;
+  bool lanes;  // never on a GPU
 };
 
 // dw[groups, filters, depth] = sum over images and positions of dz x; first sums of each chunk,
-// [chunks, groups, filters, depth], then their sums.
+// [chunks, groups, conv_weight_plan().sums], on a GPU as dw, then their sums.
 struct ConvWeightArgs {
   const void *x, *dz;
   double* partials;
@@ -42,7 +45,8 @@ struct ConvWeightArgs {
 struct ConvWeightSumArgs {
   const double* partials;
   void* dw;
-  int64_t chunks, size;
+  ConvGrid grid;
+  int64_t chunks;
 };
 
 // dz = dy act'(saved) and db = sums of dz per channel. dz may be null (identity), and so may db.
@@ -58,7 +62,7 @@ struct ConvBiasArgs {
 
 struct ConvKernels {
   Kernel<ConvArgs> conv;
-  Kernel<ConvTurnArgs> conv_turn;
+  Kernel<ConvPackArgs> conv_pack;
   Kernel<ConvWeightArgs> conv_bwd_weight;
   Kernel<ConvWeightSumArgs> conv_bwd_weight_sum;
   Kernel<ConvBiasArgs> conv_bwd_bias;

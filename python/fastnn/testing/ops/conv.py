@@ -268,7 +268,7 @@ def _row(
         reference=functions,
         covers=(
             "conv",
-            "conv_turn",
+            "conv_pack",
             "conv_bwd_weight",
             "conv_bwd_weight_sum",
             "conv_bwd_bias",
