@@ -31,13 +31,20 @@ def arrays(*shapes):
     return [rng.normal(size=s).astype(np.float32) for s in shapes]
 
 
-def results(device, values, call):
-    """The output, and the gradients of its inputs for dy = cos(0, 1, ...)."""
-    inputs = [fn.tensor(v, device=device, requires_grad=True) for v in values]
+def host(x):
+    return np.array(x.detach().to("float32").to("cpu"))
+
+
+def results(device, values, call, dtype="float32"):
+    """The output, and the gradients of its inputs for dy = cos(0, 1, ...), which float16 has."""
+    inputs = [fn.tensor(v, device=device).to(dtype) for v in values]
+    for x in inputs:
+        x.requires_grad = True
     y = call(*inputs)
-    dy = np.cos(np.arange(np.prod(y.shape))).astype(np.float32).reshape(y.shape)
-    y.backward(fn.tensor(dy, device=device))
-    return [np.array(v.to("cpu")) for v in (y.detach(), *(x.grad for x in inputs))]
+    dy = np.cos(np.arange(np.prod(y.shape))).astype(np.float16).reshape(y.shape)
+    y.backward(fn.tensor(dy.astype(np.float32), device=device).to(dtype))
+    assert {v.dtype for v in (y, *(x.grad for x in inputs))} == {dtype}
+    return [host(v) for v in (y, *(x.grad for x in inputs))]
 
 
 def compare(op, values, options):
@@ -61,6 +68,18 @@ def test_bits_of_the_cpu_transposed(x, w, options):
     compare(F.conv_transpose2d, arrays(y.shape, w, (w[1] * options.get("groups", 1),)), options)
 
 
+@pytest.mark.parametrize(("x", "w", "options"), [SHAPES[0], SHAPES[4], SHAPES[6]])
+def test_float16_is_float32_rounded(x, w, options):
+    """Sums are float32: what is stored is rounded once, after the activation."""
+    values = [v.astype(np.float16).astype(np.float32) for v in arrays(x, w, (w[0],))]
+    full, half = (
+        results("cuda", values, lambda *v: F.conv2d(*v, **options), dtype)
+        for dtype in ("float32", "float16")
+    )
+    for name, a, b in zip(("y", "dx", "dw", "db"), full, half, strict=True):
+        np.testing.assert_array_equal(b, a.astype(np.float16), err_msg=name)
+
+
 def test_more_groups_than_a_grid_has_blocks_in_y():
     x, w = arrays((1, 70_000, 3), (70_000, 1, 2))
     with fn.no_grad():
@@ -74,7 +93,9 @@ def test_dtypes_of_the_device_are_named():
     w = fn.ones(3, 2, 3, 3).to("cuda")
     with pytest.raises(TypeError) as error:
         F.conv2d(x, w)
-    assert str(error.value) == "conv2d: expected input of dtype float32 or bfloat16, got uint8"
+    assert str(error.value) == (
+        "conv2d: expected input of dtype float32, bfloat16 or float16, got uint8"
+    )
     with pytest.raises(TypeError) as error:
         F.conv2d(fn.ones(1, 2, 5, 5).to("cuda"), w.to("bfloat16"))
     assert str(error.value) == "conv2d: expected weight of dtype float32, got bfloat16"

@@ -46,12 +46,13 @@ void check_window(const std::string& op, int spatial, const Window& v) {
   }
 }
 
-// A GPU has bfloat16 too.
+// A GPU has the 16-bit numbers too.
 void check_element(const std::string& op, const Array& x) {
   const bool cuda = x.device() == Device::kCuda;
-  check<TypeError>(x.dtype == DType::kFloat32 || (cuda && x.dtype == DType::kBFloat16), op,
-                   ": expected input of dtype float32", cuda ? " or bfloat16" : "", ", got ",
-                   dtype_name(x.dtype));
+  const bool half = x.dtype == DType::kBFloat16 || x.dtype == DType::kFloat16;
+  check<TypeError>(x.dtype == DType::kFloat32 || (cuda && half), op,
+                   ": expected input of dtype float32", cuda ? ", bfloat16 or float16" : "",
+                   ", got ", dtype_name(x.dtype));
 }
 
 void check_arrays(const std::string& op, int spatial, const Array& x, const Array& w,

@@ -20,8 +20,9 @@ from fastnn import _core, tape
 
 __all__ = ["GradScaler", "autocast"]
 
-# Names of rules (tape.Node.name). What is in neither list is computed in float32: so are
-# convolutions and recurrent layers, which have no kernels for 16-bit numbers.
+# Names of rules (tape.Node.name). What is in neither list is computed in float32: so are recurrent
+# layers, which have no kernels for 16-bit numbers, and convolutions, which have them on CUDA only,
+# where they are not made of tensor cores yet.
 _PRODUCTS = frozenset({"linear", "matmul"})
 # fmt: off
 _KEEP = frozenset((

@@ -96,6 +96,6 @@ constexpr ConvKernels kernels() {
 
 template <>
 constinit const ConvKernels cuda::Table<ConvKernels>::of_dtype[kNumTableDTypes] = {
-    kernels<float>(), kernels<bf16>(), {}, {}};
+    kernels<float>(), kernels<bf16>(), kernels<f16>(), {}};
 
 }  // namespace fastnn

@@ -129,7 +129,7 @@ def conv1d(
 
     Raises:
         ValueError: If an argument is out of range, shapes do not fit or the kernel does not.
-        TypeError: If a dtype is not float32, or on cuda bfloat16, or they differ.
+        TypeError: If a dtype is not float32, on cuda also bfloat16 or float16, or they differ.
 
     Example:
         >>> import fastnn as fn
@@ -172,7 +172,7 @@ def conv2d(
 
     Raises:
         ValueError: If an argument is out of range, shapes do not fit or the kernel does not.
-        TypeError: If a dtype is not float32, or on cuda bfloat16, or they differ.
+        TypeError: If a dtype is not float32, on cuda also bfloat16 or float16, or they differ.
 
     Example:
         >>> import fastnn as fn
@@ -221,7 +221,7 @@ def conv_transpose2d(
 
     Raises:
         ValueError: If an argument is out of range, shapes do not fit or no output is left.
-        TypeError: If a dtype is not float32, or on cuda bfloat16, or they differ.
+        TypeError: If a dtype is not float32, on cuda also bfloat16 or float16, or they differ.
 
     Example:
         >>> import fastnn as fn
