@@ -54,19 +54,28 @@ def _needs(x: Any) -> bool:
 class Node:
     """One recorded op: its inputs, the rule for their gradients, and what that rule has saved."""
 
-    __slots__ = ("inputs", "layouts", "name", "num_outputs", "sources", "versions", "vjp")
+    __slots__ = ("inputs", "layouts", "num_outputs", "rule_name", "sources", "versions", "vjp")
 
     def __init__(
-        self, name: str, inputs: tuple[Any, ...], vjp: Vjp, outputs: Sequence[Any]
+        self, rule_name: str, inputs: tuple[Any, ...], vjp: Vjp, outputs: Sequence[Any]
     ) -> None:
-        self.name = name
+        self.rule_name = rule_name
         self.inputs = inputs
         # Where each input comes from now: an op in place gives its Tensor another node later.
-        self.sources = [getattr(x, "_node", None) for x in inputs]
+        self.sources = []
+        for x in inputs:  # a comprehension would be a call more, and this is every op's price
+            self.sources.append(getattr(x, "_node", None))
         self.vjp: Vjp | None = vjp
         self.num_outputs = len(outputs)
-        self.layouts = [y.layout for y in outputs]
+        self.layouts = []
+        for y in outputs:
+            self.layouts.append(y.layout)
         self.versions = _core.saved_versions(vjp)
+
+    @property
+    def name(self) -> str:
+        """The op, for messages."""
+        return self.rule_name.lstrip("_")
 
     def gradients(self, dys: Sequence[Any]) -> tuple[Any, ...]:
         """The gradients of the inputs that need one, given those of the outputs."""
@@ -229,17 +238,19 @@ def _record(rule: Rule, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         outputs, vjp = rule(*inputs, **params)
     finally:
         _mode.enabled = True
-    several = outputs if isinstance(outputs, tuple) else (outputs,)
-    node = Node(rule.__name__.lstrip("_"), inputs, vjp, several)
-    results = []
-    for i, y in enumerate(several):
-        # Another object for the same memory: the rule may have saved y, and y must not keep its own
-        # node alive.
-        result = _core.share(y)
-        result.requires_grad = True
-        result._node = (node, i)
-        results.append(result)
-    return tuple(results) if isinstance(outputs, tuple) else results[0]
+    if isinstance(outputs, tuple):
+        node = Node(rule.__name__, inputs, vjp, outputs)
+        return tuple(_output(y, node, i) for i, y in enumerate(outputs))
+    return _output(outputs, Node(rule.__name__, inputs, vjp, (outputs,)), 0)
+
+
+def _output(y: Any, node: Node, i: int) -> Any:
+    # Another object for the same memory: the rule may have saved y, and y must not keep its own
+    # node alive.
+    result = _core.share(y)
+    result.requires_grad = True
+    result._node = (node, i)
+    return result
 
 
 def run_backward(root: Any, seed: Any) -> None:
