@@ -37,12 +37,16 @@ const char* axes_of(int spatial) {
 
 // ---- checks ---------------------------------------------------------------------------------
 
+// Kernels count the places of an axis, and the floats that a task reads, in 32 bits.
 void check_window(const std::string& op, int spatial, const Window& v) {
   check(v.groups > 0, op, ": expected groups > 0, got ", v.groups);
   for (size_t i = 0; i < 2; ++i) {
     check(v.stride[i] > 0, op, ": expected stride > 0, got ", shown(v.stride, spatial));
     check(v.dilation[i] > 0, op, ": expected dilation > 0, got ", shown(v.dilation, spatial));
     check(v.padding[i] >= 0, op, ": expected padding >= 0, got ", shown(v.padding, spatial));
+    const int64_t largest = std::max({v.stride[i], v.dilation[i], v.padding[i], v.padding_end[i]});
+    check(largest <= INT32_MAX, op, ": expected stride, dilation and padding <= ", INT32_MAX,
+          ", got ", largest);
   }
 }
 
@@ -89,8 +93,12 @@ Shape image_shape(const Array& x, int spatial, int64_t channels, Pair size) {
   return shape;
 }
 
-ConvAxis axis_of(int64_t wide, int64_t taps, const Window& v, size_t i) {
+ConvAxis axis_of(const std::string& op, int64_t wide, int64_t taps, const Window& v, size_t i) {
   const auto narrow = [](int64_t n) { return static_cast<int32_t>(n); };
+  const int64_t reach = v.dilation[i] * (taps - 1);
+  check(taps <= INT32_MAX && wide + v.padding[i] + v.padding_end[i] + reach <= INT32_MAX, op,
+        ": expected at most ", INT32_MAX, " places along an axis, got an input of ", wide,
+        " with padding ", v.padding[i], " and a kernel that reaches ", reach);
   ConvAxis axis{
       wide, 0, narrow(taps), narrow(v.stride[i]), narrow(v.dilation[i]), narrow(v.padding[i])};
   const int64_t room = wide + v.padding[i] + v.padding_end[i] - axis.reach() - 1;
@@ -99,13 +107,14 @@ ConvAxis axis_of(int64_t wide, int64_t taps, const Window& v, size_t i) {
 }
 
 // The grid of a convolution of wide images with weights (narrow, wide / groups, ...).
-ConvGrid grid_of(int64_t batch, const Array& w, int spatial, const Window& v, Pair wide) {
+ConvGrid grid_of(const std::string& op, int64_t batch, const Array& w, int spatial, const Window& v,
+                 Pair wide) {
   return {batch,
           v.groups,
           w.shape[1],
           w.shape[0] / v.groups,
-          axis_of(wide[0], size_of(w, spatial, 0), v, 0),
-          axis_of(wide[1], size_of(w, spatial, 1), v, 1)};
+          axis_of(op, wide[0], size_of(w, spatial, 0), v, 0),
+          axis_of(op, wide[1], size_of(w, spatial, 1), v, 1)};
 }
 
 ConvGrid conv_grid(const std::string& op, int spatial, const Array& x, const Array& w,
@@ -119,7 +128,7 @@ ConvGrid conv_grid(const std::string& op, int spatial, const Array& x, const Arr
         w.shape[1] * v.groups, " channels to fit weight ", w.shape, " and groups ", v.groups,
         ", got input ", x.shape);
   const Pair wide{size_of(x, spatial, 0), size_of(x, spatial, 1)};
-  const ConvGrid g = grid_of(batch_of(x, spatial), w, spatial, v, wide);
+  const ConvGrid g = grid_of(op, batch_of(x, spatial), w, spatial, v, wide);
   check(g.h.out > 0 && g.w.out > 0, op, ": expected a kernel of ",
         shown({g.h.taps, g.w.taps}, spatial), " to fit into input ", x.shape, " with padding ",
         shown(v.padding, spatial), " and dilation ", shown(v.dilation, spatial));
@@ -148,7 +157,7 @@ ConvGrid transposed_grid(const std::string& op, int spatial, const Array& x, con
     check(in > 0 && wide[i] > 0, op, ": expected an output with at least one element, got input ",
           x.shape, " with padding ", shown(v.padding, spatial));
   }
-  return grid_of(batch_of(x, spatial), w, spatial, v, wide);
+  return grid_of(op, batch_of(x, spatial), w, spatial, v, wide);
 }
 
 // ---- launches -------------------------------------------------------------------------------
@@ -166,13 +175,20 @@ struct Where {
   bool on_cpu() const { return device == Device::kCpu; }
   Launch launch(int64_t tasks, double cost) const { return {op, device, dtype, tasks, cost}; }
   Array empty_floats(int64_t n) const { return empty({n}, DType::kFloat32, device); }
+  // Of the CPU's kernels: a GPU's have no memory but its own.
+  Array scratch(int64_t tasks, int64_t of_task) const {
+    if (!on_cpu()) return empty_floats(0);
+    check(of_task <= INT32_MAX, op, ": expected a row of outputs to read at most ", INT32_MAX,
+          " floats, got ", of_task, "; use less dilation, or more groups");
+    return empty_floats(tasks * of_task);
+  }
 };
 
 // `pack` says how the weights lie in `pack.w`: turned ones, and those of lanes, are packed.
 void launch_conv(const Where& where, ConvArgs args, ConvPackArgs pack) {
   const ConvGrid& g = args.grid;
   const ConvPlan plan = conv_plan(g);
-  const Array scratch = where.empty_floats(where.on_cpu() ? plan.tasks * plan.scratch : 0);
+  const Array scratch = where.scratch(plan.tasks, plan.scratch);
   args.scratch = write_as<float>(scratch);
   OptionalArray packed;
   pack.lanes = plan.lanes && where.on_cpu();
@@ -260,7 +276,7 @@ Array weight_gradient(const Where& where, const ConvGrid& g, const Array& wide, 
   const int64_t chunks = where.on_cpu() ? plan.chunks : conv_gpu_weight_chunks(g);
   const int64_t sums_of_chunk = where.on_cpu() ? g.groups * plan.sums : w.numel();
   const Array partials = where.empty_floats(2 * chunks * sums_of_chunk);  // float64
-  const Array scratch = where.empty_floats(where.on_cpu() ? tasks * plan.scratch : 0);
+  const Array scratch = where.scratch(tasks, plan.scratch);
   auto* sums = static_cast<double*>(write(partials));
   launch(where.launch(tasks, cost_of(g)), &Kernels::conv_bwd_weight,
          ConvWeightArgs{read(wide), read(narrow), sums, g, chunks, write_as<float>(scratch)});

@@ -46,8 +46,7 @@ struct Windows {
 };
 
 PoolGrid grid_of(const std::string& op, const Planes& planes, int spatial, const Windows& v) {
-  Pair out{};
-  const Pair in{planes.h, planes.w};
+  Pair in{planes.h, planes.w}, out{};
   for (size_t i = 0; i < 2; ++i) {
     check(v.kernel[i] > 0, op, ": expected kernel_size > 0, got ", shown(v.kernel, spatial));
     check(v.stride[i] > 0, op, ": expected stride > 0, got ", shown(v.stride, spatial));
@@ -55,6 +54,9 @@ PoolGrid grid_of(const std::string& op, const Planes& planes, int spatial, const
     check(v.padding[i] >= 0 && 2 * v.padding[i] <= v.kernel[i], op,
           ": expected 0 <= padding <= kernel_size / 2, got padding ", shown(v.padding, spatial),
           " for kernel_size ", shown(v.kernel, spatial));
+    const int64_t largest = std::max({v.kernel[i], v.stride[i], v.dilation[i]});
+    check(largest <= INT32_MAX, op, ": expected kernel_size, stride and dilation <= ", INT32_MAX,
+          ", got ", largest);
     const int64_t room = in[i] + 2 * v.padding[i] - v.dilation[i] * (v.kernel[i] - 1) - 1;
     check(in[i] > 0 && room >= 0, op, ": expected windows of ", shown(v.kernel, spatial),
           " to fit into input ", planes.shape, " with padding ", shown(v.padding, spatial),

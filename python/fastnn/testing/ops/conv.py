@@ -213,6 +213,23 @@ _WRONG = (
 )
 _WRONG_LINE = (
     Bad(
+        lambda: F.conv1d(zeros(1, 2, 5), zeros(4, 2, 3), stride=1 << 32),
+        ValueError,
+        "conv1d: expected stride, dilation and padding <= 2147483647, got 4294967296",
+    ),
+    Bad(
+        lambda: F.conv1d(zeros(1, 2, 5), zeros(4, 2, 3), padding=1 << 30, dilation=1 << 30),
+        ValueError,
+        "conv1d: expected at most 2147483647 places along an axis, got an input of 5 with padding "
+        "1073741824 and a kernel that reaches 2147483648",
+    ),
+    Bad(
+        lambda: F.conv1d(zeros(1, 64, 5), zeros(4, 64, 3), padding=1 << 25, dilation=1 << 25),
+        ValueError,
+        "conv1d: expected a row of outputs to read at most 2147483647 floats, got 4294967872; use "
+        "less dilation, or more groups",
+    ),
+    Bad(
         lambda: F.conv1d(zeros(1, 2, 5), zeros(4, 2, 3), padding=(1, 1)),
         ValueError,
         "conv1d: expected padding to be 1 numbers or one, got (1, 1)",

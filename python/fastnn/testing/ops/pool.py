@@ -105,6 +105,11 @@ def _wrong(name: str, label: str, call: Any) -> tuple[Bad, ...]:
             f"{name}: expected stride > 0, got (0, 0)",
         ),
         Bad(
+            lambda: call(zeros(1, 5, 5), 2, 1 << 40),
+            ValueError,
+            f"{name}: expected kernel_size, stride and dilation <= 2147483647, got 1099511627776",
+        ),
+        Bad(
             lambda: call(zeros(1, 5, 5), (2, 0)),
             ValueError,
             f"{name}: expected kernel_size > 0, got (2, 0)",
