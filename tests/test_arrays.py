@@ -361,6 +361,11 @@ def test_messages(call, error, message):
 def test_memory_that_is_not_there_is_a_memory_error():
     with pytest.raises(MemoryError):
         fn.zeros(2**43)
+    # And where 64 bits do not hold the number of bytes.
+    with pytest.raises(MemoryError) as caught:
+        fn.functional.one_hot(np.array([0, 1]), 2**62)
+    message = "allocate: the system has no memory for shape (2, 4611686018427387904)"
+    assert str(caught.value) == message
 
 
 def test_reshape_shares():

@@ -78,12 +78,25 @@ Array Array::item(int64_t index) const {
 
 namespace {
 
+// A product that wraps around would be a small array.
+size_t bytes_of(const Array& y) {
+  size_t bytes = item_size(y.dtype);
+  bool fits = true;
+  for (int i = 0; i < y.shape.ndim; ++i) {
+    if (y.shape.dims[i] == 0) return 0;
+    fits = fits && !__builtin_mul_overflow(bytes, static_cast<size_t>(y.shape.dims[i]), &bytes);
+  }
+  check<OutOfMemory>(fits && bytes <= PTRDIFF_MAX, "allocate: the system has no memory for shape ",
+                     y.shape);
+  return bytes;
+}
+
 Array from_pool(const Shape& shape, DType dtype, Device device, const std::shared_ptr<Pool>& pool) {
   Array y;
   y.shape = shape;
   y.dtype = dtype;
   auto storage = std::make_unique<Storage>();
-  storage->bytes = y.bytes();
+  storage->bytes = bytes_of(y);
   storage->data = pool->allocate(storage->bytes);
   storage->device = device;
   storage->pool = pool;
@@ -96,7 +109,7 @@ Array on_cuda(const Shape& shape, DType dtype) {
   y.shape = shape;
   y.dtype = dtype;
   auto storage = std::make_unique<Storage>();
-  storage->bytes = y.bytes();
+  storage->bytes = bytes_of(y);
   storage->data = cuda_allocate(storage->bytes);
   storage->device = Device::kCuda;
   y.storage = StoragePtr(storage.release());

@@ -51,7 +51,7 @@ PoolGrid grid_of(const std::string& op, const Planes& planes, int spatial, const
     check(v.kernel[i] > 0, op, ": expected kernel_size > 0, got ", shown(v.kernel, spatial));
     check(v.stride[i] > 0, op, ": expected stride > 0, got ", shown(v.stride, spatial));
     check(v.dilation[i] > 0, op, ": expected dilation > 0, got ", shown(v.dilation, spatial));
-    check(v.padding[i] >= 0 && 2 * v.padding[i] <= v.kernel[i], op,
+    check(v.padding[i] >= 0 && v.padding[i] <= v.kernel[i] / 2, op,
           ": expected 0 <= padding <= kernel_size / 2, got padding ", shown(v.padding, spatial),
           " for kernel_size ", shown(v.kernel, spatial));
     const int64_t largest = std::max({v.kernel[i], v.stride[i], v.dilation[i]});
@@ -351,7 +351,7 @@ std::pair<Array, OptionalArray> fractional_max_pool(const Array& x, Pair kernel,
   const Pair in{planes.h, planes.w};
   for (size_t i = 0; i < 2; ++i) {
     check(kernel[i] > 0, op, ": expected kernel_size > 0, got ", shown(kernel, 2));
-    check(out[i] > 0 && out[i] + kernel[i] - 1 <= in[i], op,
+    check(out[i] > 0 && out[i] - 1 <= in[i] - kernel[i], op,
           ": expected 1 <= output_size <= input size - kernel_size + 1, got output_size ",
           shown(out, 2), " and kernel_size ", shown(kernel, 2), " for input ", x.shape);
   }

@@ -129,16 +129,19 @@ int64_t source(Pad mode, int64_t at, int64_t n) {
 // Memory that says which element each of the padded axis is; negative widths cut off.
 Array sources(Pad mode, int64_t n, int64_t before, int64_t after, Device device) {
   constexpr const char* op = "pad";
-  check(n + before + after >= 0, op, ": expected widths that leave an axis of ", n,
+  int64_t padded = n;
+  const bool wraps = __builtin_add_overflow(padded, before, &padded) ||
+                     __builtin_add_overflow(padded, after, &padded);
+  check(!wraps && padded >= 0, op, ": expected widths that leave an axis of ", n,
         " elements something, got ", before, " and ", after);
   const int64_t limit = mode == Pad::kReflect ? n - 1 : n;
   const bool fits = mode == Pad::kConstant || (mode == Pad::kReplicate && n > 0) ||
                     (mode != Pad::kReplicate && before <= limit && after <= limit);
   check(fits, op, ": expected widths that mode '", kPadNames[static_cast<int>(mode)],
         "' can fill from an axis of ", n, " elements, got ", before, " and ", after);
-  Array index = allocate_constant({n + before + after}, DType::kInt64);
+  Array index = allocate_constant({padded}, DType::kInt64);
   auto* values = static_cast<int64_t*>(index.storage->data);
-  for (int64_t i = 0; i < n + before + after; ++i) values[i] = source(mode, i - before, n);
+  for (int64_t i = 0; i < padded; ++i) values[i] = source(mode, i - before, n);
   return constant_on(index, device);
 }
 

@@ -203,6 +203,12 @@ ROWS: tuple[Op, ...] = (
                 "max_pool1d: expected 0 <= padding <= kernel_size / 2, got padding 2 for "
                 "kernel_size 2",
             ),
+            Bad(
+                lambda: F.max_pool1d(zeros(1, 5), 2, padding=2**63 - 1),
+                ValueError,
+                "max_pool1d: expected 0 <= padding <= kernel_size / 2, got padding "
+                "9223372036854775807 for kernel_size 2",
+            ),
         ),
         ((300, 20, 133),),
         (((64, 64, 1024),),),
@@ -318,6 +324,13 @@ ROWS: tuple[Op, ...] = (
                 ValueError,
                 "fractional_max_pool2d: expected 1 <= output_size <= input size - kernel_size + 1, "
                 "got output_size (5, 5) and kernel_size (2, 2) for input (1, 5, 5)",
+            ),
+            Bad(
+                lambda: F.fractional_max_pool2d(zeros(1, 5, 5), (2**63 - 1, 2), 2),
+                ValueError,
+                "fractional_max_pool2d: expected 1 <= output_size <= input size - kernel_size + 1, "
+                "got output_size (2, 2) and kernel_size (9223372036854775807, 2) for input "
+                "(1, 5, 5)",
             ),
             Bad(
                 lambda: F.fractional_max_pool2d(zeros(1, 5, 5), 2),

@@ -72,6 +72,12 @@ _PAD = Op(
             ValueError,
             "pad: expected widths that leave an axis of 3 elements something, got -2 and -2",
         ),
+        Bad(
+            lambda: F.pad(zeros(3), (2**63 - 1, 0)),
+            ValueError,
+            "pad: expected widths that leave an axis of 3 elements something, got "
+            "9223372036854775807 and 0",
+        ),
     ),
     large=(((200, 30, 40),), {"pad": (2, 2, 2, 2), "mode": "reflect"}),
 )
