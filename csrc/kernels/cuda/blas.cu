@@ -48,8 +48,7 @@ struct Plan {
 struct State {
   std::mutex mutex;
   std::map<Key, Plan> plans;          // by shape
-  std::set<Key> checked;              // classes that were right
-  std::map<Key, bool> wrong;          // classes that were not
+  std::map<Key, bool> right;          // by class, of those checked
   std::map<void*, void*> workspaces;  // by stream
   std::set<std::string> refused;
   std::atomic<int64_t> by_library{0}, by_own_tiles{0};
@@ -273,13 +272,11 @@ Key class_of(const Product& p) {
 bool is_right(State& all, const Library& lt, const Product& p, void* workspace, void* stream,
               OwnTiles own) {
   const Key key = class_of(p);
-  if (all.checked.count(key) != 0) return true;
-  if (all.wrong.count(key) != 0 || is_captured(stream)) return false;
+  if (const auto known = all.right.find(key); known != all.right.end()) return known->second;
+  if (is_captured(stream)) return false;
   const std::string why = check(lt, p, workspace, stream, own);
-  if (why.empty()) return all.checked.insert(key).second;
-  all.wrong[key] = true;
-  all.refused.insert(name_of(p) + ": " + why);
-  return false;
+  if (!why.empty()) all.refused.insert(name_of(p) + ": " + why);
+  return all.right[key] = why.empty();
 }
 
 }  // namespace
@@ -310,7 +307,7 @@ bool multiply(const Product& p, void* stream, OwnTiles own) {
 
 void count_own() { ++state().by_own_tiles; }
 
-void report(Report* report) {
+void report(CudaBlas* report) {
   static thread_local std::string lines;
   const Library& lt = library();
   State& all = state();

@@ -2,6 +2,7 @@
 // library cannot make, or has made wrong, is refused before anything is written, and by name: the
 // caller's own tiles make it then.
 #pragma once
+#include "abi.h"
 #include "blas_api.h"
 
 namespace fastnn::blas {
@@ -29,13 +30,6 @@ bool multiply(const Product& product, void* stream, OwnTiles own);
 // Another product was made by own tiles.
 void count_own();
 
-struct Report {
-  const char* path;    // of the library; null: none
-  const char* reason;  // why there is none
-  int64_t version;
-  int64_t by_library, by_own_tiles;  // products launched or recorded
-  const char* refused;               // a line for each class that own tiles make, and why
-};
-void report(Report* report);
+void report(CudaBlas* report);
 
 }  // namespace fastnn::blas

@@ -159,12 +159,6 @@ CudaCode graph_destroy(void* graph) {
   return check(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
 }
 
-void blas_report(CudaBlas* to) {
-  blas::Report from;
-  blas::report(&from);
-  *to = {from.path, from.reason, from.version, from.by_library, from.by_own_tiles, from.refused};
-}
-
 #ifndef FASTNN_VERSION
 #define FASTNN_VERSION "unknown"
 #endif
@@ -212,7 +206,7 @@ const CudaLibrary& library() {
       .graph_launch = graph_launch,
       .graph_destroy = graph_destroy,
       .blas_folders = blas::set_folders,
-      .blas_report = blas_report,
+      .blas_report = blas::report,
   };
   return library;
 }
