@@ -62,7 +62,9 @@ def load_csv(
         >>> table.x.tolist(), table.categories
         ([[1.0, 2.8], [0.0, 0.3], [1.0, 2.9]], {'city': ('Bonn', 'Rome')})
     """
-    return _of_csv(path, Columns(label, features, missing, categorical, drop, categories))
+    check_file(path)
+    want = Columns(label, features, missing, categorical, drop, categories)
+    return _of_table(path, _csv.read(path, want), label)
 
 
 def load_table(
@@ -85,7 +87,10 @@ def load_table(
             the message names row and column.
         ModuleNotFoundError: If pyarrow is not installed.
     """
-    return _of_file(path, Columns(label, features, missing, categorical, drop, categories))
+    check_file(path)
+    table = _arrow.read(path, os.path.splitext(path)[1].lower())
+    want = Columns(label, features, missing, categorical, drop, categories)
+    return _of_table(path, _arrow.columns(path, table, want), label)
 
 
 def load_frame(
@@ -121,7 +126,9 @@ def load_frame(
         array([[1. , 0.5],
                [2. , 1.5]])
     """
-    return _of_frame(frame, Columns(label, features, missing, categorical, drop, categories))
+    table = _arrow.library("data frames").table(frame)
+    want = Columns(label, features, missing, categorical, drop, categories)
+    return _of_table("frame", _arrow.columns("frame", table, want), label)
 
 
 def mixed_columns(source: str) -> dict[str, tuple[str, int]]:
@@ -140,22 +147,6 @@ def mixed_columns(source: str) -> dict[str, tuple[str, int]]:
     """
     is_csv = source.lower().endswith((".csv", ".tsv")) and os.path.isfile(source)
     return _csv.mixed(source) if is_csv else {}
-
-
-def _of_csv(path: str, want: Columns) -> Dataset:
-    check_file(path)
-    return _of_table(path, _csv.read(path, want), want.label)
-
-
-def _of_file(path: str, want: Columns) -> Dataset:
-    check_file(path)
-    table = _arrow.read(path, os.path.splitext(path)[1].lower())
-    return _of_table(path, _arrow.columns(path, table, want), want.label)
-
-
-def _of_frame(frame: Any, want: Columns) -> Dataset:
-    table = _arrow.library("data frames").table(frame)
-    return _of_table("frame", _arrow.columns("frame", table, want), want.label)
 
 
 def _of_table(path: str, table: Table, label: str | None) -> Dataset:
