@@ -71,6 +71,7 @@ struct Floats {
   Vec v[kVectors] = {};
 
   Floats() = default;
+  FASTNN_FN explicit Floats(float all) { FASTNN_UNROLL for (Vec& part : v) part = Vec{} + all; }
   FASTNN_FN explicit Floats(const float* x) {
     FASTNN_UNROLL for (int i = 0; i < kVectors; ++i) v[i] = load(x + i * kLanes);
   }

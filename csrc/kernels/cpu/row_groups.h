@@ -51,10 +51,8 @@ FASTNN_FN void for_unrolled_blocks(int64_t n, U unrolled, B block) {
 // lanes[l] = max x[i] for i % 16 = l, NaNs aside.
 template <class T>
 FASTNN_FN void largest_lanes(const T* x, int64_t n, float (&lanes)[kBlockLanes]) {
-  float least_of_all[kBlockLanes];
-  for (float& v : least_of_all) v = -kInf;
   Floats acc[kUnrolledBlocks];
-  FASTNN_UNROLL for (Floats& block : acc) block = Floats(least_of_all);
+  FASTNN_UNROLL for (Floats& block : acc) block = Floats(-kInf);
   const auto add = [&](int b, const T* block, int count) __attribute__((always_inline)) {
     float v[kBlockLanes];
     load_block(block, count, -kInf, v);

@@ -37,8 +37,7 @@ struct GradNormArgs {
   float max_norm;    // of grad_clamp: the largest value
   int32_t site;
   int32_t num_chunks;
-  const float*
-      loss_scale;  // null, or GradScalerArgs::scale: the norm is that of unscaled gradients
+  const float* loss_scale;  // GradScalerArgs::scale, which the norm is divided by; or null
 };
 
 // Dynamic loss scaling. `found` is where the steps of a scaler report gradients that are not finite

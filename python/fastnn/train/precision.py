@@ -22,6 +22,7 @@ class Precision:
 
     Attributes:
         name: As given.
+        dtype: What products are made of: ``"bfloat16"``, ``"float16"``, or None for float32.
         scaler: The :class:`fastnn.amp.GradScaler` of ``"16-mixed"``, else None.
 
     Raises:
