@@ -25,6 +25,7 @@ def load(name):
 
 
 load("diagnose_data")
+load("diagnose_setup")
 RUNS = load("diagnose_runs")
 NAMES = load("diagnose_eval").NAMES
 

@@ -102,9 +102,6 @@ def uneven_rings(rng: Any) -> Data:
     return Data(standard(x), y, 3)
 
 
-# ---- held out ------------------------------------------------------------------------------------
-
-
 def high_digits(rng: Any) -> Data:
     """As images, for a convolution."""
     data = digits(rng, range(5, 10))
@@ -163,10 +160,69 @@ def categories(rng: Any) -> Data:
     return Data(standard(x), y.astype(np.int64), 2)
 
 
+# ---- held out ------------------------------------------------------------------------------------
+
+
+def remainders(rng: Any) -> Data:
+    """Digits, as images, by what they leave when divided by three."""
+    data = digits(rng)
+    return Data(data.x.reshape(-1, 1, 8, 8), data.y % 3, 3)
+
+
+def checkers(rng: Any) -> Data:
+    """The colour of a board's field; few samples are near a border."""
+    fields = int(rng.integers(2, 4))
+    at, inside = rng.integers(0, fields, (1200, 2)), rng.uniform(0.12, 0.88, (1200, 2))
+    return Data(standard(at + inside), at.sum(1) % 2, 2)
+
+
+def shells(rng: Any) -> Data:
+    """How far from the middle of some dimensions, in steps with gaps."""
+    classes, features = int(rng.integers(2, 4)), int(rng.integers(3, 6))
+    y, x = rng.integers(0, classes, 1200), rng.normal(size=(1200, features))
+    x *= ((1.0 + y + rng.uniform(-0.3, 0.3, 1200)) / np.linalg.norm(x, axis=1))[:, None]
+    return Data(standard(x), y, classes)
+
+
+def waves(rng: Any) -> Data:
+    """Series of 24 numbers: a wave of some frequency, at any phase and in noise."""
+    classes = int(rng.integers(3, 6))
+    y, t = rng.integers(0, classes, 1200), np.arange(24) / 24
+    phase, height = rng.uniform(0, 2 * np.pi, (1200, 1)), rng.uniform(0.8, 1.3, (1200, 1))
+    x = height * np.sin(2 * np.pi * (1.0 + 1.5 * y[:, None]) * t + phase)
+    return Data(standard(x + rng.normal(0, 0.3, x.shape)).reshape(-1, 1, 24), y, classes)
+
+
+def topics(rng: Any) -> Data:
+    """Counts of words in short texts about one of some topics."""
+    classes, words = int(rng.integers(3, 8)), int(rng.integers(20, 41))
+    y = rng.integers(0, classes, 1200)
+    share = rng.dirichlet(np.full(words, 0.4), classes)[y]
+    x = rng.poisson(30 * (0.8 * share + 0.2 / words))
+    return Data(standard(np.log1p(x)), y, classes)
+
+
+def several_centers(rng: Any) -> Data:
+    """Classes of two or three clusters each, side by side with those of others."""
+    classes, each, features = int(rng.integers(2, 5)), int(rng.integers(2, 4)), 6
+    centers = rng.normal(0, 2.4, (classes, each, features))
+    y, part = rng.integers(0, classes, 1200), rng.integers(0, each, 1200)
+    return Data(standard(centers[y, part] + rng.normal(size=(1200, features))), y, classes)
+
+
+def largest(rng: Any) -> Data:
+    """Which of some numbers is the largest, where there are others beside them."""
+    classes = int(rng.integers(3, 6))
+    x = rng.normal(size=(4000, classes + 3))
+    top = np.sort(x[:, :classes], 1)
+    x = x[top[:, -1] - top[:, -2] > 0.3][:1200]
+    return Data(standard(x), x[:, :classes].argmax(1), classes)
+
+
 DATA: dict[str, tuple[Callable[[Any], Data], ...]] = {
     "dev": (
         digits, even_digits, odd_digits, blobs, many_blobs, rings, uneven_rings, moons, stretched,
-        spirals, quadrants,
+        spirals, quadrants, high_digits, strokes, uneven_clusters, teacher, stripes, categories,
     ),
-    "held-out": (high_digits, strokes, uneven_clusters, teacher, stripes, categories),
+    "held-out": (remainders, checkers, shells, waves, topics, several_centers, largest),
 }  # fmt: skip
