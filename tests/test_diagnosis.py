@@ -44,9 +44,9 @@ def curves(loss, val_loss=(), accuracy=(), val_accuracy=(), classes=10, val_samp
     series = {
         "loss": loss, "val_loss": val_loss, "accuracy": accuracy, "val_accuracy": val_accuracy,
     }  # fmt: skip
-    params = {"classes": classes, "val_samples": val_samples}
+    params = {"classes": classes, "val_samples": val_samples, **more.pop("params", {})}
     first = more.pop("first", math.log(classes) if classes else loss[0])
-    return Curves.of(series, params, first, more.pop("error", None), more.pop("steps", ()))
+    return Curves.of(series, params, first, more.pop("error", None), **more)
 
 
 T = np.arange(30)
@@ -143,6 +143,71 @@ OTHER_SIGHTS = {
         "underfit: 10 % right, in training too",
     ),
 }  # fmt: skip
+
+
+FLAT = curves(2.2 + 0 * T, 2.2 + 0 * T, 0.2 + 0 * T, 0.2 + 0 * T)
+FACTS = {
+    "weights where they were": (
+        {"moved": {"w": [1e-8, 2e-8, 3e-8, 4e-8, 5e-8]}},
+        "not learning: loss 2.2 in the first epoch, 2.2 in the last; weights moved by 5e-08 of "
+        "their size",
+    ),
+    "weights near where they were": (
+        {"moved": {"w": [1e-3, 1e-3, 2e-3, 4e-3, 8e-3], "v": [1e-3, 1e-3, 2e-3, 4e-3, 0.02]}},
+        "learning rate too low: loss 2.2 after an epoch, 2.2 at last; weights moved by 2 % of "
+        "their size",
+    ),
+    "weights that have come far": (
+        {"moved": {"w": [0.2, 0.3, 0.5, 0.8, 1.2]}}, "underfit: 20 % right, in training too",
+    ),
+    "steps as large as the weights": (
+        {"moved": {"w": [9.0] * 5}, "params": {"samples": 700, "batch_size": 32}},
+        "learning rate too high: the first epoch moved weights by 9 times their size",
+    ),
+    "as far in many steps": (
+        {"moved": {"w": [9.0] * 5}, "params": {"samples": 70000, "batch_size": 32}},
+        "underfit: 20 % right, in training too",
+    ),
+    "a distance of long ago": ({"moved": {"w": [1e-3]}}, "not learning: loss 2.2 in the first"),
+    "small weights": (
+        {"moved": {"w": [0.2, 0.3, 0.5, 0.8, 1.2]}, "gains": {"w": 0.2, "v": 0.1}},
+        "slow start: weights began with a gain of 0.2, and the loss is high for 30 epochs",
+    ),
+    "sound weights": (
+        {"moved": {"w": [0.2, 0.3, 0.5, 0.8, 1.2]}, "gains": {"w": 1.4, "v": 0.1}},
+        "underfit: 20 % right, in training too",
+    ),
+    "probabilities": (
+        {"moved": {"w": [0.2] * 5}, "params": {"probabilities": 1}},
+        "softmax before the loss: the model puts out probabilities, and its loss takes a softmax "
+        "of them",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_facts_that_fit_recorded(name):
+    facts, told = FACTS[name]
+    given = curves(FLAT.loss, FLAT.val_loss, FLAT.accuracy, FLAT.val_accuracy, **facts)
+    assert str(fn.train.diagnose(given)).splitlines()[0].startswith(told)
+
+
+def test_facts_that_rule_a_problem_out():
+    alike = [(e, 1 + math.sin(s) + 0.01 * e) for e in range(10) for s in range(20)]
+    good = (FALL, FALL, 1 - FALL / 3, 1 - FALL / 3)
+    assert (
+        fn.train.diagnose(curves(*good, steps=alike, params={"shuffle": 0})).name == "not shuffled"
+    )
+    assert fn.train.diagnose(curves(*good, steps=alike, params={"shuffle": 1})).name == "healthy"
+    floor, right = 1.5 + FALL / 20, 0.97 + 0 * T
+    logits = curves(floor, floor, right, right, first=2.3, params={"probabilities": 0})
+    assert fn.train.diagnose(logits).name == "healthy"
+
+
+def test_a_model_that_does_not_fit_for_another_reason_is_not_called_underfit():
+    facts, _ = FACTS["steps as large as the weights"]
+    given = curves(FLAT.loss, FLAT.val_loss, FLAT.accuracy, FLAT.val_accuracy, **facts)
+    assert [p.name for p in fn.train.diagnose(given).problems] == ["learning rate too high"]
 
 
 @pytest.mark.parametrize("name", OTHER_SIGHTS)

@@ -70,6 +70,7 @@ def test_a_page_about_a_run_holds_all_it_shows(runs):
         "Loss and accuracy by epoch, of training and validation",
         "Learning rate by epoch",
         "Loss and gradient norm",
+        "How far each matrix of weights has moved, by epoch",
         "Norm of each parameter",
         "Histogram of each matrix of weights",
         "Histograms of outputs and gradients by layer",

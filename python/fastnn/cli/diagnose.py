@@ -58,6 +58,11 @@ def curves(folder: str) -> Curves:
         params = {name: int(value) for name, value in params.items()}
         first, error = facts.get("first_loss"), facts.get("error")
         first = None if first is None else float(first)
+        moved: Any = facts.get("moved", {})
+        moved = {name: [float(v) for v in values] for name, values in moved.items()}
+        gains: Any = facts.get("gains", {})
+        gains = {name: float(value) for name, value in gains.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise ValueError(f"{folder}: expected the metrics of a run, got {problem!r:.80}") from None
-    return Curves.of(series, params, first, None if error is None else str(error), steps)
+    error = None if error is None else str(error)
+    return Curves.of(series, params, first, error, steps, moved, gains)

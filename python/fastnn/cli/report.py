@@ -46,6 +46,7 @@ _MISTAKES = 24  # that are shown
 _SMOOTHING = 0.6
 _HISTOGRAMS = 16  # panels
 _LOOKED_AT = 512  # samples
+_LINES = 8  # of one chart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +125,7 @@ def report(folder: str, output: str | None) -> str:
     elif run.rows:
         _curves(page, run)
     _steps(page, run)
+    _moved(page, run)
     best = os.path.join(folder, "best.safetensors")
     if os.path.exists(best):
         model, extra = read_model(best)
@@ -194,6 +196,27 @@ def _steps(page: Page, run: Run) -> None:
     steps = read_metrics(os.path.join(run.folder, "steps.jsonl"))
     if steps:
         page.figure("Steps", steps_figure(steps, ["loss", "grad_norm"]), "Loss and gradient norm")
+
+
+def _moved(page: Page, run: Run) -> None:
+    """How far the weights are from where they began, after 1, 2, 4, ... epochs."""
+    moved = dict(list(read_facts(run.folder).get("moved", {}).items())[:_LINES])
+    if not any(moved.values()):
+        return
+    rows = [
+        {"epoch": 2**i - 1, "split": "train", **dict(zip(moved, ratios, strict=True))}
+        for i, ratios in enumerate(zip(*moved.values(), strict=True))
+    ]
+    page.figure(
+        "Weights",
+        quantity_figure({run.name: rows}, list(moved), label="moved / size", logarithmic=True),
+        "How far each matrix of weights has moved, by epoch",
+    )
+    page.note(
+        "Weights",
+        "How far each matrix is from where it began, as a share of its size, after 1, 2, 4, ... "
+        "epochs: a training that learns comes to 0.2 or more.",
+    )
 
 
 def _activations(page: Page, model: nn.Module, x: np.ndarray[Any, Any], y: Any) -> None:

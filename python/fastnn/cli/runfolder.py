@@ -47,6 +47,7 @@ __all__ = [
 _FLUSH_SECONDS = 2.0
 _ROWS = 4096  # that are float64 at a time
 _PIPELINE = "preprocessing"  # its name in a checkpoint
+_OF_THE_START = ("first_loss", "gains", "moved")  # facts that a training which goes on keeps
 _PACKAGES = ("numpy", "safetensors", "scikit-learn", "pyarrow", "pydantic", "matplotlib")
 
 
@@ -245,9 +246,16 @@ class RunFolder(JSONLogger):
 
     def _write_facts(self, history: History) -> None:
         """Write what a diagnosis needs besides the metrics."""
-        facts = {"params": history.params, "first_loss": history.first_loss, "error": history.error}
+        facts = {
+            "params": history.params,
+            "first_loss": history.first_loss,
+            "gains": history.gains,
+            "moved": history.moved,
+            "error": history.error,
+        }
         if history.first_loss is None:  # the training went on
-            facts["first_loss"] = read_facts(self.folder).get("first_loss")
+            before = read_facts(self.folder)
+            facts |= {name: before[name] for name in _OF_THE_START if name in before}
         self.write_json("fit.json", facts)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:

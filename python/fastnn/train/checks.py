@@ -14,7 +14,17 @@ from fastnn.data.augment.run import Runner, as_images
 from fastnn.tensor import Tensor, no_grad
 from fastnn.train.objective import Objective, per_sample
 
-__all__ = ["Data", "check_arguments", "check_data", "describe", "evaluation_mode", "split", "weigh"]
+__all__ = [
+    "Data",
+    "are_probabilities",
+    "check_arguments",
+    "check_data",
+    "describe",
+    "evaluation_mode",
+    "loss_name",
+    "split",
+    "weigh",
+]
 
 
 class evaluation_mode:
@@ -193,23 +203,33 @@ def _of_classes(op: str, y: Tensor, class_weight: Mapping[int, float]) -> Any:
     return weights
 
 
-def describe(
-    data: Data, validation: Data | None, model: nn.Module, batch_size: int, epochs: int
-) -> dict[str, int]:
+def describe(data: Data, validation: Data | None, model: nn.Module, loss: object) -> dict[str, int]:
     """What a training is of, in numbers; see :class:`fastnn.train.History`."""
-    classes = 0
+    facts = {
+        "samples": len(data.x),
+        "val_samples": 0 if validation is None else len(validation.x),
+        "classes": 0,
+    }
     if data.has_classes:
         generators = random.get_state()
         with evaluation_mode(model), no_grad():
-            classes = int(model(data.first(next(model.parameters()).device)[0]).shape[-1])
+            outputs = model(data.first(next(model.parameters()).device)[0])
         random.set_state(generators)
-    return {
-        "samples": len(data.x),
-        "val_samples": 0 if validation is None else len(validation.x),
-        "classes": classes,
-        "batch_size": batch_size,
-        "epochs": epochs,
-    }
+        facts["classes"] = int(outputs.shape[-1])
+        if loss_name(loss) == "cross_entropy":
+            facts["probabilities"] = int(are_probabilities(np.asarray(outputs.to("cpu"))))
+    return facts
+
+
+def loss_name(loss: object) -> str:
+    """The function that a loss is; "" for one of the user's."""
+    return str(getattr(loss, "function", getattr(loss, "__name__", "")))
+
+
+def are_probabilities(outputs: np.ndarray[Any, Any]) -> bool:
+    """Whether every row is what a softmax puts out: from 0 to 1, and 1 in all."""
+    z = outputs.astype(np.float64)
+    return z.shape[-1] > 1 and bool((z >= 0).all() and np.allclose(z.sum(axis=-1), 1, atol=1e-3))
 
 
 def _ignored_label(loss: Any) -> int | None:

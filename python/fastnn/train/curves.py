@@ -24,6 +24,8 @@ __all__ = [
     "roughness",
     "sampling_error",
     "slope",
+    "stride",
+    "travelled",
     "trend",
 ]
 
@@ -44,6 +46,14 @@ class Curves:
         val_samples: How many; 0 if unknown.
         steps: Loss of each step, by epoch; empty if unknown.
         error: What ended the training before its time.
+        moved: How far the weights are from where they began after 1, 2, 4, ... epochs, as a share
+            of their size: of the matrix that has moved furthest; empty if unknown.
+        gain: The largest that a matrix of weights began with: its entries' root mean square, times
+            the root of its fan-in; None if unknown.
+        step_count: Steps of an epoch; 0 if unknown.
+        shuffle: Whether epochs had orders of their own; None if unknown.
+        probabilities: Whether outputs are probabilities before a cross-entropy, which takes
+            logits; None if unknown.
     """
 
     loss: Series
@@ -55,6 +65,11 @@ class Curves:
     val_samples: int
     steps: tuple[Series, ...]
     error: str | None
+    moved: Series = dataclasses.field(default_factory=lambda: np.empty(0))
+    gain: float | None = None
+    step_count: int = 0
+    shuffle: bool | None = None
+    probabilities: bool | None = None
 
     @classmethod
     def of(
@@ -64,8 +79,10 @@ class Curves:
         first: float | None,
         error: str | None,
         steps: Sequence[tuple[int, float]] = (),
+        moved: Mapping[str, Sequence[float]] | None = None,
+        gains: Mapping[str, float] | None = None,
     ) -> Curves:
-        """From lists by name, and (epoch, loss) of each step."""
+        """From lists by name, (epoch, loss) of each step, and a History's moved and gains."""
         loss, val_loss, accuracy, val_accuracy = (
             np.array(series.get(name, []), np.float64)
             for name in ("loss", "val_loss", "accuracy", "val_accuracy")
@@ -87,6 +104,11 @@ class Curves:
             int(params.get("val_samples", 0)),
             by_epoch,
             error,
+            np.max(list(moved.values()), axis=0) if moved else np.empty(0),
+            max(gains.values()) if gains else None,
+            -(-int(params.get("samples", 0)) // int(params.get("batch_size", 1))),
+            bool(params["shuffle"]) if "shuffle" in params else None,
+            bool(params["probabilities"]) if "probabilities" in params else None,
         )
 
 
@@ -179,9 +201,25 @@ def likeness(steps: Sequence[Series]) -> tuple[float, float]:
     return alike, alike * math.sqrt(pairs / 2 * (n - 2))
 
 
+def stride(c: Curves) -> float | None:
+    """The size of a step in the first epoch, as a share of the weights' own; None if unknown.
+
+    That of a random walk which went as far: the steps of a rate that is too high go to and fro.
+    """
+    if not len(c.moved) or not c.step_count:
+        return None
+    return float(c.moved[0]) / math.sqrt(c.step_count)
+
+
+def travelled(c: Curves) -> float | None:
+    """How far the weights have come, as a share of their size; None if unknown."""
+    known = len(c.moved) and len(c.loss) < 2 ** len(c.moved)
+    return float(c.moved[-1]) if known else None
+
+
 def judged(c: Curves) -> Series:
-    """What tells how good the model is: the validation loss, or the loss."""
-    return c.val_loss if len(c.val_loss) else c.loss
+    """What tells how good the model is: the validation loss, or the loss, if it is of too few."""
+    return c.loss if not len(c.val_loss) or 0 < c.val_samples <= 30 else c.val_loss
 
 
 def chance(c: Curves) -> float:

@@ -101,12 +101,20 @@ def diagnose(history: History | Curves, monitor: Monitor | None = None) -> Diagn
     else:
         steps = [] if monitor is None else list(zip(monitor.epoch, monitor.loss, strict=True))
         curves = Curves.of(
-            history.history, history.params, history.first_loss, history.error, steps
+            history.history,
+            history.params,
+            history.first_loss,
+            history.error,
+            steps,
+            history.moved,
+            history.gains,
         )
     if not len(curves.loss) and curves.error is None:
         raise ValueError("diagnose: expected the logs of at least one epoch, got none")
-    found = []
+    found: list[Problem] = []
     for name, rule in RULES.items():
+        if found and name == "underfit":  # which is what remains when nothing else explains it
+            continue
         evidence = rule(curves)
         if evidence is not None:
             found.append(Problem(name, evidence, REMEDIES[name]))

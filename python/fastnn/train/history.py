@@ -14,9 +14,14 @@ class History:
             ``val_accuracy``, ``lr``, ``seconds`` and ``samples_per_s`` (those that apply).
 
         params: What was trained on: ``samples``, ``val_samples``, ``classes`` (0 where y holds no
-            classes), ``batch_size``, ``epochs``.
+            classes), ``batch_size``, ``epochs``; ``shuffle``, 0 or 1, but for a sampler;
+            ``probabilities``, before a cross-entropy: 1 if the model puts those out, not logits.
         first_loss: Loss of the first step, before any update; None if the training went on from an
             earlier one.
+        moved: How far each matrix of weights is from where it was before any update,
+            ||w - w_0|| / ||w_0||, after 1, 2, 4, 8, ... epochs, by its path; likewise.
+        gains: What each of them began with, by its path: the root mean square of its entries, times
+            the root of its fan-in; likewise.
         error: What ended the training before its time, or None.
 
     Example:
@@ -32,6 +37,8 @@ class History:
         self.history: dict[str, list[float]] = {}
         self.params: dict[str, int] = {}
         self.first_loss: float | None = None
+        self.moved: dict[str, list[float]] = {}
+        self.gains: dict[str, float] = {}
         self.error: str | None = None
 
     def append(self, epoch: int, logs: dict[str, float]) -> None:

@@ -14,7 +14,7 @@ from fastnn import F, nn, optim, random
 from fastnn.nn.dropout import DropConnect, _Noise
 from fastnn.optim import Optimizer
 from fastnn.tensor import no_grad
-from fastnn.train.checks import Data, evaluation_mode
+from fastnn.train.checks import Data, are_probabilities, evaluation_mode, loss_name
 from fastnn.train.control import StopAtZeroErrors
 from fastnn.train.lr_search import left_as_it_was
 from fastnn.train.monitor import Monitor
@@ -186,12 +186,11 @@ def _regularised(case: Case) -> Check | None:
 
 def _outputs(case: Case) -> Check | None:
     """No softmax before a cross-entropy, no sigmoid before one with logits."""
-    name = getattr(case.loss, "function", getattr(case.loss, "__name__", ""))
+    name = loss_name(case.loss)
     z = case.outputs().astype(np.float64)
-    sums = np.allclose(z.sum(axis=-1), 1, atol=1e-3)
     title, remedy = "outputs fit the loss", ""
     if name == "cross_entropy":
-        if (z >= 0).all() and sums and z.shape[-1] > 1:
+        if are_probabilities(z):
             value, remedy = "probabilities, expected logits", "take the softmax off the model"
         elif (z >= 0).all() and z.size >= 100:
             value = "none is negative, expected logits"

@@ -27,6 +27,8 @@ from fastnn.train.curves import (
     roughness,
     sampling_error,
     slope,
+    stride,
+    travelled,
     trend,
 )
 
@@ -49,6 +51,7 @@ def _wrong_sign(c: Curves) -> str | None:
     rises = float((np.diff(c.loss) > 0).mean())
     learns = len(c.accuracy) and c.accuracy[-1] > c.accuracy[0] + 0.15
     learns = learns and c.loss[-1] < 3 * c.first
+    learns = learns or (len(c.accuracy) and level(c.accuracy) > 0.8)
     steady = not len(c.val_loss) or (np.diff(c.val_loss) > 0).mean() > 0.6
     if rises < 0.85 or learns or not steady:
         return None
@@ -62,6 +65,9 @@ def _not_learning(c: Curves) -> str | None:
     if len(c.loss) < 5:
         return None
     evidence = f"loss {c.loss[0]:.4g} in the first epoch, {c.loss[-1]:.4g} in the last"
+    far = travelled(c)
+    if far is not None:
+        return f"{evidence}; weights moved by {far:.2g} of their size" if far < _STILL else None
     moved = float(c.loss[0]) / (level(c.loss) or 1.0) - 1
     if c.first > 1.4 * c.loss[0]:
         return None  # it has learned, in the first epoch
@@ -84,13 +90,16 @@ def _not_learning(c: Curves) -> str | None:
 def _not_shuffled(c: Curves) -> str | None:
     """The losses of an epoch's steps have the shape that they had in the epoch before."""
     alike, errors = likeness(c.steps)
-    if errors < 5:
+    if errors < 5 or c.shuffle:
         return None
     return f"an epoch's steps have the losses of other epochs': correlation {alike:.2f}"
 
 
 def _softmax_twice(c: Curves) -> str | None:
     """Cross-entropy of softmax(p), p <= 1: log(1 + (C - 1) / e) if right, 1 more if wrong."""
+    if c.probabilities is not None:
+        sight = "the model puts out probabilities, and its loss takes a softmax of them"
+        return sight if c.probabilities else None
     if c.classes < 2 or not len(c.accuracy) or level(c.accuracy) < 0.8:
         return None
     if pace(c.loss) > (0.03 if level(c.accuracy) > 0.97 else 0.012):
@@ -112,7 +121,23 @@ def _softmax_twice(c: Curves) -> str | None:
 
 def _rate_too_high(c: Curves) -> str | None:
     """The loss bursts in the first epochs, is lost again, or goes to and fro, and stays high."""
-    return _unlearned(c) or _burst(c) or _restless(c)
+    size = stride(c)
+    if size is not None and size < _CALM:
+        return None if _faded(c) else _unlearned(c)
+    return _strode(c) or _unlearned(c) or _burst(c) or _restless(c)
+
+
+def _faded(c: Curves) -> bool:
+    """Whether weight decay has taken the weights away: they have moved by all of their size."""
+    return len(c.moved) > 0 and abs(c.moved[-1] - 1) < 0.03 and level(judged(c)) > 0.9 * chance(c)
+
+
+def _strode(c: Curves) -> str | None:
+    """Steps as large as the weights: what the initialisation had made of them is lost."""
+    size = stride(c)
+    if size is None or size < _WILD or _fits(c):
+        return None
+    return f"the first epoch moved weights by {c.moved[0]:.3g} times their size"
 
 
 def _unlearned(c: Curves) -> str | None:
@@ -186,6 +211,9 @@ def _slow_start(c: Curves) -> str | None:
     if len(c.loss) < 5 or max(c.first, c.loss[0]) > 1.15 * chance(c):
         return None
     plateau, learned = _plateau(c), reached(c.loss, 0.5 * chance(c))
+    if c.gain is not None:
+        sight = f"weights began with a gain of {c.gain:.2g}, and the loss is high for"
+        return f"{sight} {learned} epochs" if c.gain < _SMALL_GAIN and learned > 4 else None
     flat = reached(c.loss, 0.9 * plateau)
     still = abs(c.loss[:3] / plateau - 1).max() < 0.02
     if learned == len(c.loss) or flat < max(0.3 * learned, 3 if still else 5):
@@ -203,6 +231,15 @@ def _plateau(c: Curves) -> float:
 def _rate_too_low(c: Curves) -> str | None:
     """Evenly down, but not far: a rate that is right does most of it in the first quarter."""
     series = judged(c) if trend(judged(c)) < -3 else c.loss
+    far = travelled(c)
+    if far is not None and len(c.loss) > 4:
+        told = judged(c)
+        if far > _NEAR or level(told) < 0.15 * chance(c) or _ahead(told) > 0.3:
+            return None
+        return (
+            f"loss {c.loss[0]:.3g} after an epoch, {c.loss[-1]:.3g} at last; weights moved by "
+            f"{100 * far:.2g} % of their size"
+        )
     if len(series) < 6 or trend(series) > -3 or _restrained(c) or _ahead(series) > _FAR:
         return None
     if level(series) > 0.9 * chance(c):  # it has hardly learned anything
@@ -241,10 +278,13 @@ def _not_converged(c: Curves) -> str | None:
     series = judged(c)
     if len(series) < 3 or series[-1] < 0.15 * chance(c):
         return None
-    if _restrained(c) and pace(series) < 0.035:
+    ahead, far = _ahead(series), travelled(c)
+    if _restrained(c) and pace(series) < 0.035 and (far is None or far > _ON_THE_WAY):
         return None
-    ahead = _ahead(series)
-    if ahead < _FAR or (ahead < 0.5 and late(series) < 0.2) or _ahead(c.loss) < 0.15:
+    if far is not None:  # weights that have come far are no longer on their way
+        if ahead < (0.15 if far < _ON_THE_WAY else 0.5):
+            return None
+    elif ahead < _FAR or (ahead < 0.5 and late(series) < 0.2) or _ahead(c.loss) < 0.15:
         return None
     if c.loss[len(c.loss) // 2] <= c.loss[-1]:
         return None
@@ -290,6 +330,12 @@ def _validation_too_small(c: Curves) -> str | None:
     return f"{c.val_samples} samples: one more mistake is {100 / c.val_samples:.1f} points"
 
 
+# Of weights, as shares of their size: how far they have come at most
+_STILL = 2e-4  # that do not learn,
+_NEAR = 0.15  # at a rate that is too low,
+_ON_THE_WAY = 0.5  # in a training that is likely to need more epochs;
+_CALM, _WILD = 0.1, 0.6  # and steps at a rate that is not too high, and at one that is.
+_SMALL_GAIN = 0.5
 _FAR = 0.23  # what as many epochs again would take off, from which on they are the remedy
 FATAL = ("diverged", "wrong sign", "not learning")  # nothing else can be seen then
 RULES: dict[str, Callable[[Curves], str | None]] = {

@@ -14,6 +14,7 @@ from fastnn.train.checks import evaluation_mode
 from fastnn.train.epoch import Loop
 from fastnn.train.history import History
 from fastnn.train.metrics import measure
+from fastnn.train.movement import Movement
 from fastnn.train.progress import Progress
 from fastnn.train.sampler import Indices, Sampler, epoch_order
 
@@ -82,6 +83,9 @@ class Run:
         history, trainer = self.history, self.trainer
         position = trainer.position
         notify(self.callbacks, "on_train_begin")
+        movement = Movement(trainer.model) if position.epoch == position.done == 0 else None
+        if movement is not None:
+            history.moved, history.gains = movement.ratios, movement.gains
         while position.epoch < epochs and not trainer.stop_training:
             epoch = position.epoch
             notify(self.callbacks, "on_epoch_begin", epoch)
@@ -91,6 +95,8 @@ class Run:
                 break
             logs.update(self._validation(epoch))
             position.next_epoch()
+            if movement is not None:
+                movement.measure(trainer.model, position.epoch)
             trainer.schedule.end_epoch(logs)
             history.append(epoch, logs)
             self.progress.epoch_end(epoch, logs)

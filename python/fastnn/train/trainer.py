@@ -238,12 +238,17 @@ class Trainer:
             self.position, self.stop_training = position, False
             self._callbacks, self._saved = callbacks, {}
             self.max_epochs, self.data = epochs, data
-            self.history = History()
-            self.history.params = describe(data, validation, self.model, batch_size, epochs)
-            self.schedule.begin(-(-limit // rows), self.device)
-            progress = make_progress(verbose)
             if self.flags.overfit_batches:
                 shuffle = False
+            self.history = History()
+            self.history.params = {
+                **describe(data, validation, self.model, self.objective.loss),
+                **({"shuffle": int(shuffle)} if isinstance(shuffle, bool) else {}),
+                "batch_size": batch_size,
+                "epochs": epochs,
+            }
+            self.schedule.begin(-(-limit // rows), self.device)
+            progress = make_progress(verbose)
             mode = evaluation_mode(self.model, training=True)
             with mode, torn_down(callbacks), between_steps() as check_interrupt:
                 progress.begin(position.epoch, epochs, limit)

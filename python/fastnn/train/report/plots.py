@@ -337,4 +337,5 @@ def _logarithmic(axes: Any) -> None:
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_formatter(plain)
-    axes.yaxis.set_minor_formatter(plain if high < 12 * low else NullFormatter())
+    some = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
+    axes.yaxis.set_minor_formatter(some if high < 12 * low else NullFormatter())
