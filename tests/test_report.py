@@ -3,12 +3,14 @@
 import html.parser
 import json
 import os
+import pathlib
 import shutil
 
 import fastnn as fn
 import numpy as np
 import pytest
 from cli_helpers import SMALL, run
+from fastnn.cli import report as cli_report
 from fastnn.cli import runfolder as cli
 from fastnn.train import report
 
@@ -219,3 +221,43 @@ def test_figures_of_odd_data():
         report.quantity_figure({"r": rows}, ["lr", "loss"], label="x", logarithmic=True),
     ):
         report.save_png(figure, "figure.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([22.0, 44.0], ["30", "40"]),  # less than a power of ten: each number
+        ([0.24, 2.1], ["0.3", "0.5", "1", "2"]),
+        ([1e-6, 0.3], ["1e-06", "1e-05", "0.0001", "0.001", "0.01", "0.1"]),
+    ],
+)
+def test_numbers_beside_a_logarithmic_axis_have_room(values, labels):
+    rows = [{"epoch": e, "split": "train", "x": value} for e, value in enumerate(values)]
+    axes = report.quantity_figure({"r": rows}, ["x"], label="x", logarithmic=True).axes[0]
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    ticks = [
+        (at, text.get_text())
+        for minor in (False, True)
+        for at, text in zip(
+            axes.get_yticks(minor=minor), axes.get_yticklabels(minor=minor), strict=True
+        )
+    ]
+    assert [text for at, text in sorted(ticks) if low <= at <= high and text] == labels
+
+
+def test_rates_far_apart_are_compared_on_a_logarithmic_axis(runs, monkeypatch):
+    drawn = {}
+
+    def watched(rows, names, **options):
+        drawn.update(options)
+        return report.quantity_figure(rows, names, **options)
+
+    monkeypatch.setattr(cli_report, "quantity_figure", watched)
+    shutil.copytree(runs / "a", "c")
+    metrics = pathlib.Path("c/metrics.jsonl")
+    metrics.write_text(metrics.read_text().replace('"lr": 0.001', '"lr": 1e-06'))
+    cli_report.compare([str(runs / "a"), str(runs / "b")], "near.html")
+    assert drawn["logarithmic"] is False
+    cli_report.compare([str(runs / "a"), "c"], "far.html")
+    assert drawn["logarithmic"] is True

@@ -337,9 +337,11 @@ def _overlay(page: Page, names: Sequence[str], runs: Sequence[Run]) -> None:
         "Loss and accuracy by epoch of all runs",
     )
     page.note("Loss and accuracy", "Solid: validation; dashed: training.")
+    rates = [row["lr"] for run in runs for row in run.of("train") if "lr" in row]
+    apart = max(rates, default=0.0) > 30 * min(rates, default=0.0) > 0
     page.figure(
         "Learning rate",
-        quantity_figure(rows, ["lr"], label="learning rate"),
+        quantity_figure(rows, ["lr"], label="learning rate", logarithmic=apart),
         "Learning rate by epoch of all runs",
     )
 

@@ -338,4 +338,5 @@ def _logarithmic(axes: Any) -> None:
     low, high = axes.get_ylim()
     axes.yaxis.set_major_formatter(plain)
     some = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
-    axes.yaxis.set_minor_formatter(some if high < 12 * low else NullFormatter())
+    few = plain if high < 3 * low else some
+    axes.yaxis.set_minor_formatter(few if high < 12 * low else NullFormatter())
