@@ -7,9 +7,8 @@ import time
 import fastnn as fn
 import numpy as np
 import pytest
-from fastnn import nn
+from fastnn import _core, nn
 from fastnn.data import Loader, augment
-from fastnn.data.prefetch import Prefetcher
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (70, 3, 12, 12), dtype=np.uint8)
@@ -206,7 +205,7 @@ def test_loader_of_lazy_samples():
 
 def test_prefetcher_works_ahead_and_stops():
     made = []
-    ahead = Prefetcher(lambda i: made.append(i) or i, 100, ahead=2)
+    ahead = _core.prefetch(lambda i: made.append(i) or i, 100, 2)
     assert ahead.get() == 0
     deadline = time.monotonic() + 5
     while len(made) < 4 and time.monotonic() < deadline:
@@ -216,7 +215,7 @@ def test_prefetcher_works_ahead_and_stops():
 
 
 def test_prefetcher_raises_where_it_is_asked():
-    ahead = Prefetcher(lambda i: 1 // (1 - i), 5)
+    ahead = _core.prefetch(lambda i: 1 // (1 - i), 5, 2)
     assert ahead.get() == 1
     with pytest.raises(ZeroDivisionError):
         ahead.get()

@@ -147,7 +147,8 @@ def save(path, table):
 TABLES = {
     "times": (
         {"a": pa.array([1, 2], pa.timestamp("ms")), "y": [0, 1]},
-        "expected numbers in column 'a', got timestamp[ms]; to leave it out: drop=['a']",
+        "expected numbers or categories in column 'a', got dates or times: timestamp[ms]; to leave "
+        "it out: data.drop=a, drop=['a']; as categories: data.categorical=a, categorical=['a']",
     ),
     "missing": (
         {"a": [1, None], "y": [0, 1]},

@@ -32,18 +32,23 @@ class Pool {
   void release(void* block, size_t bytes);  // bytes as asked for
   void trim();                              // gives the cached blocks back to the system
 
-  size_t live_blocks() const { return live_blocks_; }
-  size_t live_bytes() const { return live_bytes_; }
-  size_t cached_bytes() const { return cached_bytes_; }
-  size_t system_allocations() const { return system_allocations_; }
+  size_t live_blocks() const { return locked(live_blocks_); }
+  size_t live_bytes() const { return locked(live_bytes_); }
+  size_t cached_bytes() const { return locked(cached_bytes_); }
+  size_t system_allocations() const { return locked(system_allocations_); }
 
   // Held around fork(), so that the child finds the pool whole.
   std::mutex& mutex() { return mutex_; }
 
  private:
+  size_t locked(const size_t& count) const {
+    const std::lock_guard lock(mutex_);
+    return count;
+  }
+
   MemorySource source_;
   std::unordered_map<size_t, std::vector<void*>> free_;  // by size class
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   size_t live_blocks_ = 0, live_bytes_ = 0, cached_bytes_ = 0, system_allocations_ = 0;
 };
 

@@ -5,6 +5,7 @@
 
 #include "capture.h"
 #include "cuda.h"
+#include "pinned.h"
 
 namespace fastnn {
 
@@ -91,19 +92,6 @@ size_t bytes_of(const Array& y) {
   return bytes;
 }
 
-Array from_pool(const Shape& shape, DType dtype, Device device, const std::shared_ptr<Pool>& pool) {
-  Array y;
-  y.shape = shape;
-  y.dtype = dtype;
-  auto storage = std::make_unique<Storage>();
-  storage->bytes = bytes_of(y);
-  storage->data = pool->allocate(storage->bytes);
-  storage->device = device;
-  storage->pool = pool;
-  y.storage = StoragePtr(storage.release());
-  return y;
-}
-
 Array on_cuda(const Shape& shape, DType dtype) {
   Array y;
   y.shape = shape;
@@ -117,6 +105,19 @@ Array on_cuda(const Shape& shape, DType dtype) {
 }
 
 }  // namespace
+
+Array from_pool(const Shape& shape, DType dtype, Device device, const std::shared_ptr<Pool>& pool) {
+  Array y;
+  y.shape = shape;
+  y.dtype = dtype;
+  auto storage = std::make_unique<Storage>();
+  storage->bytes = bytes_of(y);
+  storage->data = pool->allocate(storage->bytes);
+  storage->device = device;
+  storage->pool = pool;
+  y.storage = StoragePtr(storage.release());
+  return y;
+}
 
 Array empty(const Shape& shape, DType dtype, Device device) {
   if (Plan* plan = current_plan()) return from_pool(shape, dtype, device, plan->pool(device));
@@ -176,6 +177,7 @@ void copy_bytes(const Array& from, const Array& to) {
                     to_cpu     ? CudaCopy::kToHost
                     : from_cpu ? CudaCopy::kToDevice
                                : CudaCopy::kOnDevice);
+    release_copied();
   }
 }
 

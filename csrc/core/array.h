@@ -135,6 +135,8 @@ struct Array {
 
 // Fresh, uninitialised memory: from the plan's pool while recording, else from the process pool.
 Array empty(const Shape& shape, DType dtype, Device device = Device::kCpu);
+// The same from a pool that is named.
+Array from_pool(const Shape& shape, DType dtype, Device device, const std::shared_ptr<Pool>& pool);
 // Memory that the host fills now and launches only read: while recording it is the plan's, and it
 // is not a block that the plan uses for anything else on replay.
 Array allocate_constant(const Shape& shape, DType dtype, Device device = Device::kCpu);
@@ -164,7 +166,7 @@ T* write_as(const Array& x) {
   return static_cast<T*>(write(x));
 }
 
-void copy_bytes(const Array& from, const Array& to);  // across devices; synchronous
+void copy_bytes(const Array& from, const Array& to);  // across devices; waits for them
 // The same values in another order: the same array where the orders do not differ.
 Array to_layout(const Array& x, Layout layout);
 

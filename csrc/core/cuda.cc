@@ -130,6 +130,44 @@ void cuda_copy_bytes(void* to, const void* from, size_t bytes, CudaCopy kind) {
   raise(it, it.library->stream_synchronize(it.stream), "copy");
 }
 
+void* cuda_allocate_host(size_t bytes) {
+  const Loaded& it = usable();
+  void* data = nullptr;
+  raise(it, it.library->host_alloc(&data, static_cast<int64_t>(bytes)),
+        "allocate page-locked memory");
+  return data;
+}
+
+void cuda_free_host(void* data) noexcept {
+  const Loaded& it = loaded();
+  if (it.library != nullptr && it.process == getpid()) it.library->host_free(data);
+}
+
+std::shared_ptr<void> cuda_copy_later(void* to, const void* from, size_t bytes) {
+  const Loaded& it = usable();
+  void* created = nullptr;
+  raise(it, it.library->event_create(&created), "copy");
+  std::shared_ptr<void> event(created, [](void* e) {
+    const Loaded& now = loaded();
+    if (now.process == getpid()) now.library->event_destroy(e);
+  });
+  raise(it, it.library->copy_to_device(to, from, static_cast<int64_t>(bytes), it.stream), "copy");
+  raise(it, it.library->event_record(created, it.stream), "copy");
+  return event;
+}
+
+bool cuda_is_done(void* event) {
+  const Loaded& it = usable();
+  bool done = false;
+  raise(it, it.library->event_is_done(event, &done), "copy");
+  return done;
+}
+
+void cuda_wait(void* event) {
+  const Loaded& it = usable();
+  raise(it, it.library->event_synchronize(event), "copy");
+}
+
 std::shared_ptr<void> cuda_graph(const std::function<void()>& work) {
   const Loaded& it = usable();
   raise(it, it.library->capture_begin(it.stream), "capture");

@@ -33,6 +33,13 @@ void* cuda_allocate(size_t bytes);
 void cuda_free(void* data) noexcept;
 enum class CudaCopy { kToDevice, kToHost, kOnDevice };
 void cuda_copy_bytes(void* to, const void* from, size_t bytes, CudaCopy kind);  // synchronous
+// Page-locked memory of the host.
+void* cuda_allocate_host(size_t bytes);
+void cuda_free_host(void* data) noexcept;
+// Copies to the device when the stream comes to it. Returns the event after it.
+std::shared_ptr<void> cuda_copy_later(void* to, const void* from, size_t bytes);
+bool cuda_is_done(void* event);
+void cuda_wait(void* event);
 void cuda_raise_after_launch(const char* op);
 // The launches of `work` as one graph: recorded, not run.
 std::shared_ptr<void> cuda_graph(const std::function<void()>& work);

@@ -32,7 +32,8 @@ std::string cpu_level_reason();  // who chose it
 
 [[noreturn]] void throw_missing_kernel(const Launch& what);
 
-// Set by the bindings: lets other Python threads run during long kernels.
+// Set by the bindings: lets other Python threads run during long kernels. release() gives null on a
+// thread that holds no lock.
 struct InterpreterLock {
   void* (*release)() = nullptr;
   void (*acquire)(void*) = nullptr;

@@ -1,10 +1,13 @@
-// Threads that prepare data count against the pool's budget while they work: between these calls
-// the pool runs on one thread less, and what the calling thread launches runs on it alone.
+// Threads that prepare data count against the pool's budget while they work: while one has such an
+// object the pool runs on one thread less, and what that thread launches runs on it alone.
 #pragma once
 
 namespace fastnn {
 
-void begin_loading();
-void end_loading();
+struct Loading {
+  Loading();
+  Loading(const Loading&) = delete;
+  ~Loading();
+};
 
 }  // namespace fastnn

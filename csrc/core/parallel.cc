@@ -164,11 +164,11 @@ thread_local bool is_loader = false;
 
 }  // namespace
 
-void begin_loading() {
+Loading::Loading() {
   is_loader = true;
   loaders.fetch_add(1, std::memory_order_relaxed);
 }
-void end_loading() {
+Loading::~Loading() {
   loaders.fetch_sub(1, std::memory_order_relaxed);
   is_loader = false;
 }
@@ -190,6 +190,9 @@ void set_num_threads(int threads) {
 
 std::string num_threads_reason() { return thread_count().reason; }
 
-void abandon_pool_after_fork() { pool.store(nullptr, std::memory_order_release); }
+void abandon_pool_after_fork() {
+  pool.store(nullptr, std::memory_order_release);
+  loaders.store(0, std::memory_order_relaxed);
+}
 
 }  // namespace fastnn

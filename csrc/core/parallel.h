@@ -16,7 +16,8 @@ int num_threads();
 void set_num_threads(int threads);  // at least 1
 std::string num_threads_reason();   // which rule chose the number
 
-// For pthread_atfork: the child abandons its parent's workers and starts its own when needed.
+// For pthread_atfork: the child abandons its parent's workers and starts its own when needed;
+// threads that loaded stay behind as well.
 void abandon_pool_after_fork();
 
 }  // namespace fastnn

@@ -1,6 +1,7 @@
 // Making, copying, converting and reshaping arrays.
 #include <string_view>
 
+#include "../core/pinned.h"
 #include "common.h"
 
 namespace fastnn {
@@ -72,13 +73,21 @@ Array clone(const AnyLayout& x) {
   return y;
 }
 
-Array to_device(const AnyLayout& x, const std::string& device) {
+// Where the host need not wait, the source must not be written until the device has read it.
+void copy_across(const Array& from, const Array& to, bool non_blocking) {
+  if (non_blocking && from.device() == Device::kCpu && to.device() == Device::kCuda)
+    copy_later(from, to);
+  else
+    copy_bytes(from, to);
+}
+
+Array to_device(const AnyLayout& x, const std::string& device, bool non_blocking) {
   const Device target = parse_device(device);
   if (x.device() == target) return x;
   refuse_while_recording("Tensor.to(device)");
   Array y = empty(x.shape, x.dtype, target);
   y.layout = x.layout;
-  copy_bytes(x, y);
+  copy_across(x, y, non_blocking);
   return y;
 }
 
@@ -133,14 +142,14 @@ Array item(const Array& x, int64_t index) {
 }
 
 // Writes x into y, which keeps its memory: whoever refers to y sees the new values.
-void copy_(const AnyLayout& y, const AnyLayout& source) {
+void copy_(const AnyLayout& y, const AnyLayout& source, bool non_blocking) {
   const Array x = to_layout(source, y.layout);
   check(x.shape == y.shape, "copy_: expected a source of shape ", y.shape, ", got ", x.shape);
   check_dtype("copy_", "the source", x, y.dtype);
   check_writable("copy_", "the target", y);
   refuse_while_recording("Tensor.copy_");
   write(y);
-  copy_bytes(x, y);
+  copy_across(x, y, non_blocking);
 }
 
 int64_t data_pointer(const AnyLayout& x) { return reinterpret_cast<int64_t>(x.storage->data); }
@@ -186,11 +195,11 @@ void bind_arrays(py::module_& m) {
       },
       py::arg("x"), py::arg("layout"));
   m.def("clone", &clone, py::arg("x"));
-  m.def("to_device", &to_device, py::arg("x"), py::arg("device"));
+  m.def("to_device", &to_device, py::arg("x"), py::arg("device"), py::arg("non_blocking") = false);
   m.def("to_dtype", &to_dtype, py::arg("x"), py::arg("dtype"));
   m.def("reshape", &reshape, py::arg("x"), py::arg("shape"));
   m.def("item", &item, py::arg("x"), py::arg("index"));
-  m.def("copy_", &copy_, py::arg("y"), py::arg("x"));
+  m.def("copy_", &copy_, py::arg("y"), py::arg("x"), py::arg("non_blocking") = false);
   m.def("data_pointer", &data_pointer, py::arg("x"));
   m.def("first_not_finite", &first_not_finite, py::arg("x"));
 }

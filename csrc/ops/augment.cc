@@ -1,5 +1,5 @@
 // Pictures changed at random: what a program of transforms needs besides its arrays.
-#include "common.h"
+#include "augment.h"
 
 namespace fastnn {
 namespace {
@@ -43,32 +43,36 @@ void check_together(const char* op, const Array& x, const Array& index, const Ar
 
 int32_t small(int64_t n) { return static_cast<int32_t>(n); }
 
-// `size`: height and width of the result, and the largest of each on the way; `floats`: whether
-// pixels are ever moved as floats.
-Array augment(const Array& x, const Array& index, const Array& cursor, const Array& draw,
-              const Array& program, int64_t rows, const std::array<int64_t, 4>& size, bool to_float,
-              bool floats, bool channels_last, bool in_place) {
+}  // namespace
+
+double augment_cost(const AugmentStage& stage, const Array& x, int64_t rows) {
+  const auto operations = static_cast<int64_t>(stage.program.bytes() / sizeof(AugmentOp));
+  const int64_t channels = x.shape[stage.channels_last ? 3 : 1];
+  return static_cast<double>(rows * channels * stage.size[2] * stage.size[3] * (1 + operations)) *
+         0.1;
+}
+
+Array augment(const AugmentStage& stage, const Array& x, const Array& index, const Array& cursor,
+              int64_t rows, bool in_place, Allocate allocate) {
   constexpr const char* op = "augment";
+  const auto& [draw, program, size, to_float, floats, channels_last] = stage;
   const Picture from = picture_of(op, x, channels_last), to{from.channels, size[0], size[1]};
   check(from.channels >= 1 && from.channels <= kAugmentChannels, op, ": expected images of 1 to ",
         kAugmentChannels, " channels, got ", x.shape);
   const Device device = x.device();
   check_together(op, x, index, cursor, draw);
   check_device(op, "program", program, device);
-  Array y = empty(channels_last ? Shape{rows, to.height, to.width, to.channels}
-                                : Shape{rows, to.channels, to.height, to.width},
-                  to_float ? DType::kFloat32 : x.dtype, device);
+  Array y = allocate(channels_last ? Shape{rows, to.height, to.width, to.channels}
+                                   : Shape{rows, to.channels, to.height, to.width},
+                     to_float ? DType::kFloat32 : x.dtype, device);
   const int64_t tasks = least(rows, device == Device::kCpu ? kAugmentTasks : kAugmentBlocks);
-  const int64_t most_pixels = size[2] * size[3];
   // Two pictures, and what resizing and warping need for each row and column.
-  const int64_t picture = from.channels * most_pixels * (floats ? 4 : 1);
+  const int64_t picture = from.channels * size[2] * size[3] * (floats ? 4 : 1);
   const int64_t scratch = 2 * ceil_div(picture, 64) * 64 + 64 * (size[2] + size[3] + 1);
   const Array memory = empty({tasks * scratch}, DType::kUInt8, device);
   const auto count = static_cast<int64_t>(program.bytes() / sizeof(AugmentOp));
   launch(
-      {op, device, x.dtype, tasks,
-       static_cast<double>(rows * from.channels * most_pixels * (1 + count)) * 0.1},
-      &Kernels::augment,
+      {op, device, x.dtype, tasks, augment_cost(stage, x, rows)}, &Kernels::augment,
       AugmentArgs{read(x), read_as<int64_t>(index), read_as<int64_t>(cursor), write(y),
                   read_as<RngDraw>(draw), read_as<AugmentOp>(program), write_as<char>(memory), rows,
                   tasks, scratch, strides_of(from, channels_last), strides_of(to, channels_last),
@@ -77,23 +81,22 @@ Array augment(const Array& x, const Array& index, const Array& cursor, const Arr
   return y;
 }
 
-// Mixed pictures, and labels as shares of the classes.
-std::pair<Array, Array> mix(const Array& x, const Array& labels, const Array& index,
-                            const Array& cursor, const Array& draw, const std::string& kind,
-                            int64_t classes, float alpha, float p, bool channels_last) {
-  const bool cuts = kind == "cutmix";
+std::pair<Array, Array> mix(const MixStage& stage, const Array& x, const Array& labels,
+                            const Array& index, const Array& cursor, Allocate allocate) {
+  const bool cuts = stage.kind == "cutmix";
   const char* op = cuts ? "CutMix" : "MixUp";
-  const Picture picture = picture_of(op, x, channels_last);
+  const Picture picture = picture_of(op, x, stage.channels_last);
   if (!cuts) check_dtype(op, "images", x, DType::kFloat32);
   check_dtype(op, "labels", labels, DType::kInt64);
   check_device(op, "labels", labels, x.device());
-  check_together(op, x, index, cursor, draw);
+  check_together(op, x, index, cursor, stage.draw);
   const int64_t rows = x.shape[0];
   check(labels.shape == Shape{rows}, op, ": expected labels of shape ", Shape{rows},
         ", one for each image, got ", labels.shape);
   const Device device = x.device();
-  Array y = empty(x.shape, x.dtype, device);
-  Array shares = empty({rows, classes}, DType::kFloat32, device);
+  const int64_t classes = stage.classes;
+  Array y = allocate(x.shape, x.dtype, device);
+  Array shares = allocate({rows, classes}, DType::kFloat32, device);
   const StatusSite site(device, [=](DataError, int64_t i) {
     const Array host = on_host(labels);
     return concat(op, ": expected 0 <= labels < ", classes, ", got ",
@@ -102,25 +105,43 @@ std::pair<Array, Array> mix(const Array& x, const Array& labels, const Array& in
   launch({op, device, x.dtype, rows, static_cast<double>(x.numel()) * 0.2}, &Kernels::mix,
          MixArgs{read(x), read_as<int64_t>(labels), read_as<int64_t>(index),
                  read_as<int64_t>(cursor), write(y), write_as<float>(shares),
-                 read_as<RngDraw>(draw), strides_of(picture, channels_last), rows, classes,
-                 small(picture.channels), small(picture.height), small(picture.width),
-                 cuts ? MixCode::kCutMix : MixCode::kMixUp, alpha, p, site.status(), site.site()});
+                 read_as<RngDraw>(stage.draw), strides_of(picture, stage.channels_last), rows,
+                 classes, small(picture.channels), small(picture.height), small(picture.width),
+                 cuts ? MixCode::kCutMix : MixCode::kMixUp, stage.alpha, stage.p, site.status(),
+                 site.site()});
   site.raise();
   return {y, shares};
 }
-
-}  // namespace
 
 void bind_augment(py::module_& m) {
   py::dict codes;
   for (size_t i = 0; i < std::size(kNames); ++i) codes[kNames[i]] = i;
   m.attr("AUGMENTS") = codes;
-  m.def("augment", &augment, py::arg("x"), py::arg("index"), py::arg("cursor"), py::arg("draw"),
-        py::arg("program"), py::arg("rows"), py::arg("size"), py::arg("to_float"),
-        py::arg("floats"), py::arg("channels_last"), py::arg("in_place"));
-  m.def("mix", &mix, py::arg("x"), py::arg("labels"), py::arg("index"), py::arg("cursor"),
-        py::arg("draw"), py::arg("kind"), py::arg("classes"), py::arg("alpha"), py::arg("p"),
-        py::arg("channels_last"));
+  py::class_<AugmentStage>(m, "AugmentStage")
+      .def(py::init([](Array draw, Array program, const std::array<int64_t, 4>& size, bool to_float,
+                       bool floats, bool channels_last) {
+             return AugmentStage{draw, program, size, to_float, floats, channels_last};
+           }),
+           py::arg("draw"), py::arg("program"), py::arg("size"), py::arg("to_float"),
+           py::arg("floats"), py::arg("channels_last"));
+  py::class_<MixStage>(m, "MixStage")
+      .def(py::init([](Array draw, std::string kind, int64_t classes, float alpha, float p,
+                       bool channels_last) {
+             return MixStage{draw, std::move(kind), classes, alpha, p, channels_last};
+           }),
+           py::arg("draw"), py::arg("kind"), py::arg("classes"), py::arg("alpha"), py::arg("p"),
+           py::arg("channels_last"));
+  m.def(
+      "augment",
+      [](const AugmentStage& stage, const Array& x, const Array& index, const Array& cursor,
+         int64_t rows, bool in_place) { return augment(stage, x, index, cursor, rows, in_place); },
+      py::arg("stage"), py::arg("x"), py::arg("index"), py::arg("cursor"), py::arg("rows"),
+      py::arg("in_place"));
+  m.def(
+      "mix",
+      [](const MixStage& stage, const Array& x, const Array& labels, const Array& index,
+         const Array& cursor) { return mix(stage, x, labels, index, cursor); },
+      py::arg("stage"), py::arg("x"), py::arg("labels"), py::arg("index"), py::arg("cursor"));
 }
 
 }  // namespace fastnn

@@ -87,6 +87,7 @@ void bind_norm(py::module_& m);
 void bind_optim(py::module_& m);
 void bind_penalty(py::module_& m);
 void bind_pool(py::module_& m);
+void bind_prefetch(py::module_& m);
 void bind_random(py::module_& m);
 void bind_parametric(py::module_& m);
 void bind_recurrent(py::module_& m);

@@ -1,35 +1,55 @@
 // What the library knows about the machine and about itself.
 #include <pthread.h>
+#include <unistd.h>
 
 #include "../core/cuda.h"
-#include "../core/loading.h"
+#include "../core/pinned.h"
 #include "common.h"
+#include "interpreter.h"
 
 namespace fastnn {
 namespace {
 
-void before_fork() { process_pool()->mutex().lock(); }
-void after_fork_in_parent() { process_pool()->mutex().unlock(); }
-void after_fork_in_child() {
+void before_fork() {
+  process_pool()->mutex().lock();
+  pinned_pool()->mutex().lock();
+}
+void after_fork_in_parent() {
+  pinned_pool()->mutex().unlock();
   process_pool()->mutex().unlock();
+}
+void after_fork_in_child() {
+  after_fork_in_parent();
   abandon_pool_after_fork();
+}
+
+// Longer kernels let other Python threads run. Threads of our own hold no lock to release.
+void* release_interpreter() { return PyGILState_Check() != 0 ? PyEval_SaveThread() : nullptr; }
+void acquire_interpreter(void* state) {
+  while (interpreter_ends()) pause();  // a daemon thread: it would be unwound, through destructors
+  PyEval_RestoreThread(static_cast<PyThreadState*>(state));
+}
+
+py::dict stats_of(const Pool& pool) {
+  py::dict stats;
+  stats["live_blocks"] = pool.live_blocks();
+  stats["live_bytes"] = pool.live_bytes();
+  stats["cached_bytes"] = pool.cached_bytes();
+  stats["system_allocations"] = pool.system_allocations();
+  return stats;
 }
 
 }  // namespace
 
 void bind_system(py::module_& m) {
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-  interpreter_lock.release = +[]() -> void* { return PyEval_SaveThread(); };
-  interpreter_lock.acquire =
-      +[](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); };
+  interpreter_lock = {release_interpreter, acquire_interpreter};
 
   m.def("cpu_level", &cpu_level);
   m.def("cpu_level_reason", &cpu_level_reason);
   m.def("num_threads", &num_threads);
   m.def("num_threads_reason", &num_threads_reason);
   m.def("set_num_threads", &set_num_threads, py::arg("threads"));
-  m.def("begin_loading", &begin_loading);
-  m.def("end_loading", &end_loading);
   m.def("cuda_is_available", [] { return cuda_library() != nullptr; });
   m.def("cuda_reason", &cuda_reason);
   m.def("cuda_description", &cuda_description);
@@ -39,16 +59,20 @@ void bind_system(py::module_& m) {
     const CudaBlasReport r = cuda_blas_report();
     return std::make_tuple(r.path, r.reason, r.version, r.by_library, r.by_own_tiles, r.refused);
   });
-  m.def("memory_stats", [] {
-    const Pool& pool = *process_pool();
-    py::dict stats;
-    stats["live_blocks"] = pool.live_blocks();
-    stats["live_bytes"] = pool.live_bytes();
-    stats["cached_bytes"] = pool.cached_bytes();
-    stats["system_allocations"] = pool.system_allocations();
-    return stats;
+  m.def("memory_stats", [] { return stats_of(*process_pool()); });
+  m.def("pinned_memory_stats", [] { return stats_of(*pinned_pool()); });
+  m.def("trim_memory", [] {
+    process_pool()->trim();
+    pinned_pool()->trim();
   });
-  m.def("trim_memory", [] { process_pool()->trim(); });
+}
+
+bool interpreter_ends() {
+#if PY_VERSION_HEX >= 0x030D0000
+  return Py_IsFinalizing() != 0;
+#else
+  return _Py_IsFinalizing() != 0;
+#endif
 }
 
 }  // namespace fastnn

@@ -4,8 +4,9 @@ Kernels and ops of fastnn; use the package, not this module.
 from __future__ import annotations
 import collections.abc
 from fastnn.tensor import Tensor
+import numpy
 import typing
-__all__: list[str] = ['ACTIVATIONS', 'AUGMENTS', 'BINARIES', 'CaptureError', 'CudaError', 'OPTIM_RULES', 'OptimGroup', 'OptimOptions', 'PAD_MODES', 'PARAMETRIC', 'POINTWISE_LOSSES', 'Plan', 'RNN_NONLINEARITIES', 'TensorBase', 'accumulate', 'activation_', 'activation_bwd', 'activation_fwd', 'adaptive_avg_pool', 'adaptive_avg_pool_bwd', 'adaptive_max_pool', 'add_activation', 'advance', 'alpha_dropout', 'argmax', 'augment', 'avg_pool', 'avg_pool_bwd', 'batch_norm_fwd', 'begin_loading', 'binary', 'binary_scalar', 'broadcast_scalar', 'cat', 'channel_norm_bwd', 'clip_grad_norm', 'clip_grad_value', 'clone', 'conv_bwd', 'conv_fwd', 'copy_', 'count_correct', 'cpu_level', 'cpu_level_reason', 'cross_entropy_bwd', 'cross_entropy_fwd', 'cuda_blas_report', 'cuda_description', 'cuda_is_available', 'cuda_reason', 'current_plan', 'data_pointer', 'dropout', 'embedding', 'embedding_bwd', 'end_loading', 'first_not_finite', 'fractional_max_pool', 'from_dlpack', 'full', 'gather', 'gaussian_dropout', 'get_float32_matmul_precision', 'group_norm_fwd', 'gru_bwd', 'gru_fwd', 'hardtanh_', 'hardtanh_bwd', 'hardtanh_fwd', 'instance_norm_fwd', 'is_recording', 'item', 'layer_norm_lstm_bwd', 'layer_norm_lstm_fwd', 'linear_bwd', 'linear_fwd', 'logsumexp_bwd', 'logsumexp_fwd', 'lstm_bwd', 'lstm_fwd', 'make_generator', 'make_optim_rates', 'make_optim_records', 'matmul', 'max_norm', 'max_pool', 'max_pool_bwd', 'maxout_bwd', 'maxout_fwd', 'memory_stats', 'mix', 'move_generator', 'multi_margin_bwd', 'multi_margin_fwd', 'multilabel_margin_bwd', 'multilabel_margin_fwd', 'num_threads', 'num_threads_reason', 'one_hot', 'optim_step', 'pad', 'pad_bwd', 'parametric_bwd', 'parametric_fwd', 'penalty_bwd', 'penalty_fwd', 'pointwise_loss_bwd', 'pointwise_loss_fwd', 'poisson_dropout', 'read_float64', 'read_optim_records', 'refuse_while_recording', 'reshape', 'rng_draw', 'rnn_bwd', 'rnn_fwd', 'row_norm_bwd', 'row_norm_fwd', 'sample_normal', 'sample_normal_bwd', 'saved_versions', 'scaler_update', 'set_cuda_blas_folders', 'set_cuda_library_path', 'set_float32_matmul_precision', 'set_generator', 'set_num_threads', 'set_optim_rates', 'set_tensor_type', 'share', 'shuffle_keys', 'soft_threshold', 'softmax_bwd', 'softmax_fwd', 'split', 'stacked_linear_bwd', 'stacked_linear_fwd', 'sum', 'swap_axes', 'to_device', 'to_dlpack', 'to_dtype', 'to_layout', 'topk_correct', 'trim_memory', 'uniform_']
+__all__: list[str] = ['ACTIVATIONS', 'AUGMENTS', 'AugmentStage', 'BINARIES', 'CaptureError', 'CudaError', 'MixStage', 'OPTIM_RULES', 'OptimGroup', 'OptimOptions', 'PAD_MODES', 'PARAMETRIC', 'POINTWISE_LOSSES', 'Plan', 'PrefetchError', 'Prefetcher', 'RNN_NONLINEARITIES', 'TensorBase', 'accumulate', 'activation_', 'activation_bwd', 'activation_fwd', 'adaptive_avg_pool', 'adaptive_avg_pool_bwd', 'adaptive_max_pool', 'add_activation', 'advance', 'alpha_dropout', 'argmax', 'augment', 'avg_pool', 'avg_pool_bwd', 'batch_norm_fwd', 'binary', 'binary_scalar', 'broadcast_scalar', 'cat', 'channel_norm_bwd', 'clip_grad_norm', 'clip_grad_value', 'clone', 'conv_bwd', 'conv_fwd', 'copy_', 'count_correct', 'cpu_level', 'cpu_level_reason', 'cross_entropy_bwd', 'cross_entropy_fwd', 'cuda_blas_report', 'cuda_description', 'cuda_is_available', 'cuda_reason', 'current_plan', 'data_pointer', 'dropout', 'embedding', 'embedding_bwd', 'first_not_finite', 'fractional_max_pool', 'from_dlpack', 'full', 'gather', 'gaussian_dropout', 'get_float32_matmul_precision', 'group_norm_fwd', 'gru_bwd', 'gru_fwd', 'hardtanh_', 'hardtanh_bwd', 'hardtanh_fwd', 'instance_norm_fwd', 'is_recording', 'item', 'layer_norm_lstm_bwd', 'layer_norm_lstm_fwd', 'linear_bwd', 'linear_fwd', 'logsumexp_bwd', 'logsumexp_fwd', 'lstm_bwd', 'lstm_fwd', 'make_generator', 'make_optim_rates', 'make_optim_records', 'matmul', 'max_norm', 'max_pool', 'max_pool_bwd', 'maxout_bwd', 'maxout_fwd', 'memory_stats', 'mix', 'move_generator', 'multi_margin_bwd', 'multi_margin_fwd', 'multilabel_margin_bwd', 'multilabel_margin_fwd', 'num_threads', 'num_threads_reason', 'one_hot', 'optim_step', 'pad', 'pad_bwd', 'parametric_bwd', 'parametric_fwd', 'penalty_bwd', 'penalty_fwd', 'pin', 'pinned_memory_stats', 'pointwise_loss_bwd', 'pointwise_loss_fwd', 'poisson_dropout', 'prefetch', 'prefetch_rows', 'read_float64', 'read_optim_records', 'refuse_while_recording', 'reshape', 'rng_draw', 'rnn_bwd', 'rnn_fwd', 'row_norm_bwd', 'row_norm_fwd', 'sample_normal', 'sample_normal_bwd', 'saved_versions', 'scaler_update', 'set_cuda_blas_folders', 'set_cuda_library_path', 'set_float32_matmul_precision', 'set_generator', 'set_num_threads', 'set_optim_rates', 'set_tensor_type', 'share', 'shuffle_keys', 'soft_threshold', 'softmax_bwd', 'softmax_fwd', 'split', 'stacked_linear_bwd', 'stacked_linear_fwd', 'sum', 'swap_axes', 'to_device', 'to_dlpack', 'to_dtype', 'to_layout', 'topk_correct', 'trim_memory', 'uniform_']
 class CaptureError(RuntimeError):
     pass
 class CudaError(RuntimeError):
@@ -55,6 +56,33 @@ class OptimOptions:
 class OptimGroup:
     def __init__(self, rule: typing.SupportsInt | typing.SupportsIndex, params: collections.abc.Sequence[typing.Any], grads: collections.abc.Sequence[typing.Any], slots: collections.abc.Sequence[collections.abc.Sequence[typing.Any]], places: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], rates: typing.Any, records: typing.Any, options: OptimOptions) -> None:
         ...
+class AugmentStage:
+    def __init__(self, draw: typing.Any, program: typing.Any, size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"], to_float: bool, floats: bool, channels_last: bool) -> None:
+        ...
+class MixStage:
+    def __init__(self, draw: typing.Any, kind: str, classes: typing.SupportsInt | typing.SupportsIndex, alpha: typing.SupportsFloat | typing.SupportsIndex, p: typing.SupportsFloat | typing.SupportsIndex, channels_last: bool) -> None:
+        ...
+class PrefetchError(RuntimeError):
+    pass
+class Prefetcher:
+    def close(self) -> None:
+        """
+        Makes no more, and waits until the thread ended.
+        """
+    def get(self) -> typing.Any:
+        """
+        The next, in order; raises what making it raised.
+        """
+    @property
+    def has_thread(self) -> bool:
+        """
+        Whether they are made ahead.
+        """
+    @property
+    def waited(self) -> float:
+        """
+        Seconds for which get() had none ready.
+        """
 def accumulate(x: typing.Any, sum: typing.Any, scale: typing.SupportsFloat | typing.SupportsIndex) -> None:
     ...
 def activation_(x: typing.Any, kind: typing.SupportsInt | typing.SupportsIndex, a: typing.SupportsFloat | typing.SupportsIndex) -> None:
@@ -77,15 +105,13 @@ def alpha_dropout(x: typing.Any, draw: typing.Any, p: typing.SupportsFloat | typ
     ...
 def argmax(x: typing.Any) -> Tensor:
     ...
-def augment(x: typing.Any, index: typing.Any, cursor: typing.Any, draw: typing.Any, program: typing.Any, rows: typing.SupportsInt | typing.SupportsIndex, size: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(4)"], to_float: bool, floats: bool, channels_last: bool, in_place: bool) -> Tensor:
+def augment(stage: AugmentStage, x: typing.Any, index: typing.Any, cursor: typing.Any, rows: typing.SupportsInt | typing.SupportsIndex, in_place: bool) -> Tensor:
     ...
 def avg_pool(x: typing.Any, spatial: typing.SupportsInt | typing.SupportsIndex, kernel: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], ceil_mode: bool, count_include_pad: bool, divisor: typing.SupportsInt | typing.SupportsIndex | None) -> Tensor:
     ...
 def avg_pool_bwd(dy: typing.Any, shape: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], spatial: typing.SupportsInt | typing.SupportsIndex, kernel: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], ceil_mode: bool, count_include_pad: bool, divisor: typing.SupportsInt | typing.SupportsIndex | None) -> Tensor:
     ...
 def batch_norm_fwd(x: typing.Any, running_mean: typing.Any | None, running_var: typing.Any | None, num_batches_tracked: typing.Any | None, w: typing.Any | None, b: typing.Any | None, training: bool, momentum: typing.SupportsFloat | typing.SupportsIndex | None, eps: typing.SupportsFloat | typing.SupportsIndex, after: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.Any | None, typing.SupportsFloat | typing.SupportsIndex]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    ...
-def begin_loading() -> None:
     ...
 def binary(kind: typing.SupportsInt | typing.SupportsIndex, x: typing.Any, z: typing.Any) -> Tensor:
     ...
@@ -107,7 +133,7 @@ def conv_bwd(dy: typing.Any, x: typing.Any, w: typing.Any, saved: typing.Any | N
     ...
 def conv_fwd(x: typing.Any, w: typing.Any, b: typing.Any | None, spatial: typing.SupportsInt | typing.SupportsIndex, transposed: bool, window: tuple[typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], typing.SupportsInt | typing.SupportsIndex], activation: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex], save_z: bool) -> tuple[Tensor, Tensor | None]:
     ...
-def copy_(y: typing.Any, x: typing.Any) -> None:
+def copy_(y: typing.Any, x: typing.Any, non_blocking: bool = False) -> None:
     ...
 def count_correct(x: typing.Any, labels: typing.Any, correct: typing.Any) -> None:
     ...
@@ -136,8 +162,6 @@ def dropout(x: typing.Any, draw: typing.Any, p: typing.SupportsFloat | typing.Su
 def embedding(index: typing.Any, w: typing.Any) -> Tensor:
     ...
 def embedding_bwd(dy: typing.Any, index: typing.Any, rows: typing.SupportsInt | typing.SupportsIndex, ignored: typing.SupportsInt | typing.SupportsIndex) -> Tensor:
-    ...
-def end_loading() -> None:
     ...
 def first_not_finite(x: typing.Any) -> int:
     ...
@@ -207,7 +231,7 @@ def maxout_fwd(x: typing.Any, pieces: typing.SupportsInt | typing.SupportsIndex)
     ...
 def memory_stats() -> dict[str, typing.Any]:
     ...
-def mix(x: typing.Any, labels: typing.Any, index: typing.Any, cursor: typing.Any, draw: typing.Any, kind: str, classes: typing.SupportsInt | typing.SupportsIndex, alpha: typing.SupportsFloat | typing.SupportsIndex, p: typing.SupportsFloat | typing.SupportsIndex, channels_last: bool) -> tuple[Tensor, Tensor]:
+def mix(stage: MixStage, x: typing.Any, labels: typing.Any, index: typing.Any, cursor: typing.Any) -> tuple[Tensor, Tensor]:
     ...
 def move_generator(state: typing.Any, device: str) -> Tensor:
     ...
@@ -239,12 +263,26 @@ def penalty_bwd(op: str, dy: typing.Any, params: collections.abc.Sequence[typing
     ...
 def penalty_fwd(op: str, params: collections.abc.Sequence[typing.Any], l1: typing.SupportsFloat | typing.SupportsIndex, l2: typing.SupportsFloat | typing.SupportsIndex) -> Tensor:
     ...
+def pin(array: numpy.ndarray) -> numpy.ndarray:
+    """
+    A copy in page-locked memory.
+    """
+def pinned_memory_stats() -> dict[str, typing.Any]:
+    ...
 def pointwise_loss_bwd(kind: typing.SupportsInt | typing.SupportsIndex, dy: typing.Any, x: typing.Any, target: typing.Any, weight: typing.Any | None, each_a: typing.Any | None, a: typing.SupportsFloat | typing.SupportsIndex, scale: typing.SupportsFloat | typing.SupportsIndex) -> Tensor:
     ...
 def pointwise_loss_fwd(kind: typing.SupportsInt | typing.SupportsIndex, x: typing.Any, target: typing.Any, weight: typing.Any | None, each_a: typing.Any | None, a: typing.SupportsFloat | typing.SupportsIndex, scale: typing.SupportsFloat | typing.SupportsIndex | None) -> Tensor:
     ...
 def poisson_dropout(x: typing.Any, draw: typing.Any, p: typing.SupportsFloat | typing.SupportsIndex) -> Tensor:
     ...
+def prefetch(make: collections.abc.Callable[..., typing.Any], count: typing.SupportsInt | typing.SupportsIndex, ahead: typing.SupportsInt | typing.SupportsIndex) -> Prefetcher:
+    """
+    make(0), make(1), ..., on a thread of its own.
+    """
+def prefetch_rows(x: numpy.ndarray, y: numpy.ndarray | None, order: typing.Any, batch_size: typing.SupportsInt | typing.SupportsIndex, ahead: typing.SupportsInt | typing.SupportsIndex, stage: AugmentStage | None, mixing: MixStage | None, pinned: bool, from_file: bool) -> Prefetcher:
+    """
+    Batches of arrays' rows, made without the interpreter's lock.
+    """
 def read_float64(x: typing.Any) -> float:
     ...
 def read_optim_records(x: typing.Any) -> list[tuple[int, float]]:
@@ -305,7 +343,7 @@ def sum(x: typing.Any, scale: typing.SupportsFloat | typing.SupportsIndex, check
     ...
 def swap_axes(x: typing.Any) -> Tensor:
     ...
-def to_device(x: typing.Any, device: str) -> Tensor:
+def to_device(x: typing.Any, device: str, non_blocking: bool = False) -> Tensor:
     ...
 def to_dlpack(x: typing.Any, versioned: bool) -> typing.Any:
     ...

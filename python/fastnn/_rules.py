@@ -135,9 +135,11 @@ def to_layout(x: Any, *, target: str) -> tuple[Any, Vjp]:
     return _core.to_layout(x, target), lambda dy, needs: (_core.to_layout(dy, source),)
 
 
-def to_device(x: Any, *, target: str) -> tuple[Any, Vjp]:
+def to_device(x: Any, *, target: str, non_blocking: bool = False) -> tuple[Any, Vjp]:
     source = x.device
-    return _core.to_device(x, target), lambda dy, needs: (_core.to_device(dy, source),)
+    return _core.to_device(x, target, non_blocking), lambda dy, needs: (
+        _core.to_device(dy, source),
+    )
 
 
 def to_dtype(x: Any, *, target: str) -> tuple[Any, Vjp]:

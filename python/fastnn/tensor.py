@@ -133,11 +133,12 @@ class Tensor(_core.TensorBase):
         value: float = np.asarray(self.detach().to("cpu")).item()
         return value
 
-    def to(self, target: str) -> Tensor:
+    def to(self, target: str, *, non_blocking: bool = False) -> Tensor:
         """This Tensor on another device, or in another floating dtype; itself if it is so already.
 
         Args:
             target: ``"cpu"``, ``"cuda"``, ``"float32"``, ``"bfloat16"`` or, on CUDA, ``"float16"``.
+            non_blocking: Whether the host goes on while the device copies, as :meth:`copy_` says.
 
         Raises:
             CudaError: If there is no usable CUDA device; the message says what is missing.
@@ -148,7 +149,9 @@ class Tensor(_core.TensorBase):
             'bfloat16'
         """
         if target in ("cpu", "cuda"):
-            return self if self.device == target else apply(_rules.to_device, self, target=target)
+            if self.device == target:
+                return self
+            return apply(_rules.to_device, self, target=target, non_blocking=non_blocking)
         return self if self.dtype == target else apply(_rules.to_dtype, self, target=target)
 
     def __dlpack__(
@@ -182,18 +185,20 @@ class Tensor(_core.TensorBase):
         copied.requires_grad = self.requires_grad
         return copied
 
-    def copy_(self, source: ArrayLike | Tensor) -> Tensor:
+    def copy_(self, source: ArrayLike | Tensor, non_blocking: bool = False) -> Tensor:
         """Write the values of ``source`` into this Tensor's memory.
 
         Args:
             source: Array of the same shape and dtype.
+            non_blocking: Whether the host goes on while a CUDA device copies. What is in
+                page-locked memory must not be written until it has; it is kept alive for it.
 
         Example:
             >>> import fastnn as fn
             >>> fn.zeros(2).copy_(np.array([1, 2], np.float32)).numpy()
             array([1., 2.], dtype=float32)
         """
-        _core.copy_(self, source)
+        _core.copy_(self, source, non_blocking)
         return self
 
     def contiguous(self, memory_format: str = "contiguous_format") -> Tensor:

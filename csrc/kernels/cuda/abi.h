@@ -64,6 +64,13 @@ struct CudaLibrary {
   CudaCode (*stream_destroy)(void* stream);
   CudaCode (*stream_synchronize)(void* stream);
 
+  // An event is done when the stream has come to where it was recorded.
+  CudaCode (*event_create)(void** event);
+  CudaCode (*event_record)(void* event, void* stream);
+  CudaCode (*event_is_done)(void* event, bool* done);
+  CudaCode (*event_synchronize)(void* event);
+  CudaCode (*event_destroy)(void* event);
+
   // Stream-ordered: `free` may follow the last use at once. At least 256-byte aligned. The driver's
   // pool keeps what is freed, so neither call synchronises; trim() gives unused memory back.
   CudaCode (*alloc)(void** memory, int64_t bytes, void* stream);

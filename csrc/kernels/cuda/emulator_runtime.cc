@@ -2,7 +2,7 @@
 // its stream is being captured, or FASTNN_EMULATOR_LAZY=1 lets work wait until the host
 // synchronises: so host code that reads a result or frees an input too early is found without a
 // GPU. Invariant: like the device, copies from pageable host memory read their source before the
-// call returns.
+// call returns, and copies from page-locked memory when the stream comes to them.
 #include "emulator_runtime.h"
 
 #include <cstdlib>
@@ -24,11 +24,17 @@ struct Stream {
   std::unique_ptr<Graph> graph;  // while capturing
 };
 
+struct Event {
+  std::shared_ptr<bool> done = std::make_shared<bool>(true);
+  Stream* stream = nullptr;  // where it was recorded
+};
+
 namespace {
 
 Stream default_stream;
 std::recursive_mutex mutex;
-std::map<void*, size_t> live;  // device memory: what may be freed and copied
+std::map<void*, size_t> live;          // device memory: what may be freed and copied
+std::map<const void*, size_t> pinned;  // page-locked memory of the host
 
 struct LastError {
   cudaError_t code = cudaSuccess;
@@ -54,6 +60,14 @@ bool guarded(const void* memory, size_t bytes) {
   bool ok = true;
   for (size_t i = 0; i < kGuardBytes; ++i) ok = ok && end[i] == kGuard;
   return ok;
+}
+
+bool is_pinned(const void* memory) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const auto after = pinned.upper_bound(memory);
+  if (after == pinned.begin()) return false;
+  const auto [begin, bytes] = *std::prev(after);
+  return static_cast<const char*>(memory) < static_cast<const char*>(begin) + bytes;
 }
 
 bool lazy() {
@@ -152,6 +166,28 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return drain(&s);
 }
 
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new Event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event->done = std::make_shared<bool>(false);
+  event->stream = &of(stream);
+  submit(stream, [done = event->done] { *done = true; });
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  return *event->done ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return event->stream != nullptr ? drain(event->stream) : cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
   *pool = &live;
   return cudaSuccess;
@@ -190,9 +226,14 @@ cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
   if (posix_memalign(memory, 256, bytes != 0 ? bytes : 1) != 0)
     return fail(cudaErrorMemoryAllocation, "out of memory");
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  pinned[*memory] = bytes;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* memory) {
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  if (pinned.erase(memory) == 0)
+    return fail(cudaErrorInvalidValue, "emulator: freed twice, or not page-locked memory");
   std::free(memory);
   return cudaSuccess;
 }
@@ -200,7 +241,7 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
-  if (kind == cudaMemcpyHostToDevice && of(stream).graph == nullptr && lazy()) {
+  if (kind == cudaMemcpyHostToDevice && of(stream).graph == nullptr && lazy() && !is_pinned(from)) {
     auto staged = std::make_shared<std::vector<char>>(bytes);
     std::memcpy(staged->data(), from, bytes);
     submit(stream, [=] { std::memcpy(to, staged->data(), bytes); });

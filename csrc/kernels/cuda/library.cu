@@ -1,5 +1,5 @@
 // The CUDA library behind its C ABI: the tables of all families, and the functions of abi.h over
-// the runtime API. Invariant: nothing here waits for the device, but for stream_synchronize.
+// the runtime API. Invariant: nothing here waits for the device, but for those that synchronize.
 #include <cstdio>
 #include <cstring>
 
@@ -114,6 +114,24 @@ CudaCode stream_synchronize(void* stream) {
   return check(cudaStreamSynchronize(as_stream(stream)));
 }
 
+cudaEvent_t as_event(void* event) { return static_cast<cudaEvent_t>(event); }
+CudaCode event_create(void** event) {
+  return check(
+      cudaEventCreateWithFlags(reinterpret_cast<cudaEvent_t*>(event), cudaEventDisableTiming));
+}
+CudaCode event_record(void* event, void* stream) {
+  return check(cudaEventRecord(as_event(event), as_stream(stream)));
+}
+CudaCode event_is_done(void* event, bool* done) {
+  const cudaError_t error = cudaEventQuery(as_event(event));
+  *done = error == cudaSuccess;
+  if (error != cudaErrorNotReady) return check(error);
+  cudaGetLastError();  // no failure
+  return kCudaOk;
+}
+CudaCode event_synchronize(void* event) { return check(cudaEventSynchronize(as_event(event))); }
+CudaCode event_destroy(void* event) { return check(cudaEventDestroy(as_event(event))); }
+
 CudaCode alloc(void** memory, int64_t bytes, void* stream) {
   return check(
       cudaMallocAsync(memory, static_cast<size_t>(bytes > 0 ? bytes : 1), as_stream(stream)));
@@ -192,6 +210,11 @@ const CudaLibrary& library() {
       .stream_create = stream_create,
       .stream_destroy = stream_destroy,
       .stream_synchronize = stream_synchronize,
+      .event_create = event_create,
+      .event_record = event_record,
+      .event_is_done = event_is_done,
+      .event_synchronize = event_synchronize,
+      .event_destroy = event_destroy,
       .alloc = alloc,
       .free = free_memory,
       .trim = trim,

@@ -11,7 +11,7 @@ from fastnn import data
 from fastnn.cli import LABEL
 from fastnn.data.categories import row_numbers, too_many
 from fastnn.data.dataset import shown
-from fastnn.data.tables import mixed_columns
+from fastnn.data.tables import date_columns, mixed_columns
 from fastnn.train.files import write_atomically
 
 __all__ = ["run", "save_picture"]
@@ -21,16 +21,18 @@ _MOST = 20  # features and classes that the table shows
 
 def run(source: str, label: str | None, output: str | None, as_json: bool) -> None:
     """Print a summary; write a picture of the images if there is an output."""
-    mixed = mixed_columns(source)
-    categorical = [name for name in mixed if name != label]
+    mixed, dates = mixed_columns(source), date_columns(source)
+    categorical = [name for name in (*mixed, *dates) if name != label]
     dataset = data.load(source, label, missing=True, categorical=categorical)
     if label is None and LABEL in dataset.features:
-        categorical = [name for name in mixed if name != LABEL]
+        categorical = [name for name in categorical if name != LABEL]
         dataset = data.load(source, LABEL, missing=True, categorical=categorical)
     facts = data.summarize(dataset)
+    dates = [name for name in dates if name in categorical]
     facts["notes"] = {
-        "texts_among_numbers": {name: mixed[name] for name in categorical},
-        "too_many_categories": too_many(dataset),
+        "texts_among_numbers": {name: mixed[name] for name in categorical if name in mixed},
+        "dates": dates,
+        "too_many_categories": [name for name in too_many(dataset) if name not in dates],
         "row_numbers": row_numbers(dataset),
     }
     if output is not None:
@@ -140,6 +142,11 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 def _notes(notes: dict[str, Any]) -> list[str]:
     """What to think of before training on a table."""
     lines = []
+    if notes["dates"]:
+        names = ",".join(map(_name, notes["dates"]))
+        lines.append(
+            f"dates or times, of which you make numbers, or leave them out: --set data.drop={names}"
+        )
     if notes["too_many_categories"]:
         names = ",".join(map(_name, notes["too_many_categories"]))
         lines.append(f"too many categories to train on: --set data.drop={names}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.data._columns import Columns, Table, encoded
+from fastnn.data._columns import MISSING, Columns, Table, encoded, is_date
 from fastnn.data.dataset import MAX_BYTES, filling, first_bad, shown
 
 
@@ -64,12 +64,16 @@ def columns(path: str, table: Any, want: Columns) -> Table:
     for i, name in enumerate(names):
         column = table.column(name)
         if _holds_categories(pa, column.type, name, want):
-            x[:, i], categories[name] = encoded(_pieces(pa, column), want.known(name))
+            pieces = list(_pieces(pa, column))
+            _refuse_texts_of_dates(path, pa, name, column.type, pieces, want)
+            x[:, i], categories[name] = encoded(pieces, want.known(name))
             continue
+        if pa.types.is_temporal(column.type):
+            want.refuse_dates(path, name, str(column.type))
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             raise ValueError(
                 f"{path}: expected numbers in column {shown(name)}, got {str(column.type)[:80]}"
-                + (f"; to leave it out: drop=[{shown(name)}]" if want.categories is None else "")
+                + (_leave_out(name) if want.categories is None else "")
             )
         if not want.missing:
             _check_whole(path, name, column)
@@ -92,6 +96,27 @@ def _holds_categories(pa: Any, kind: Any, name: str, want: Columns) -> bool:
     types = pa.types
     kinds = (types.is_dictionary, types.is_boolean, *_texts(pa))
     return any(is_kind(kind) for is_kind in kinds)
+
+
+def _leave_out(name: str) -> str:
+    return f"; to leave it out: data.drop={shown(name)[1:-1]}, drop=[{shown(name)}]"
+
+
+def _refuse_texts_of_dates(
+    path: str, pa: Any, name: str, kind: Any, pieces: list[Any], want: Columns
+) -> None:
+    """What is said of a column of dates, if it is one of texts and half of them are dates."""
+    if any(is_kind(kind) for is_kind in _texts(pa)):
+        texts = [text for text in pieces[0][0] if text not in (*MISSING, None)]
+        dates = [text for text in texts if is_date(text)]
+        if dates and 2 * len(dates) >= len(texts):
+            want.refuse_dates(path, name, shown(dates[0]))
+
+
+def dates(table: Any) -> list[str]:
+    """The columns of dates and times, by their types."""
+    pa = library("tables")
+    return [f.name for f in table.schema if pa.types.is_temporal(f.type)]
 
 
 def _texts(pa: Any) -> tuple[Any, ...]:

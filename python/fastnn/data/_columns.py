@@ -17,10 +17,15 @@ import numpy as np
 from fastnn.data.dataset import check_header, listed, shown
 from fastnn.data.preprocessing.encode import in_order
 
-__all__ = ["MISSING", "Columns", "Table", "encoded"]
+__all__ = ["MISSING", "Columns", "Table", "encoded", "is_date"]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "?")  # what a missing cell may hold
 _INDEX = re.compile(r"|__index_level_\d+__")  # of pandas, in a CSV and elsewhere
+_DATE = re.compile(
+    r"(\d{4}(?P<a>[-/.])\d{1,2}(?P=a)\d{1,2}|\d{1,2}(?P<b>[-/.])\d{1,2}(?P=b)\d{4})"
+    r"([T ]+\d{1,2}:\d{2}.{0,24})?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?",
+    re.A,
+)
 _SPELLINGS = {
     **dict.fromkeys(MISSING, ""),
     **dict.fromkeys(("True", "TRUE"), "true"),
@@ -92,9 +97,34 @@ class Columns:
             )
         return self.features
 
+    def refuse_dates(self, path: str, name: str, got: str) -> None:
+        """Say what to do with dates and times: what matters in them, only the user knows.
+
+        Raises:
+            ValueError: Unless the column was named as one of categories, or those are known.
+        """
+        if self.categories is None and name not in self.categorical:
+            plain, quoted = shown(name)[1:-1], shown(name)
+            raise ValueError(
+                f"{path}: expected numbers or categories in column {quoted}, got dates or times: "
+                f"{got}; to leave it out: data.drop={plain}, drop=[{quoted}]; as categories: "
+                f"data.categorical={plain}, categorical=[{quoted}]"
+            )
+
     def known(self, name: str) -> Sequence[str]:
         """Categories of a column that are known already."""
         return (self.categories or {}).get(name, ())
+
+
+def is_date(text: str) -> bool:
+    """Whether a cell is a date, a time or both, in figures.
+
+    Example:
+        >>> from fastnn.data._columns import is_date
+        >>> [is_date(text) for text in ("2024-01-31 12:00", "31.1.2024", "12:30", "1.5", "Rome")]
+        [True, True, True, False, False]
+    """
+    return _DATE.fullmatch(text) is not None
 
 
 def _find(path: str, header: list[str], what: str, name: str, hint: str = "") -> None:

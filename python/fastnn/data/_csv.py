@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastnn.data._columns import MISSING, Columns, Table, encoded
+from fastnn.data._columns import MISSING, Columns, Table, encoded, is_date
 from fastnn.data.dataset import filling, shown
 
 _NUMBER = re.compile(
@@ -114,20 +114,28 @@ def _delimiter(path: str) -> str:
 def mixed(path: str) -> dict[str, tuple[str, int]]:
     """Columns with texts among numbers, as far as the first rows show: the first text, its line."""
     _, header, rows, _ = _head(path)
-    there, numbers, first = _first_cells(rows, header)
     return {
-        name: text
-        for name, n, k, text in zip(header, there, numbers, first, strict=True)
-        if name and text is not None and 2 * k >= n
+        name: seen.first
+        for name, seen in _first_cells(rows, header).items()
+        if name and seen.first is not None and not seen.is_text
     }
+
+
+def dates(path: str) -> list[str]:
+    """Columns of dates and times, as far as the first rows show."""
+    _, header, rows, _ = _head(path)
+    return [name for name, seen in _first_cells(rows, header).items() if name and seen.is_date]
 
 
 def _open(path: str, want: Columns) -> _File:
     start, header, rows, line = _head(path)
     names = want.choose(path, header)
     if want.categories is None:
-        there, numbers, _ = _first_cells(rows, header)
-        found = {name for name, n, k in zip(header, there, numbers, strict=True) if 2 * k < n}
+        cells = _first_cells(rows, header)
+        for name in names:
+            if cells[name].is_date and (first := cells[name].first):
+                want.refuse_dates(path, name, f"{shown(first[0])} in line {first[1]}")
+        found = {name for name, seen in cells.items() if seen.is_text}
         found.update(want.categorical)
     else:
         found = set(want.categories)
@@ -163,29 +171,41 @@ def _head(path: str) -> tuple[int, list[str], Iterator[tuple[int, list[str]]], i
     return start, header, ((line + i, cells) for i, cells in rows), line + 1
 
 
-def _first_cells(
-    rows: Iterator[tuple[int, list[str]]], header: list[str]
-) -> tuple[list[int], list[int], list[tuple[str, int] | None]]:
-    """Of each column in the first rows: how many cells are there, how many are numbers, and the
-    first text with its line.
+@dataclasses.dataclass
+class _Seen:
+    """Of a column in the first rows: how many cells are there, how many of them are numbers and
+    how many dates, and the first that is no number, with its line."""
 
-    A column holds categories if fewer than half of these cells are numbers: if it took but one
-    text, a typing error would make categories of numbers.
-    """
-    there, numbers = [0] * len(header), [0] * len(header)
-    first: list[tuple[str, int] | None] = [None] * len(header)
+    there: int = 0
+    numbers: int = 0
+    dates: int = 0
+    first: tuple[str, int] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Fewer than half are numbers: if it took but one text, a typing error would do."""
+        return 2 * self.numbers < self.there
+
+    @property
+    def is_date(self) -> bool:
+        return self.is_text and 2 * self.dates >= self.there
+
+
+def _first_cells(rows: Iterator[tuple[int, list[str]]], header: list[str]) -> dict[str, _Seen]:
+    columns = [_Seen() for _ in header]
     with contextlib.suppress(csv.Error):  # which will be met again, and said
         for line, cells in itertools.islice(rows, max(10, _CELLS // len(header))):
-            for i, cell in enumerate(cells[: len(header)]):
+            for column, cell in zip(columns, cells, strict=False):
                 text = cell.strip(" \t")
                 if text in MISSING:
                     continue
-                there[i] += 1
+                column.there += 1
                 if _NUMBER.fullmatch(text):
-                    numbers[i] += 1
-                elif first[i] is None:
-                    first[i] = (cell, line)
-    return there, numbers, first
+                    column.numbers += 1
+                    continue
+                column.dates += is_date(text)
+                column.first = column.first or (cell, line)
+    return dict(zip(header, columns, strict=True))
 
 
 def _blocks(file: _File, source: BinaryIO, line: int, size: int) -> Iterator[tuple[int, bytes]]:

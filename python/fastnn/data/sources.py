@@ -13,11 +13,20 @@ from typing import Any
 import numpy as np
 
 from fastnn.data import _cifar, _idx, _npy, _npz
-from fastnn.data.dataset import Dataset, check_file, filling, first_bad, of_images, shown, stem
+from fastnn.data.dataset import (
+    Dataset,
+    check_file,
+    filling,
+    first_bad,
+    listed,
+    of_images,
+    shown,
+    stem,
+)
 from fastnn.data.digits import load_digits
 from fastnn.data.images import ImageFolder
 from fastnn.data.preprocessing.encode import encode
-from fastnn.data.tables import load_csv, load_frame, load_table
+from fastnn.data.tables import TABLES, load_csv, load_frame, load_table
 
 __all__ = [
     "load",
@@ -28,8 +37,7 @@ __all__ = [
     "load_pairs",
 ]
 
-_TABLES = (".parquet", ".arrow", ".feather")
-_KINDS = (".csv", ".tsv", ".npz", ".npy", *_TABLES, ".bin", ".idx", "-idx3-ubyte")
+_KINDS = (".csv", ".tsv", ".npz", ".npy", *TABLES, ".bin", ".idx", "-idx3-ubyte")
 Classes = tuple[str, ...]
 Labels = np.ndarray[Any, np.dtype[np.int64]] | None
 
@@ -72,7 +80,8 @@ def load(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is not what its name says; the message says where.
+        ValueError: If the file is not what its name says; the message says where. If ``drop`` or
+            ``categorical`` name columns of what is no table.
 
     Example:
         >>> import fastnn as fn
@@ -85,16 +94,19 @@ def load(
     if not isinstance(source, str):
         if hasattr(source, "__arrow_c_stream__"):
             return load_frame(source, label, features, missing, **kinds)
+        if features is None:
+            _check_no_columns("pairs", drop, categorical)
         return load_pairs(source, missing)
+    kind = os.path.splitext(source)[1].lower()
+    if kind in (".csv", ".tsv", *TABLES) and not os.path.isdir(source):
+        read = load_table if kind in TABLES else load_csv
+        return read(source, label, features, missing, **kinds)
+    if features is None:  # else it is to predict: what was left out of a table is not there
+        _check_no_columns(source, drop, categorical)
     if source == "digits":
         return load_digits()
     if os.path.isdir(source):
         return _load_folder(source)
-    kind = os.path.splitext(source)[1].lower()
-    if kind in (".csv", ".tsv"):
-        return load_csv(source, label, features, missing, **kinds)
-    if kind in _TABLES:
-        return load_table(source, label, features, missing, **kinds)
     if kind in (".npz", ".npy"):
         return (load_npz if kind == ".npz" else load_npy)(source, missing)
     if kind == ".bin":
@@ -104,6 +116,15 @@ def load(
     raise ValueError(
         f"data: expected 'digits', a folder or a file ({', '.join(_KINDS)}), got {shown(source)}"
     )
+
+
+def _check_no_columns(source: str, drop: Sequence[str], categorical: Sequence[str]) -> None:
+    for option, names in (("drop", drop), ("categorical", categorical)):
+        if names:
+            raise ValueError(
+                f"{shown(source)[1:-1]}: expected data.{option} for the columns of a table only "
+                f"(.csv, .tsv, {', '.join(TABLES)}, a data frame), got {listed(list(names))}"
+            )
 
 
 def _load_folder(path: str) -> Dataset:

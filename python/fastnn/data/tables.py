@@ -15,6 +15,8 @@ from fastnn.data.preprocessing.encode import encode
 
 __all__ = ["load_csv", "load_frame", "load_table"]
 
+TABLES = (".parquet", ".arrow", ".feather")  # what load_table reads
+
 
 def load_csv(
     path: str,
@@ -30,8 +32,11 @@ def load_csv(
 
     A column of texts holds categories: x has their codes, the places of their names in
     ``Dataset.categories``. A column does so if fewer than half of its first cells are numbers; in
-    any other, a cell that is no number is refused. What is missing among categories is a category
-    of its own, named ''. A column without a name is left out: it is an index that pandas wrote.
+    any other, a cell that is no number is refused, and so is a column of dates or times: whether
+    its years, weekdays or order matter is for the user to say (a number made of it before, in a
+    data frame), or it is left out, or named as one of categories. What is missing among categories
+    is a category of its own, named ''. A column without a name is left out: it is an index that
+    pandas wrote.
 
     Args:
         path: The file, UTF-8.
@@ -79,7 +84,8 @@ def load_table(
 ) -> Dataset:
     """Load a Parquet file or an Arrow IPC file (``.arrow``, ``.feather``); see :func:`load_csv`.
 
-    Columns of texts, booleans and what data frames call categories (dictionaries) hold categories.
+    Columns of texts, booleans and what data frames call categories (dictionaries) hold categories;
+    dates and times are refused.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -147,6 +153,26 @@ def mixed_columns(source: str) -> dict[str, tuple[str, int]]:
     """
     is_csv = source.lower().endswith((".csv", ".tsv")) and os.path.isfile(source)
     return _csv.mixed(source) if is_csv else {}
+
+
+def date_columns(source: str) -> list[str]:
+    """Columns of a table in a file that hold dates or times; :func:`load_csv` refuses them.
+
+    Example:
+        >>> import os, tempfile
+        >>> from fastnn.data.tables import date_columns
+        >>> path = os.path.join(tempfile.mkdtemp(), "d.csv")
+        >>> with open(path, "w") as file:
+        ...     _ = file.write("day,city\\n2024-01-31,Rome\\n2024-02-01,Bonn\\n")
+        >>> date_columns(path)
+        ['day']
+    """
+    kind = os.path.splitext(source)[1].lower()
+    if not os.path.isfile(source):
+        return []
+    if kind in (".csv", ".tsv"):
+        return _csv.dates(source)
+    return _arrow.dates(_arrow.read(source, kind)) if kind in TABLES else []
 
 
 def _of_table(path: str, table: Table, label: str | None) -> Dataset:

@@ -1,5 +1,6 @@
 """Training: the Trainer, its callbacks, metrics, checkpoints, history and report."""
 
+from fastnn.data.order import Sampler
 from fastnn.train import metrics
 from fastnn.train.callbacks import Callback
 from fastnn.train.checkpoint import load_model, save_model
@@ -22,7 +23,7 @@ from fastnn.train.model_checkpoint import ModelCheckpoint
 from fastnn.train.monitor import Monitor
 from fastnn.train.objective import ActivationPenalty, Objective, WeightPenalty
 from fastnn.train.preflight import CheckReport, check
-from fastnn.train.sampler import BalancedSampler, Sampler, WeightedSampler
+from fastnn.train.sampler import BalancedSampler, WeightedSampler
 from fastnn.train.swa import SWA, update_bn
 from fastnn.train.terminate import TerminateOnNaN
 from fastnn.train.trainer import Trainer

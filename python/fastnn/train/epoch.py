@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from fastnn import CaptureError, _core, nn, random
-from fastnn.data.prefetch import Prefetcher
 from fastnn.tensor import Tensor
 from fastnn.train.checks import Data
 
@@ -52,7 +51,7 @@ class Batches:
     ) -> None:
         self.x, self.y = data.x.to(device), data.y.to(device)
         self._data, self._runner, self._device = data, data.runner, device
-        self._ahead: Prefetcher[Any] | None = None
+        self._ahead: Any = None
         self._fed: dict[int, Tensor] = {}  # by rows: images that a function of the user's made
         self._now: Tensor | None = None  # those of this step
         self.weights = None if data.weights is None else _core.share(data.weights).to(device)
@@ -158,16 +157,17 @@ class Batches:
 
         def make(i: int) -> Any:
             samples = left[i * rows : (i + 1) * rows]
-            return runner.batch(x[samples], samples)
+            made = runner.batch(x[samples], samples)
+            return _core.pin(made) if self._device == "cuda" else made
 
-        self._ahead = Prefetcher(make, -(-len(left) // rows))
+        self._ahead = _core.prefetch(make, -(-len(left) // rows), 2)
 
     def feed(self, rows: int) -> None:
         """The images of the next step to where steps of that many rows read them."""
         assert self._ahead is not None
         made = self._ahead.get()
         if rows in self._fed:
-            self._fed[rows].copy_(made)
+            self._fed[rows].copy_(made, non_blocking=True)
         else:
             self._fed[rows] = _core.to_device(_core.clone(made), self._device)
         self._now = self._fed[rows]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fastnn import random
+from fastnn.data.order import Indices, Sampler, epoch_order
 from fastnn.tensor import no_grad
 from fastnn.train.callbacks import Callback, Logs, averaged, notify, overrides
 from fastnn.train.checks import evaluation_mode
@@ -16,7 +17,6 @@ from fastnn.train.history import History
 from fastnn.train.metrics import measure
 from fastnn.train.movement import Movement
 from fastnn.train.progress import Progress
-from fastnn.train.sampler import Indices, Sampler, epoch_order
 
 if TYPE_CHECKING:
     from fastnn.train.trainer import Trainer
@@ -89,7 +89,7 @@ class Run:
         while position.epoch < epochs and not trainer.stop_training:
             epoch = position.epoch
             notify(self.callbacks, "on_epoch_begin", epoch)
-            order = epoch_order(self.shuffle, position.samples, position.seed, epoch)
+            order = epoch_order("fit", self.shuffle, position.samples, position.seed, epoch)
             logs = self._epoch(order)
             if logs is None:  # a callback made an end of a step that failed
                 break

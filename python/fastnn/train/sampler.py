@@ -5,20 +5,17 @@ So a run that goes on after an interruption takes the same samples, whatever the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastnn import random
+from fastnn.data.order import Indices
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["BalancedSampler", "Indices", "Sampler", "WeightedSampler", "epoch_order"]
-
-Indices = np.ndarray[Any, np.dtype[np.int64]]
-Sampler = Callable[[int, int, int], "ArrayLike"]
+__all__ = ["BalancedSampler", "WeightedSampler"]
 
 
 class WeightedSampler:
@@ -91,31 +88,3 @@ class BalancedSampler(WeightedSampler):
             )
         _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
         super().__init__(1.0 / counts[place])
-
-
-def epoch_order(shuffle: bool | Sampler, samples: int, seed: int, epoch: int) -> Indices | None:
-    """The indices of an epoch; None for the order that the data have.
-
-    Raises:
-        ValueError: If a sampler gives other than indices of that many samples.
-
-    Example:
-        >>> from fastnn.train.sampler import epoch_order
-        >>> sorted(epoch_order(True, 4, 0, 0).tolist())
-        [0, 1, 2, 3]
-    """
-    if not callable(shuffle):
-        return random.permutation(samples, seed, epoch) if shuffle else None
-    order = np.asarray(shuffle(samples, seed, epoch))
-    if order.shape != (samples,) or order.dtype.kind not in "iu":
-        raise ValueError(
-            f"fit: expected a sampler that gives {samples} indices, got shape {order.shape} of "
-            f"{order.dtype}"
-        )
-    bad = (order < 0) | (order >= samples)
-    if bad.any():
-        at = int(bad.argmax())
-        raise ValueError(
-            f"fit: expected a sampler that gives indices below {samples}, got {order[at]} at {at}"
-        )
-    return order.astype(np.int64, copy=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import nn
 from fastnn.data.augment import Augmentation, Compose
+from fastnn.data.order import Sampler
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor
 from fastnn.train import checkpoint, step
@@ -31,7 +32,6 @@ from fastnn.train.position import Position
 from fastnn.train.precision import Precision
 from fastnn.train.progress import make_progress
 from fastnn.train.run import Run, evaluate
-from fastnn.train.sampler import Sampler
 from fastnn.train.schedule import Schedule, Scheduler
 
 if TYPE_CHECKING:

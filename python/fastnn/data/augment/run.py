@@ -36,12 +36,19 @@ class _Stage:
             )
         joined = b"".join([_operation("identity")] * slot + program)
         cpu = _core.clone(np.frombuffer(joined, np.uint8))
-        self.programs = {device: _core.to_device(cpu, device) for device in devices}
-        self.size = [frame.height, frame.width, frame.max_height, frame.max_width]
-        self.is_float = frame.is_float
+        self._programs = {device: _core.to_device(cpu, device) for device in devices}
+        self._size = [frame.height, frame.width, frame.max_height, frame.max_width]
+        self._is_float = frame.is_float
         # Whether pixels are ever moved as floats: something follows a conversion.
         convert = _core.AUGMENTS["convert"]
-        self.floats = was_float or any(_code(op) == convert for op in program[:-1])
+        self._floats = was_float or any(_code(op) == convert for op in program[:-1])
+
+    def ready(self, draw: Any, channels_last: bool) -> Any:
+        """What the kernel takes, where what is drawn lies."""
+        return _core.AugmentStage(
+            draw, self._programs[draw.device], self._size, self._is_float, self._floats,
+            channels_last,
+        )  # fmt: skip
 
 
 def _merge_conversions(program: list[bytes]) -> list[bytes]:
@@ -137,6 +144,13 @@ class Runner:
             _core.set_generator(draw, seed, _STREAM, epoch)
         self._seed, self._epoch = seed, epoch
 
+    def native(self, seed: int, epoch: int) -> tuple[Any, Any]:
+        """What the kernels of one epoch take on the CPU: the program, and what mixes or None."""
+        (stage,) = self._parts
+        assert isinstance(stage, _Stage)
+        draw = _core.make_generator(seed, _STREAM, epoch)
+        return stage.ready(draw, self.channels_last), self._mixing(draw)
+
     def launch(self, x: Any, index: Any, cursor: Any, rows: int) -> Any:
         """The samples index[cursor], ... of x, transformed: a Tensor. Only what is native."""
         (stage,) = self._parts
@@ -145,14 +159,17 @@ class Runner:
 
     def mix(self, x: Any, labels: Any, index: Any, cursor: Any) -> tuple[Any, Any]:
         """The batch mixed, and its labels as shares; as they are if nothing mixes."""
-        if self.mixes is None:
+        mixing = self._mixing(self._draws[x.device])
+        if mixing is None:
             return x, labels
-        m = self.mixes
-        result: tuple[Any, Any] = _core.mix(
-            x, labels, index, cursor, self._draws[x.device], m.kind, m.num_classes, m.alpha, m.p,
-            self.channels_last,
-        )  # fmt: skip
+        result: tuple[Any, Any] = _core.mix(mixing, x, labels, index, cursor)
         return result
+
+    def _mixing(self, draw: Any) -> Any:
+        m = self.mixes
+        if m is None:
+            return None
+        return _core.MixStage(draw, m.kind, m.num_classes, m.alpha, m.p, self.channels_last)
 
     def batch(self, images: Array, index: Array) -> Array:
         """Images, which are the samples ``index``, transformed: also by functions of the user's."""
@@ -184,10 +201,8 @@ class Runner:
     def _stage(
         self, stage: _Stage, x: Any, index: Any, cursor: Any, rows: int, in_place: bool
     ) -> Any:
-        return _core.augment(
-            x, index, cursor, self._draws[x.device], stage.programs[x.device], rows, stage.size,
-            stage.is_float, stage.floats, self.channels_last, in_place,
-        )  # fmt: skip
+        ready = stage.ready(self._draws[x.device], self.channels_last)
+        return _core.augment(ready, x, index, cursor, rows, in_place)
 
 
 def as_images(op: str, images: Any, channels_last: bool) -> Any:
