@@ -3,10 +3,10 @@
     python examples/population.py --lr 0.003 0.01 0.03 0.1 --seeds 4 --epochs 20
 
 Every pair of a rate and a seed is a small network on scikit-learn's handwritten digits. They are
-stacked (`fastnn.nn.Stacked`): one captured step trains them all, each with the bits that it would
-have alone. The table has the accuracy on held-out digits; the last line is that of the ensemble of
-the best rate's networks, whose probabilities are averaged (Hansen, Salamon 1990, "Neural network
-ensembles"). Needs scikit-learn, and seconds.
+stacked (`fastnn.nn.Stacked`): one recorded step of the Trainer trains them all, each with the bits
+that it would have alone. The table has the accuracy on held-out digits; the last line is that of
+the ensemble of the best rate's networks, whose probabilities are averaged (Hansen, Salamon 1990,
+"Neural network ensembles"). Needs scikit-learn, and seconds.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ import argparse
 import itertools
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import fastnn as fn
 import numpy as np
 from fastnn import nn, optim
-
-Array = np.ndarray[Any, Any]
 
 
 def make_model() -> nn.Sequential:
@@ -30,29 +27,6 @@ def make_model() -> nn.Sequential:
         nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 64), nn.ReLU(),
         nn.Linear(64, 10),
     )  # fmt: skip
-
-
-def train(
-    stack: nn.Stacked, rates: Sequence[float], x: Array, y: Array, epochs: int, batch: int = 32
-) -> None:
-    """SGD with momentum, a rate for each network; all see the same batches."""
-    optimizer = optim.SGD(stack.param_groups(lr=rates), momentum=0.9)
-    optimizer.prepare()
-    criterion = nn.CrossEntropyLoss()
-
-    @fn.capture
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        losses = stack.losses(criterion, stack(x), y)
-        losses.sum().backward()
-        optimizer.step()
-        return losses.detach()
-
-    for epoch in range(epochs):
-        order = fn.random.permutation(len(x), seed=0, epoch=epoch)
-        for start in range(0, len(x) - batch + 1, batch):
-            rows = order[start : start + batch]
-            step(x[rows], y[rows])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,10 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     x, x_test, y, y_test = train_test_split(x, y, test_size=0.25, stratify=y, random_state=0)
     members = list(itertools.product(options.lr, range(options.seeds)))
     stack = nn.Stacked(make_model, len(members), seeds=[seed for _, seed in members])
+    optimizer = optim.SGD(stack.param_groups(lr=[lr for lr, _ in members]), momentum=0.9)
+    trainer = fn.Trainer(stack, nn.CrossEntropyLoss(), optimizer)
     start = time.perf_counter()
-    train(stack, [lr for lr, _ in members], x, y, options.epochs)
+    trainer.fit(x, y, epochs=options.epochs, seed=0, verbose=0)
     seconds = time.perf_counter() - start
-    outputs = np.stack([model.predict_proba(x_test) for model in stack.unstack()])
+    outputs = stack.predict_proba(x_test)
     right = (outputs.argmax(axis=2) == y_test).mean(axis=1).reshape(len(options.lr), -1)
     print("rate     mean   lowest  highest")
     for lr, row in zip(options.lr, right, strict=True):

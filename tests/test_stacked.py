@@ -1,5 +1,7 @@
 """nn.Stacked: every model has the bits of its training alone."""
 
+import copy
+
 import fastnn as fn
 import numpy as np
 import pytest
@@ -157,6 +159,16 @@ def test_writing_a_part_before_backward_is_found():
         y.backward()
 
 
+def test_a_copy_has_memory_of_its_own():
+    stack, data = nn.Stacked(make_mlp, 2), batches()
+    other = copy.deepcopy(stack)
+    for copied in (stack, other):
+        train_stacked(copied, data, [1e-2, 1e-2], capture=False)
+    assert_same_model(other, stack)
+    x = data[0][0]
+    assert_bitwise_equal(np.array(other.eval()(x).detach()), other.predict(x))
+
+
 def test_making_a_stack_leaves_the_generators_alone():
     fn.manual_seed(5)
     before = fn.random.get_state()
@@ -229,10 +241,6 @@ def test_errors():
         "Stacked: expected 2 values of lr, got 1"
     )
     assert message(lambda: stack.to("cuda")) == ("Stacked: expected float32 on cpu, got to('cuda')")
-    assert message(lambda: fn.Trainer(stack, nn.MSELoss(), fn.optim.SGD(stack.parameters()))) == (
-        "Trainer: expected one model with one loss, got Stacked of 2 models; train it in a loop of "
-        "your own, as its docstring shows"
-    )
     stack.unstack()[1].weight = nn.parameter(np.zeros((2, 3)))
     assert message(lambda: stack(np.zeros((4, 3), np.float32))) == (
         "Stacked: expected the parameters that it has stacked, got another of model 1; write "

@@ -192,7 +192,7 @@ def _steps(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     def step(rows: int) -> None:
         x, y, _ = batches.take(rows)
         outputs, loss = body(x, y)
-        batches.count(outputs, y, loss, rows)
+        batches.count([(outputs, loss, {})], y, rows)
 
     loop = Loop(batches, batch, step, optimizer.sync)
 

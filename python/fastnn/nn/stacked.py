@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -86,12 +87,18 @@ class Stacked(Module):
 
     Training a model in the stack gives the bits that training it alone gives. That is what the
     rule for noise is about: model i is made after ``fastnn.manual_seed(seeds[i])``, and draws its
-    dropout from a generator of its own, in the state that this call leaves. Take the losses from
-    :meth:`losses`, whose sum gives each model the gradients of its own loss, and groups of the
-    optimizer from :meth:`param_groups`. ::
+    dropout from a generator of its own, in the state that this call leaves.
+
+    The :class:`fastnn.Trainer` trains a stack as it trains a model, and
+    ``nn.Ensemble(stack.unstack())`` averages the probabilities of its models. ::
 
         stack = nn.Stacked(make_model, 4, seeds=range(4))
         optimizer = fn.optim.SGD(stack.param_groups(lr=[0.1, 0.1, 0.01, 0.01]))
+        trainer = fn.Trainer(stack, nn.CrossEntropyLoss(), optimizer)
+        trainer.fit(x, y, epochs=20).history["accuracy_2"]
+
+    In a loop of your own, take the losses from :meth:`losses`, whose sum gives each model the
+    gradients of its own loss. ::
 
         @fn.capture
         def step(x, y):
@@ -101,9 +108,7 @@ class Stacked(Module):
             optimizer.step()
             return losses.detach()
 
-    An error in the data or a loss that is not finite stops all models, as it stops one. The
-    Trainer takes one model with one loss: what it stops at, clips and keeps as the best would be of
-    the sum over models that have nothing to do with one another.
+    An error in the data or a loss that is not finite stops all models, as it stops one.
 
     Args:
         models: A function that makes a model, or the models: a layer or Sequentials of layers.
@@ -165,6 +170,13 @@ class Stacked(Module):
             4
         """
         return [model for _, model in self.children()]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Stacked:
+        # Copies of parts would be no parts of the copy's memory.
+        other = Stacked(copy.deepcopy(self.unstack(), memo))
+        other.generators.copy_(self.generators)
+        other.training = self.training
+        return other
 
     def forward(self, input: Any, shared: bool | None = None) -> Any:
         """The outputs of all models, (k, ...).

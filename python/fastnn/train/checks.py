@@ -12,6 +12,7 @@ from fastnn import F, _core, nn, random
 from fastnn.data.augment import Augmentation
 from fastnn.data.augment.run import Runner, as_images
 from fastnn.tensor import Tensor, no_grad
+from fastnn.train.members import members_of, outputs_of
 from fastnn.train.objective import Objective, per_sample
 
 __all__ = [
@@ -122,13 +123,13 @@ def check_data(
     generators = random.get_state()
     with evaluation_mode(model), no_grad(), objective.watching(model):
         first_x, first_y = Data(x, y, False, runner=runner).first(device)
-        outputs = model(first_x)
+        outputs = outputs_of(model, first_x)[0]
         has_classes = _has_classes(op, y, outputs.shape, loss, metrics)
         if has_classes:
             _check_labels(op, y, outputs.shape[-1], ignored)
         values = {"a loss": loss(outputs, first_y)}
         for name, penalty in objective.penalties.items():
-            values[f"a penalty {name!r}"] = penalty(model)
+            values[f"a penalty {name!r}"] = penalty(members_of(model)[0])
     random.set_state(generators)
     for what, value in values.items():
         if not isinstance(value, Tensor) or value.shape != ():
@@ -213,7 +214,8 @@ def describe(data: Data, validation: Data | None, model: nn.Module, loss: object
     if data.has_classes:
         generators = random.get_state()
         with evaluation_mode(model), no_grad():
-            outputs = model(data.first(next(model.parameters()).device)[0])
+            first = data.first(next(model.parameters()).device)[0]
+            outputs = outputs_of(model, first)[0]
         random.set_state(generators)
         facts["classes"] = int(outputs.shape[-1])
         if loss_name(loss) == "cross_entropy":

@@ -19,6 +19,8 @@ import numpy as np
 from fastnn import CaptureError, _core, nn, random
 from fastnn.tensor import Tensor
 from fastnn.train.checks import Data
+from fastnn.train.members import by_member
+from fastnn.train.position import Sums
 
 __all__ = ["Batches", "Body", "Loop", "Switch", "structure"]
 
@@ -33,7 +35,31 @@ class Switch:
 
 
 Body = Callable[[int], None]
-Sums = tuple[float, int, dict[str, float]]
+# What a member made of a batch: its outputs, its loss, and the loss's terms by name.
+Result = tuple[Tensor, Tensor, Mapping[str, Tensor]]
+
+
+class _Totals:
+    """The sums of one model, in memory that recorded steps add to."""
+
+    def __init__(self, terms: Sequence[str], device: str) -> None:
+        self.loss = _integers(np.zeros(1), device)  # the bits of a float64
+        self.correct = _integers(np.zeros(1), device)
+        self.terms = {name: _integers(np.zeros(1), device) for name in terms}
+
+    def write(self, sums: Sums) -> None:
+        self.correct.copy_(np.array([sums.correct], np.int64))
+        for total, value in [
+            (self.loss, sums.loss),
+            *((total, sums.terms.get(name, 0.0)) for name, total in self.terms.items()),
+        ]:
+            total.copy_(np.array([value], np.float64).view(np.int64))
+
+    def read(self) -> Sums:
+        totals = (self.loss, *self.terms.values())
+        loss, *terms = (float(_core.read_float64(total.to("cpu"))) for total in totals)
+        correct = int(self.correct.to("cpu").item())
+        return Sums(loss, correct, dict(zip(self.terms, terms, strict=True)))
 
 
 class Batches:
@@ -44,10 +70,16 @@ class Batches:
         device: Where the kernels run.
         terms: Names of the loss's terms, which are summed besides the loss.
         limit: Samples of an epoch; default: all.
+        members: How many models learn from them.
     """
 
     def __init__(
-        self, data: Data, device: str, terms: Sequence[str] = (), limit: int | None = None
+        self,
+        data: Data,
+        device: str,
+        terms: Sequence[str] = (),
+        limit: int | None = None,
+        members: int = 1,
     ) -> None:
         self.x, self.y = data.x.to(device), data.y.to(device)
         self._data, self._runner, self._device = data, data.runner, device
@@ -64,18 +96,12 @@ class Batches:
         self._order = np.arange(data.x.shape[0])
         self._index = _integers(self._order, device)
         self._cursor = _integers(np.zeros(1), device)
-        self._loss_sum = _integers(np.zeros(1), device)  # the bits of a float64
-        self._correct = _integers(np.zeros(1), device)
-        self._terms = {name: _integers(np.zeros(1), device) for name in terms}
+        self._totals = [_Totals(terms, device) for _ in range(members)]
         self.done = 0
         self.skipped = 0  # how many of those are not in the sums
 
     def start(
-        self,
-        order: Any = None,
-        done: int = 0,
-        skipped: int = 0,
-        sums: Sums = (0.0, 0, {}),
+        self, order: Any = None, done: int = 0, skipped: int = 0, sums: Sequence[Sums] = ()
     ) -> None:
         """Begin an epoch, or continue it after ``done`` samples."""
         if order is not None:
@@ -83,34 +109,27 @@ class Batches:
             self._index.copy_(order)
         self.done, self.skipped = done, skipped
         self._cursor.copy_(np.array([done], np.int64))
-        self._correct.copy_(np.array([sums[1]], np.int64))
-        for total, value in [
-            (self._loss_sum, sums[0]),
-            *((total, sums[2].get(name, 0.0)) for name, total in self._terms.items()),
-        ]:
-            total.copy_(np.array([value], np.float64).view(np.int64))
+        for i, totals in enumerate(self._totals):
+            totals.write(sums[i] if sums else Sums())
 
-    def sums(self) -> Sums:
-        """Over the samples done: sum of losses, number of correct answers, sums of the terms."""
-        loss, *terms = (
-            float(_core.read_float64(total.to("cpu")))
-            for total in (self._loss_sum, *self._terms.values())
-        )
-        correct = int(self._correct.to("cpu").item())
-        return loss, correct, dict(zip(self._terms, terms, strict=True))
+    def sums(self) -> list[Sums]:
+        """Those of each model, over the samples done."""
+        return [totals.read() for totals in self._totals]
 
     def logs(self) -> dict[str, float]:
         """Means over the samples done, or over their labels where some do not count."""
-        loss, correct, terms = self.sums()
         samples = max(1, self.done - self.skipped)
         labels = samples * self.rows_per_sample
         if self._labels is not None:
             done = self._order[self.skipped : self.done]
             samples = labels = max(1, int(self._labels[done].sum(dtype=np.int64)))
-        logs = {name: total / samples for name, total in {"loss": loss, **terms}.items()}
-        if self.counts_correct:
-            logs["accuracy"] = correct / labels
-        return logs
+        each = []
+        for sums in self.sums():
+            totals = {"loss": sums.loss, **sums.terms}
+            each.append({name: total / samples for name, total in totals.items()})
+            if self.counts_correct:
+                each[-1]["accuracy"] = sums.correct / labels
+        return by_member(each)
 
     def skip(self) -> None:
         """Forget the sums: the step that failed is in them."""
@@ -178,28 +197,22 @@ class Batches:
             self._ahead.close()
             self._ahead = None
 
-    def count(
-        self,
-        outputs: Tensor,
-        y: Tensor,
-        loss: Tensor,
-        rows: int,
-        is_sum: bool = False,
-        terms: Mapping[str, Tensor] | None = None,
-    ) -> None:
+    def count(self, results: Sequence[Result], y: Tensor, rows: int, is_sum: bool = False) -> None:
         """Add a batch to the sums and move on; a mean counts as often as it has rows."""
-        scale = 1.0 if is_sum else float(rows)
-        values = [(loss, self._loss_sum)]
-        values += [(value, self._terms[name]) for name, value in (terms or {}).items()]
+        kept: Any = None
         if not is_sum and self._kept is not None:
             kept = _core.sum(_core.gather(self._kept, self._index, self._cursor, rows), 1.0, False)
-            values = [(_core.binary(_core.BINARIES["mul"], v, kept), total) for v, total in values]
-            scale = 1.0
-        for value, total in values:
-            _core.accumulate(value, total, scale)
         if self.counts_correct:  # shares of mixed labels count for the greatest
             labels = y if y.dtype == "int64" else _core.argmax(y)
-            _core.count_correct(outputs, labels, self._correct)
+        for totals, (outputs, loss, terms) in zip(self._totals, results, strict=True):
+            values = [(loss, totals.loss)]
+            values += [(value, totals.terms[name]) for name, value in terms.items()]
+            for value, total in values:
+                if kept is not None:
+                    value = _core.binary(_core.BINARIES["mul"], value, kept)
+                _core.accumulate(value, total, float(rows) if kept is None and not is_sum else 1.0)
+            if self.counts_correct:
+                _core.count_correct(outputs, labels, totals.correct)
         _core.advance(self._cursor, rows)
 
 

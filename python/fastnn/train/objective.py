@@ -14,6 +14,7 @@ from typing import Any
 
 from fastnn import F, _core, nn
 from fastnn.tensor import Tensor
+from fastnn.train.members import members_of
 
 __all__ = ["ActivationPenalty", "Objective", "Penalty", "WeightPenalty", "per_sample"]
 
@@ -100,36 +101,37 @@ class ActivationPenalty:
         self, layer: str, function: Callable[..., Any], lam: float, **options: Any
     ) -> None:
         self.layer, self.function, self.lam, self.options = layer, function, lam, options
-        self._outputs: Any = None
+        self._outputs: dict[nn.Module, Any] = {}
 
     @contextlib.contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
-        """Inside, the outputs of the layer are seen."""
+        """Inside, the outputs of the layer of that model are seen."""
         layers = dict(model.named_modules())
         if self.layer not in layers:
             raise ValueError(
                 f"ActivationPenalty: expected layer to be one of "
                 f"{', '.join(repr(name) for name in layers if name)}, got {self.layer!r}"
             )
-        remove = layers[self.layer].register_forward_hook(self._see)
+
+        def see(module: nn.Module, inputs: Any, outputs: Any) -> None:
+            self._outputs[model] = outputs
+
+        remove = layers[self.layer].register_forward_hook(see)
         try:
             yield
         finally:
             remove()
-            self._outputs = None
-
-    def _see(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        self._outputs = outputs
+            self._outputs.pop(model, None)
 
     def __call__(self, model: nn.Module) -> Any:
         """The penalty on the last outputs: a scalar Tensor."""
-        if self._outputs is None:
+        if model not in self._outputs:
             raise ValueError(
                 f"ActivationPenalty: expected outputs of layer {self.layer!r}, got none; call the "
                 "model inside watching()"
             )
-        total = self.function(self._outputs, self.lam, **self.options)
-        return total * (1.0 / self._outputs.shape[0])
+        outputs = self._outputs[model]
+        return self.function(outputs, self.lam, **self.options) * (1.0 / outputs.shape[0])
 
 
 class Objective:
@@ -187,7 +189,8 @@ class Objective:
         with contextlib.ExitStack() as stack:
             for penalty in self.penalties.values():
                 if hasattr(penalty, "watching"):
-                    stack.enter_context(penalty.watching(model))
+                    for member in members_of(model):
+                        stack.enter_context(penalty.watching(member))
             yield
 
     def __call__(

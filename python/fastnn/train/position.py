@@ -8,7 +8,34 @@ from typing import Any
 
 from fastnn import random
 
-__all__ = ["Position"]
+__all__ = ["Position", "Sums"]
+
+
+@dataclasses.dataclass
+class Sums:
+    """Over the samples of an epoch that are done, for one model.
+
+    Attributes:
+        loss: Sum of the losses.
+        correct: Number of correct answers.
+        terms: Sums of the loss's terms, by name.
+    """
+
+    loss: float = 0.0
+    correct: int = 0
+    terms: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Sums:
+        """The sums that ``dataclasses.asdict`` made a dictionary of, as :meth:`Position.of`."""
+        sums = cls(state["loss"], state["correct"], dict(state["terms"]))
+        if type(sums.loss) is not float:
+            raise ValueError(f"position: expected a float loss, got {str(sums.loss)[:80]!r}")
+        _check_count("correct", sums.correct)
+        for name, value in sums.terms.items():
+            if type(name) is not str or type(value) is not float:
+                raise ValueError(f"position: expected float terms, got {str(value)[:80]!r}")
+        return sums
 
 
 @dataclasses.dataclass
@@ -19,23 +46,19 @@ class Position:
         epoch: Whole epochs done.
         done: Samples done in the next one.
         skipped: How many of those are not in the sums.
-        loss_sum: Sum of the losses.
-        correct: Number of correct answers.
         seed: What the order of the samples depends on.
         samples: Size of the data.
         batch_size: Samples per step.
-        terms: Sums of the loss's terms, by name.
+        sums: Those of each model; none before an epoch.
     """
 
     epoch: int = 0
     done: int = 0
     skipped: int = 0
-    loss_sum: float = 0.0
-    correct: int = 0
     seed: int = 0
     samples: int = 0
     batch_size: int = 0
-    terms: dict[str, float] = dataclasses.field(default_factory=dict)
+    sums: list[Sums] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Position:
@@ -45,22 +68,11 @@ class Position:
             KeyError: If something is missing.
             ValueError: If a value is not of its kind.
         """
-        names = [f.name for f in dataclasses.fields(cls) if f.name != "terms"]
-        terms = state.get("terms", {})  # files of before have none
-        position = cls(**{name: state[name] for name in names}, terms=dict(terms))
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "sums"]
         for name in names:
-            value = getattr(position, name)
-            if name == "loss_sum":
-                if type(value) is not float:
-                    raise ValueError(
-                        f"position: expected a float loss_sum, got {str(value)[:80]!r}"
-                    )
-            elif type(value) is not int or not 0 <= value < 1 << 64:
-                raise ValueError(f"position: expected {name} >= 0, got {str(value)[:80]!r}")
-        for name, value in position.terms.items():
-            if type(name) is not str or type(value) is not float:
-                raise ValueError(f"position: expected float terms, got {str(value)[:80]!r}")
-        return position
+            _check_count(name, state[name])
+        sums = [Sums.of(own) for own in state["sums"]]
+        return cls(**{name: state[name] for name in names}, sums=sums)
 
     def start(self, samples: int, batch_size: int, seed: int | None) -> Position:
         """Where a fit of that data begins that goes on from here.
@@ -85,6 +97,10 @@ class Position:
     def next_epoch(self) -> None:
         """Begin the next epoch."""
         self.epoch += 1
-        self.done = self.skipped = self.correct = 0
-        self.loss_sum = 0.0
-        self.terms = {}
+        self.done = self.skipped = 0
+        self.sums = []
+
+
+def _check_count(name: str, value: Any) -> None:
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise ValueError(f"position: expected {name} >= 0, got {str(value)[:80]!r}")

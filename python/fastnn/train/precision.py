@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from fastnn.amp import GradScaler, autocast
+from fastnn.train.members import outputs_of
 
 __all__ = ["Precision"]
 
@@ -55,13 +57,13 @@ class Precision:
                 )
             self.scaler = GradScaler(device)
 
-    def run(self, model: Any, x: Any) -> Any:
-        """What the model makes of x, as float32."""
+    def run(self, model: Any, x: Any) -> Sequence[Any]:
+        """What each member of the model makes of x, as float32."""
         if self.dtype is None:
-            return model(x)
+            return outputs_of(model, x)
         with self.autocast():
-            outputs = model(x)
-        return outputs.to("float32")
+            each = outputs_of(model, x)
+        return [outputs.to("float32") for outputs in each]
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Around the model alone: losses, penalties and metrics are float32."""

@@ -122,9 +122,7 @@ class Run:
         """Run the training steps of an epoch, from where the position is; returns the logs."""
         position, loop, schedule = self.trainer.position, self.train, self.trainer.schedule
         batches, rows, first = loop.batches, loop.batch_size, position.done
-        batches.start(
-            order, first, position.skipped, (position.loss_sum, position.correct, position.terms)
-        )
+        batches.start(order, first, position.skipped, position.sums)
         batches.draw(position.seed, position.epoch)
         schedule.begin_epoch(-(-first // rows), -(-batches.samples // rows))
         begins, ends = (overrides(self.callbacks, f"on_train_batch_{w}") for w in ("begin", "end"))
@@ -148,7 +146,7 @@ class Run:
         finally:  # a checkpoint may follow, whatever happened
             schedule.reach(-(-batches.done // rows))
             position.done, position.skipped = batches.done, batches.skipped
-            position.loss_sum, position.correct, position.terms = batches.sums()
+            position.sums = batches.sums()
         seconds = max(time.perf_counter() - start, 1e-9)
         return {
             **batches.logs(),

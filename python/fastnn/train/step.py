@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastnn import nn
+from fastnn import F, nn
 from fastnn.train.checks import Data
-from fastnn.train.epoch import Batches, Loop, structure
+from fastnn.train.epoch import Batches, Loop, Result, structure
+from fastnn.train.members import members_of
 from fastnn.train.objective import Objective
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ def train_loop(trainer: Trainer, data: Data, batch_size: int, limit: int | None 
     """A loop over the samples, or the first ``limit`` of an epoch's order, that trains.
 
     A step takes ``accumulate_grad_batches`` batches; its gradient is that of all their samples as
-    one batch: each batch counts by its share of the samples.
+    one batch: each batch counts by its share of the samples. The gradient of the members' losses
+    added up is for each that of its own.
     """
     flags, objective, model = trainer.flags, trainer.objective, trainer.model
-    precision, scaler = trainer.precision, trainer.precision.scaler
-    batches = Batches(data, trainer.device, objective.terms, limit)
+    scaler = trainer.precision.scaler
+    models = members_of(model)
+    batches = Batches(data, trainer.device, objective.terms, limit, len(models))
     is_sum = _is_sum(objective)
 
     def step(rows: int) -> None:
@@ -33,15 +36,20 @@ def train_loop(trainer: Trainer, data: Data, batch_size: int, limit: int | None 
         optimizer.zero_grad()
         for part in parts_of(rows, batch_size):
             x, y, weight = batches.take(part)
-            outputs = precision.run(model, x)
-            loss, terms = objective(model, outputs, y, weight)
+            results = _results(trainer, models, x, y, weight)
+            losses = [loss for _, loss, _ in results]
+            loss = losses[0] if len(models) == 1 else F.stack(losses).sum()
             share = loss if is_sum or part == rows else loss * (part / rows)
             (share if scaler is None else scaler.scale(share)).backward()
-            batches.count(outputs, y, loss, part, is_sum, terms)
+            batches.count(results, y, part, is_sum)
         norm = flags.gradient_clip_val
         if norm is not None and flags.gradient_clip_algorithm == "value":
             params = (p for group in optimizer.param_groups for p in group["params"])
             nn.utils.clip_grad_value_(params, norm)
+            norm = None
+        elif norm is not None and len(models) > 1:  # the norm is each member's, not the stack's
+            for member in models:
+                nn.utils.clip_grad_norm_(member.parameters(), norm)
             norm = None
         optimizer.step(max_grad_norm=norm, grad_scaler=scaler)
         if scaler is not None:
@@ -61,17 +69,27 @@ def evaluation_loop(trainer: Trainer, data: Data) -> Loop:
     objective, model = trainer.objective, trainer.model
     if data.labels is not None:  # a batch without labels would have no mean
         data = data.take(data.labels > 0)
-    batches = Batches(data, trainer.device, objective.terms)
+    models = members_of(model)
+    batches = Batches(data, trainer.device, objective.terms, members=len(models))
     is_sum = _is_sum(objective)
 
     def step(rows: int) -> None:
         x, y, weight = batches.take(rows)
-        outputs = trainer.precision.run(model, x)
-        loss, terms = objective(model, outputs, y, weight)
-        batches.count(outputs, y, loss, rows, is_sum, terms)
+        batches.count(_results(trainer, models, x, y, weight), y, rows, is_sum)
 
     rows = min(len(data.x), _EVALUATION_BATCH)
     return Loop(batches, rows, step, lambda: structure(model), switch=trainer.switch)
+
+
+def _results(
+    trainer: Trainer, models: list[nn.Module], x: Any, y: Any, weight: Any
+) -> list[Result]:
+    """What each member makes of a batch."""
+    objective = trainer.objective
+    results: list[Result] = []
+    for member, outputs in zip(models, trainer.precision.run(trainer.model, x), strict=True):
+        results.append((outputs, *objective(member, outputs, y, weight)))
+    return results
 
 
 def parts_of(rows: int, batch_size: int) -> list[int]:

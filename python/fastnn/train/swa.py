@@ -12,6 +12,7 @@ from fastnn.nn.norm import BatchNorm1d, BatchNorm2d
 from fastnn.tensor import Tensor, as_tensor, no_grad
 from fastnn.train.callbacks import Callback, Logs
 from fastnn.train.checks import evaluation_mode
+from fastnn.train.members import outputs_of
 
 __all__ = ["SWA", "update_bn"]
 
@@ -144,7 +145,7 @@ def update_bn(model: nn.Module, x: Any, batch_size: int = 1024) -> None:
         try:
             for start in range(0, len(rows), batch_size):
                 part: Any = _core.share(rows[start : start + batch_size])
-                model(_core.to_device(part, next(model.parameters()).device))
+                outputs_of(model, _core.to_device(part, next(model.parameters()).device))
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum

@@ -11,6 +11,7 @@ import numpy as np
 from fastnn import _core, nn, random
 from fastnn.tensor import Tensor
 from fastnn.train.callbacks import Callback
+from fastnn.train.members import members_of, outputs_of
 from fastnn.train.run import FailedStep
 from fastnn.train.step import parts_of
 
@@ -108,7 +109,7 @@ class TerminateOnNaN(Callback):
         """Set the generators to where they were before the step: each step draws as often."""
         random.set_state(failed.generators)
         for part in self._parts(failed) if failed.before else ():
-            self.trainer.model(failed.loop.batches.take(part)[0])
+            outputs_of(self.trainer.model, failed.loop.batches.take(part)[0])
         drawn = random.get_state()
         state = {
             name: [seed, offset + failed.before * (drawn[name][1] - offset)]
@@ -132,14 +133,19 @@ class TerminateOnNaN(Callback):
         modules = [(path, m) for path, m in model.named_modules() if not m._modules]
         removes = [module.register_forward_hook(look(path)) for path, module in modules]
         try:
-            outputs = model(x)
+            each = outputs_of(model, x)
             if seen:
                 return seen[0]
-            loss, _ = self.trainer.objective(model, outputs, y, weight, check_finite=False)
-            seen += _not_finite("", "", "loss", loss)
+            losses = [
+                self.trainer.objective(member, outputs, y, weight, check_finite=False)[0]
+                for member, outputs in zip(members_of(model), each, strict=True)
+            ]
+            for loss in losses:
+                seen += _not_finite("", "", "loss", loss)
             if not seen:
                 self.trainer.optimizer.zero_grad()
-                loss.backward()
+                for loss in losses:
+                    loss.backward()
                 for path, module in reversed(modules):  # gradients come from the end
                     for name in module._parameters:
                         gradient = getattr(getattr(module, name), "grad", None)

@@ -46,8 +46,16 @@ Pair = Sequence["ArrayLike | Tensor | None"]  # x, y and perhaps weights
 class Trainer:
     """Fits a model, with Keras' arguments of fit and Lightning's flags.
 
+    A :class:`fastnn.nn.Stacked` is K models that see the same batches. Each has its own loss,
+    penalties, norm of gradients and, by ``stack.param_groups(lr=...)``, learning rate, and with the
+    same ``seed`` of fit the bits of its training alone (but for the order of three terms or more in
+    a gradient: penalties and batches that accumulate). Logs hold the means over the models, and
+    those of model 2 as ``loss_2``, ``val_accuracy_2`` and so on. Everything else is of the stack:
+    an end, a best epoch and a checkpoint are of all models at once, by the mean or by the one that
+    ``monitor`` names.
+
     Args:
-        model: The model; the optimizer holds its parameters.
+        model: The model, or a stack of models; the optimizer holds its parameters.
         loss: Function of (outputs, y) that returns a scalar Tensor: a mean over the batch, or a sum
             if it has ``reduction == "sum"``; or a :class:`fastnn.train.Objective` with penalties.
         optimizer: Updates the model.
@@ -84,7 +92,6 @@ class Trainer:
     Raises:
         ValueError: If the optimizer has other parameters than the model, an argument is wrong, or
             the device has no kernels for the precision.
-        TypeError: If the model is a :class:`fastnn.nn.Stacked`, which is several.
 
     Example:
         >>> import numpy as np, fastnn as fn
@@ -115,10 +122,10 @@ class Trainer:
         deterministic: bool = True,
         capture: bool = True,
     ) -> None:
-        if isinstance(model, nn.Stacked):
-            raise TypeError(
-                f"Trainer: expected one model with one loss, got Stacked of {len(model.unstack())} "
-                "models; train it in a loop of your own, as its docstring shows"
+        if isinstance(model, nn.Stacked) and precision != "32-true":
+            raise ValueError(
+                f"Trainer: expected precision '32-true' with Stacked, which has kernels for "
+                f"float32, got {precision!r}"
             )
         own = {id(p) for p in model.parameters()}
         trained = [p for g in optimizer.param_groups for p in g["params"]]
@@ -332,7 +339,7 @@ class Trainer:
             return evaluate(self, step.evaluation_loop(self, data))
 
     def predict(self, x: ArrayLike | Tensor, batch_size: int = 1024) -> np.ndarray[Any, Any]:
-        """The model's outputs in evaluation mode, as a NumPy array.
+        """The model's outputs in evaluation mode, as a NumPy array; (k, n, ...) of a stack.
 
         Example:
             See :meth:`fastnn.nn.Module.predict`.

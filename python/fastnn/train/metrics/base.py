@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.train.members import by_member, predictions_of
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -58,10 +60,13 @@ def measure(
     """The metrics of a model on data, by name; labels to be ignored count in none."""
     if not metrics:
         return {}
-    outputs, truth = model.predict(x.to("cpu")), np.asarray(y.to("cpu"))
-    if np.issubdtype(truth.dtype, np.integer) and outputs.shape[:-1] == truth.shape:
-        outputs, truth = outputs[truth != ignored], truth[truth != ignored]
-    for metric in metrics:
-        metric.reset()
-        metric.update(outputs, truth)
-    return {metric.name: metric.compute() for metric in metrics}
+    truth, each = np.asarray(y.to("cpu")), []
+    for outputs in predictions_of(model, x.to("cpu")):
+        kept: Any = ...
+        if np.issubdtype(truth.dtype, np.integer) and outputs.shape[:-1] == truth.shape:
+            kept = truth != ignored
+        for metric in metrics:
+            metric.reset()
+            metric.update(outputs[kept], truth[kept])
+        each.append({metric.name: metric.compute() for metric in metrics})
+    return by_member(each)
