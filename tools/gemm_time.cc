@@ -94,7 +94,7 @@ double tile_rate(Team& team, int threads) {
     TileArgs t{};
     t.a = a, t.a_row = 1, t.a_col = kMR, t.b = b, t.b_row = kNR, t.k = kGemmChain;
     t.c = c, t.ldc = kNR;
-    for (int i = 0; i < kTimes; ++i) kTiles.of[1][kNV - 1].of_rows[kMR - 1](t);
+    for (int i = 0; i < kTimes; ++i) kTiles.of[kInColumns][kNV - 1].of_rows[kMR - 1](t);
   });
   return 2.0 * kMR * kNR * kGemmChain * kTimes * threads / (seconds() - start);
 }

@@ -17,21 +17,25 @@ namespace {
 
 // ---- tiles ------------------------------------------------------------------------------------
 
-// Every height up to tile_rows, so that the last rows need no padding: [unit row][NV - 1][R - 1].
+// Every height up to tile_rows, so that the last rows need no padding: [kind][NV - 1][R - 1].
+enum TileKind { kInRows, kInRowsFetching, kInColumns, kTileKinds };  // how A lies
 struct TilesOfWidth {
   Tile of_rows[kMaxRows];
 };
-template <int NV, bool kUnitRow, int... I>
+template <int NV, TileKind kKind, int... I>
 constexpr TilesOfWidth tiles_of_width(Indices<I...>) {
-  return {{tile<(I < tile_rows(NV) ? I + 1 : 1), NV, kUnitRow>...}};
+  constexpr bool kFetch = kKind == kInRowsFetching && NV == kNV;
+  return {{tile<(I < tile_rows(NV) ? I + 1 : 1), NV, kKind == kInColumns, kFetch>...}};
 }
 struct Tiles {
-  TilesOfWidth of[2][kNV];
+  TilesOfWidth of[kTileKinds][kNV];
 };
 template <int... V>
 constexpr Tiles all_tiles(Indices<V...>) {
   using Rows = MakeIndices<kMaxRows>::Type;
-  return {{{tiles_of_width<V + 1, false>(Rows{})...}, {tiles_of_width<V + 1, true>(Rows{})...}}};
+  return {{{tiles_of_width<V + 1, kInRows>(Rows{})...},
+           {tiles_of_width<V + 1, kInRowsFetching>(Rows{})...},
+           {tiles_of_width<V + 1, kInColumns>(Rows{})...}}};
 }
 inline constexpr Tiles kTiles = all_tiles(MakeIndices<kNV>::Type{});
 
@@ -75,7 +79,8 @@ __attribute__((noinline)) void run_narrow_tile(const GemmArgs& g, TileArgs t, co
 // t holds the operands; its C, bias and add are set here.
 FASTNN_INLINE void run_tile(const GemmArgs& g, TileArgs& t, const TileAt& at) {
   const int64_t vectors = (at.cols + kLanes - 1) / kLanes;
-  const Tile tile = kTiles.of[t.a_row == 1][vectors - 1].of_rows[at.rows - 1];
+  const TileKind kind = t.a_row == 1 ? kInColumns : t.k > kGemmChain ? kInRowsFetching : kInRows;
+  const Tile tile = kTiles.of[kind][vectors - 1].of_rows[at.rows - 1];
   t.add = !at.first || g.accumulate;
   t.bias = at.last && g.bias ? g.bias + at.j : nullptr;
   if (at.cols != vectors * kLanes) return run_narrow_tile(g, t, at, tile, vectors * kLanes);
@@ -162,7 +167,7 @@ void small_across(const GemmArgs& g, int64_t i, int64_t rows, int64_t j_begin, i
       const int64_t here = least(height, j_end - j);
       t.a = g.b + j * g.b_col + p * g.b_row;
       t.c = across + (j - j_begin) * width;
-      kTiles.of[0][vectors - 1].of_rows[here - 1](t);
+      kTiles.of[kInRows][vectors - 1].of_rows[here - 1](t);
     }
   }
   for (int64_t j = j_begin; j < j_end; j += kNR) {
@@ -187,8 +192,11 @@ void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, i
   alignas(64) float panel[kGemmKC * kNR];
   const int64_t cols = least(kNR, g.n - j), vectors = (cols + kLanes - 1) / kLanes;
   const int64_t height = tile_rows(vectors), tiles = (i_end - i_begin + height - 1) / height;
-  // Rows of B far apart fall into few sets of the L1 cache: a copy pays after some tiles.
-  const bool in_place = g.b_col == 1 && cols == vectors * kLanes && (g.b_row <= 256 || tiles < 8);
+  // Rows of B far apart fall into few sets of the L1 cache: a copy pays after some tiles, unless it
+  // does not fit there and the tiles fetch them.
+  const bool fetches = g.a_row != 1 && g.k >= 192;
+  const bool in_place =
+      g.b_col == 1 && cols == vectors * kLanes && (g.b_row <= 256 || tiles < 8 || fetches);
   for (int64_t block = 0; block < k_blocks; ++block) {
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
     const float* b = g.b + j * g.b_col + p * g.b_row;

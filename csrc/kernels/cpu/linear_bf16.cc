@@ -48,7 +48,7 @@ static_assert(Step::kProducts == Packing<bf16>::kPerElement);
 
 template <int... V>
 Tile bf16_tile(int64_t vectors, Indices<V...>) {
-  static constexpr Tile kOfWidth[] = {tile<kMR, V + 1, true, Step>...};
+  static constexpr Tile kOfWidth[] = {tile<kMR, V + 1, true, false, Step>...};
   return kOfWidth[vectors - 1];
 }
 
