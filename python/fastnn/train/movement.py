@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,30 +36,29 @@ class Movement:
         >>> movement = Movement(model)
         >>> _ = model.weight.copy_(3 * model.weight.detach())
         >>> for epoch in (1, 2, 3):
-        ...     movement.measure(model, epoch)
+        ...     movement.measure(epoch)
         >>> [round(r, 4) for r in movement.ratios["weight"]]
         [2.0, 2.0]
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._start = {name: w for name, w in _weights(model).items() if w.any()}
-        self.gains = {name: _gain(p) for name, p in _matrices(model) if name in self._start}
-        self.ratios: dict[str, list[float]] = {name: [] for name in self._start}
+        self.ratios: dict[str, list[float]] = {}
+        self.gains: dict[str, float] = {}
+        self._watched: list[tuple[list[float], Any, Any, float]] = []
+        for name, w in _matrices(model):
+            start = _some(w)
+            size = math.sqrt(start @ start)
+            if size > 0:
+                self.ratios[name] = []
+                self.gains[name] = size * math.sqrt(math.prod(w.shape[1:]) / len(start))
+                self._watched.append((self.ratios[name], w, start, size))
 
-    def measure(self, model: nn.Module, epoch: int) -> None:
+    def measure(self, epoch: int) -> None:
         """Measure after so many epochs, if their number is a power of two."""
-        if epoch & (epoch - 1):
-            return
-        now = _weights(model)
-        if any(name not in now or len(now[name]) != len(w) for name, w in self._start.items()):
-            return  # layers were replaced
-        for name, before in self._start.items():
-            moved = now[name] - before
-            self.ratios[name].append(float(np.sqrt((moved @ moved) / (before @ before))))
-
-
-def _weights(model: nn.Module) -> dict[str, Any]:
-    return {name: _some(p) for name, p in _matrices(model)}
+        if epoch & (epoch - 1) == 0:
+            for ratios, w, start, size in self._watched:
+                moved = _some(w) - start
+                ratios.append(math.sqrt(moved @ moved) / size)
 
 
 def _matrices(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -71,8 +71,4 @@ def _matrices(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def _some(w: Any) -> Any:
     flat = np.asarray(w.detach().to("cpu")).reshape(-1)
-    return flat[:: -(-flat.size // _LOOKED_AT)].astype(np.float64)
-
-
-def _gain(w: Any) -> float:
-    return float(np.sqrt(np.square(_some(w)).mean() * np.prod(w.shape[1:])))
+    return flat[:: max(1, -(-flat.size // _LOOKED_AT))].astype(np.float64)

@@ -96,7 +96,7 @@ class Run:
             logs.update(self._validation(epoch))
             position.next_epoch()
             if movement is not None:
-                movement.measure(trainer.model, position.epoch)
+                movement.measure(position.epoch)
             trainer.schedule.end_epoch(logs)
             history.append(epoch, logs)
             self.progress.epoch_end(epoch, logs)
