@@ -63,6 +63,11 @@ def test_large_matrices_by_some_of_their_entries():
     assert movement.ratios["weight"] == [pytest.approx(3.0, rel=1e-6)]
 
 
+def test_some_of_many_matrices():
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(150)))
+    assert list(Movement(model).ratios) == [f"{i}.weight" for i in range(0, 150, 2)]
+
+
 def test_a_training_that_goes_on_measures_nothing():
     trainer, history = fit(small(), epochs=2)
     assert [len(r) for r in history.moved.values()] == [2, 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,15 @@ from fastnn import nn
 
 __all__ = ["Movement"]
 
-_LOOKED_AT = 4096  # entries of each matrix, evenly spaced
+_WATCHED = 100  # matrices, of all evenly
+_LOOKED_AT = 4096  # entries of each, likewise
 
 
 class Movement:
     """How far each matrix of weights has moved: ||w - w_0|| / ||w_0||.
 
-    It is measured after epochs 1, 2, 4, 8 and so on, on 4,096 entries of each at most, so that it
-    costs next to nothing. Matrices that begin as 0 are left out.
+    It is measured after epochs 1, 2, 4, 8 and so on, on 4,096 entries of each of 100 at most, so
+    that it costs next to nothing. Matrices that begin as 0 are left out.
 
     Args:
         model: As it is before the first step.
@@ -45,7 +46,7 @@ class Movement:
         self.ratios: dict[str, list[float]] = {}
         self.gains: dict[str, float] = {}
         self._watched: list[tuple[list[float], Any, Any, float]] = []
-        for name, w in _matrices(model):
+        for name, w in _spread(_matrices(model), _WATCHED):
             start = _some(w)
             size = math.sqrt(start @ start)
             if size > 0:
@@ -61,14 +62,18 @@ class Movement:
                 ratios.append(math.sqrt(moved @ moved) / size)
 
 
-def _matrices(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """But for those whose rows are looked up: a step moves few of them."""
+def _matrices(model: nn.Module) -> list[tuple[str, Any]]:
+    """By their paths, but for those whose rows are looked up: a step moves few of them."""
     tables = {id(m.weight) for _, m in model.named_modules() if isinstance(m, nn.Embedding)}
-    for name, p in model.named_parameters():
-        if p.ndim >= 2 and id(p) not in tables:
-            yield name, p
+    parameters: Iterable[tuple[str, Any]] = model.named_parameters()
+    return [(name, p) for name, p in parameters if p.ndim >= 2 and id(p) not in tables]
+
+
+def _spread(values: Any, most: int) -> Any:
+    """So many of them at most, from one end to the other."""
+    return values[:: max(1, -(-len(values) // most))]
 
 
 def _some(w: Any) -> Any:
-    flat = np.asarray(w.detach().to("cpu")).reshape(-1)
-    return flat[:: max(1, -(-flat.size // _LOOKED_AT))].astype(np.float64)
+    entries = np.asarray(w.detach().to("cpu")).reshape(-1)
+    return _spread(entries, _LOOKED_AT).astype(np.float64)
