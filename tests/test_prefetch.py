@@ -332,18 +332,24 @@ assert [len(list(batches)) for batches in begun] == [29, 29]
 def test_an_interrupt_ends_the_wait():
     code = """
 signal.signal(signal.SIGALRM, signal.default_int_handler)
+def interrupted(call):
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        call()
+    except KeyboardInterrupt:
+        print("interrupted")
 go = []
-made = _core.prefetch(lambda i: [time.sleep(0.01) for _ in iter(lambda: bool(go), True)], 1, 1)
-signal.setitimer(signal.ITIMER_REAL, 0.3)
-try:
-    made.get()
-except KeyboardInterrupt:
-    go.append(1)
-    made.close()
-    print("interrupted")
+def wait(i):
+    while not go:
+        time.sleep(0.01)
+made = _core.prefetch(wait, 1, 1)
+interrupted(made.get)
+interrupted(made.close)
+go.append(1)
+made.close()
 """
     result = run_code(PRELUDE + code)
-    assert (result.returncode, result.stderr, result.stdout) == (0, "", "interrupted\n")
+    assert (result.returncode, result.stderr, result.stdout) == (0, "", "interrupted\n" * 2)
 
 
 # ---- page-locked memory -------------------------------------------------------------------------

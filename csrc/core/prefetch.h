@@ -4,6 +4,7 @@
 // comes from pools (allocator.h), which get it back when the taker lets go of it, so nothing that
 // is still held is overwritten, and nothing new is allocated once as much as is held was made.
 #pragma once
+#include <cxxabi.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -49,6 +50,12 @@ class Prefetcher {
     return shared_->next(patience);
   }
 
+  // Tells the thread to make no more; whether it has ended after `patience`.
+  bool stop(std::chrono::milliseconds patience) {
+    if (thread_ == nullptr || process_ != getpid() || is_own_thread()) return true;
+    return shared_->stop(patience);
+  }
+
   // Makes no more, and waits until the thread has ended. On the thread itself (where garbage is
   // collected) it ends after what it is at.
   void close() {
@@ -58,16 +65,16 @@ class Prefetcher {
       left_behind->emplace_back(std::move(shared_), thread_.release());
       return;
     }
+    const bool own = is_own_thread();
     const auto thread = std::move(thread_);
-    shared_->stop();
-    if (thread->get_id() == std::this_thread::get_id())
-      thread->detach();
-    else
-      thread->join();
+    shared_->stop(std::chrono::milliseconds(0));
+    own ? thread->detach() : thread->join();
     shared_->clear();
   }
 
  private:
+  bool is_own_thread() const { return thread_->get_id() == std::this_thread::get_id(); }
+
   struct Shared {
     Shared(Make f, int64_t n, int64_t most) : make(std::move(f)), count(n), ahead(most) {}
 
@@ -78,6 +85,8 @@ class Prefetcher {
         try {
           const Loading counted;
           made.emplace(make(i));
+        } catch (abi::__forced_unwind&) {  // the interpreter ended, and ends its threads
+          throw;
         } catch (...) {
           thrown = std::current_exception();
         }
@@ -124,10 +133,12 @@ class Prefetcher {
                                  " times at most, and not after close()"));
     }
 
-    void stop() {
-      const std::lock_guard lock(mutex);
+    bool stop(std::chrono::milliseconds patience) {
+      std::unique_lock lock(mutex);
       stopped = true;
       room.notify_all();
+      const auto until = std::chrono::system_clock::now() + patience;
+      return some.wait_until(lock, until, [&] { return ended; });
     }
     void clear() {  // outside the lock: what an item holds may need the interpreter's
       std::deque<T> left;

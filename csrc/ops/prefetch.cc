@@ -139,6 +139,31 @@ void become_python_thread() {
   if (state == nullptr && PyGILState_Check() == 0) state = std::make_unique<PythonThread>();
 }
 
+// Waits in turns of 50 ms, between which others run and signals are handled.
+template <class Done>
+void wait_until(const Done& done) {
+  for (;;) {
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    std::exception_ptr thrown;
+    bool is_done = false;
+    void* const state = interpreter_lock.release();
+    try {
+      is_done = done(std::chrono::milliseconds(50));
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+    interpreter_lock.acquire(state);  // in no destructor: it may unwind a thread that must end
+    if (thrown != nullptr) std::rethrow_exception(thrown);
+    if (is_done) return;
+  }
+}
+
+void close(Ahead& ahead) {
+  wait_until([&](auto patience) { return ahead.stop(patience); });
+  const py::gil_scoped_release released;
+  ahead.close();
+}
+
 // Threads must have ended before the interpreter does: none can take its lock afterwards.
 void close_all_at_exit(const std::shared_ptr<Ahead>& ahead) {
   static auto* all = new std::vector<std::weak_ptr<Ahead>>;  // guarded by the interpreter's lock
@@ -147,10 +172,7 @@ void close_all_at_exit(const std::shared_ptr<Ahead>& ahead) {
       const auto left = std::move(*all);
       all->clear();
       for (const auto& weak : left)
-        if (const auto one = weak.lock()) {
-          const py::gil_scoped_release released;
-          one->close();
-        }
+        if (const auto one = weak.lock()) fastnn::close(*one);
     }));
     return true;
   }();
@@ -170,7 +192,11 @@ class PrefetcherObject {
       close_all_at_exit(ahead_);
     }
   }
-  ~PrefetcherObject() { close(); }
+  ~PrefetcherObject() {
+    if (ahead_ == nullptr) return;
+    const py::gil_scoped_release released;
+    ahead_->close();
+  }
 
   py::object get() {
     std::optional<Give> give;
@@ -183,9 +209,7 @@ class PrefetcherObject {
     return (*give)();
   }
   void close() {
-    if (ahead_ == nullptr) return;
-    const py::gil_scoped_release released;
-    ahead_->close();
+    if (ahead_ != nullptr) fastnn::close(*ahead_);
   }
   double waited() const { return waited_; }
   bool has_thread() const { return ahead_ != nullptr; }
@@ -198,18 +222,10 @@ class PrefetcherObject {
   }
   Give wait() const {
     std::optional<Give> give;
-    std::exception_ptr thrown;
-    while (!give && thrown == nullptr) {
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      void* const state = interpreter_lock.release();
-      try {
-        give = ahead_->next(std::chrono::milliseconds(50));
-      } catch (...) {
-        thrown = std::current_exception();
-      }
-      interpreter_lock.acquire(state);  // in no destructor: it may unwind a thread that must end
-    }
-    if (thrown != nullptr) std::rethrow_exception(thrown);
+    wait_until([&](auto patience) {
+      give = ahead_->next(patience);
+      return give.has_value();
+    });
     return *std::move(give);
   }
 

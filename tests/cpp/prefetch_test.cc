@@ -5,6 +5,7 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -80,6 +81,7 @@ void test_patience_ends() {
   EXPECT(!slow.next(kNone) && !slow.next(std::chrono::milliseconds(5)), "nothing is there yet");
   go = true;
   EXPECT(slow.next(kLong) == 1, "now it is");
+  EXPECT(slow.stop(kLong) && slow.stop(kNone), "it has ended");
 }
 
 // Ended at every moment, with what is ready let go of; Array counts what is left.
