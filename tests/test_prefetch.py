@@ -1,11 +1,13 @@
 """Batches made ahead: what NumPy and the pipeline make, on any threads; memory that nobody
 overwrites; errors, fork, interrupts and the end of the interpreter."""
 
+import gc
 import os
 import re
 import threading
 import time
 import traceback
+import weakref
 
 import fastnn as fn
 import numpy as np
@@ -243,6 +245,24 @@ def test_threads_end_with_their_iterators():
         begun[0].close()
         del begun
         assert threads_of_this_process() == before
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_what_it_was_made_of_is_let_go(ahead):
+    def function(i):
+        return Lazy([i])
+
+    alive = [weakref.ref(function)]
+    made = _core.prefetch(function, 9, ahead)
+    alive.append(weakref.ref(made.get()))
+    alive.append(weakref.ref(rows := BIG.copy()))
+    batches = iter(Loader(rows, batch_size=32, prefetch=ahead))
+    next(batches)
+    made.close()
+    batches.close()
+    del function, made, rows, batches
+    gc.collect()
+    assert [one() for one in alive] == [None] * 3
 
 
 def test_it_may_close_itself():

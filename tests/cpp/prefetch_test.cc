@@ -153,7 +153,7 @@ void test_the_budget() {
 }
 
 // A child has no such thread: it is told so, and ends.
-void test_fork() {
+[[maybe_unused]] void test_fork() {
   Prefetcher<int64_t> numbers([](int64_t i) { return i; }, 1000, 2);
   EXPECT(numbers.next(kLong) == 0, "the first");
   const pid_t child = fork();
