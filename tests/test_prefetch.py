@@ -4,6 +4,7 @@ overwrites; errors, fork, interrupts and the end of the interpreter."""
 import gc
 import os
 import re
+import sys
 import threading
 import time
 import traceback
@@ -212,7 +213,7 @@ def test_an_error_has_its_traceback(ahead):
             made.get()
 
 
-def test_the_lock_is_held_for_the_call_only_and_the_thread_keeps_what_is_its_own():
+def test_a_thread_keeps_what_is_its_own():
     local, threads = threading.local(), set()
 
     def count(i):
@@ -225,6 +226,21 @@ def test_the_lock_is_held_for_the_call_only_and_the_thread_keeps_what_is_its_own
     assert len(threads) == 1
     assert threading.get_ident() not in threads
     made.close()
+
+
+def test_the_lock_is_free_while_the_thread_sleeps_and_while_rows_are_made():
+    """Else nothing here would go on until the switch interval is over."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        made = squares(100, 2)
+        rows = iter(Loader(BIG.repeat(10, axis=0), batch_size=32, shuffle=False))
+        for i in range(30):
+            assert made.get() == i * i
+            next(rows)
+        made.close()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def threads_of_this_process():

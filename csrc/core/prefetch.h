@@ -34,9 +34,12 @@ class Prefetcher {
  public:
   using Make = std::function<T(int64_t)>;
 
-  // `ahead` >= 1 may be ready before they are asked for.
-  Prefetcher(Make make, int64_t count, int64_t ahead)
-      : shared_(std::make_shared<Shared>(std::move(make), count, ahead)), process_(getpid()) {
+  // `ahead` >= 1 may be ready before they are asked for. The thread calls `idle` before it sleeps:
+  // what make() keeps from one call to the next, and others need, it gives back there.
+  Prefetcher(
+      Make make, int64_t count, int64_t ahead, std::function<void()> idle = [] {})
+      : shared_(std::make_shared<Shared>(std::move(make), count, ahead, std::move(idle))),
+        process_(getpid()) {
     thread_ = std::make_unique<std::thread>([shared = shared_] { shared->work(); });
   }
   Prefetcher(const Prefetcher&) = delete;
@@ -76,7 +79,8 @@ class Prefetcher {
   bool is_own_thread() const { return thread_->get_id() == std::this_thread::get_id(); }
 
   struct Shared {
-    Shared(Make f, int64_t n, int64_t most) : make(std::move(f)), count(n), ahead(most) {}
+    Shared(Make f, int64_t n, int64_t most, std::function<void()> g)
+        : make(std::move(f)), idle(std::move(g)), count(n), ahead(most) {}
 
     void work() {
       for (int64_t i = 0; i < count && !is_stopped(); ++i) {
@@ -101,7 +105,13 @@ class Prefetcher {
     }
     bool put(std::optional<T> made, std::exception_ptr thrown) {
       std::unique_lock lock(mutex);
-      room.wait(lock, [&] { return stopped || static_cast<int64_t>(ready.size()) < ahead; });
+      const auto has_room = [&] { return stopped || static_cast<int64_t>(ready.size()) < ahead; };
+      if (!has_room()) {
+        lock.unlock();
+        idle();
+        lock.lock();
+        room.wait(lock, has_room);
+      }
       error = std::move(thrown);
       if (made && !stopped) ready.push_back(*std::move(made));
       some.notify_all();
@@ -149,6 +159,7 @@ class Prefetcher {
     }
 
     Make make;
+    const std::function<void()> idle;
     const int64_t count, ahead;
     std::mutex mutex;
     std::condition_variable some, room;

@@ -1,5 +1,5 @@
 // Batches made ahead (core/prefetch.h): rows of arrays, gathered and augmented without the
-// interpreter's lock, or what a Python function makes, with the lock held for that call only.
+// interpreter's lock, or what a Python function makes, with the lock held for its calls only.
 #include "../core/prefetch.h"
 
 #include <pybind11/numpy.h>
@@ -129,14 +129,23 @@ using Give = std::function<py::object()>;  // to whoever asks; called with the l
 using Ahead = Prefetcher<Give>;
 
 // One state of the interpreter for each thread of ours, from its first call to its end, so that
-// what Python keeps by thread lasts.
+// what Python keeps by thread lasts. The lock is kept from call to call while there is room for
+// more batches: handing it over takes longer than a small batch.
 struct PythonThread {
   py::gil_scoped_acquire state;
-  py::gil_scoped_release unlocked;
+  std::optional<py::gil_scoped_release> unlocked;
 };
-void become_python_thread() {
-  thread_local std::unique_ptr<PythonThread> state;
-  if (state == nullptr && PyGILState_Check() == 0) state = std::make_unique<PythonThread>();
+thread_local std::unique_ptr<PythonThread> python_thread;
+
+void lock_python() {
+  if (python_thread != nullptr) {
+    python_thread->unlocked.reset();
+  } else if (PyGILState_Check() == 0) {
+    python_thread = std::make_unique<PythonThread>();
+  }
+}
+void unlock_python() {
+  if (python_thread != nullptr && !python_thread->unlocked) python_thread->unlocked.emplace();
 }
 
 // Waits in turns of 50 ms, between which others run and signals are handled.
@@ -188,7 +197,7 @@ class PrefetcherObject {
     if (ahead == 0) {
       make_ = std::move(make);
     } else {
-      ahead_ = std::make_shared<Ahead>(std::move(make), count, ahead);
+      ahead_ = std::make_shared<Ahead>(std::move(make), count, ahead, unlock_python);
       close_all_at_exit(ahead_);
     }
   }
@@ -238,8 +247,7 @@ class PrefetcherObject {
 std::shared_ptr<PrefetcherObject> prefetch(py::function make, int64_t count, int64_t ahead) {
   return std::make_shared<PrefetcherObject>(
       [function = held(std::move(make))](int64_t i) -> Give {
-        become_python_thread();
-        const py::gil_scoped_acquire gil;
+        lock_python();
         return [made = held((*function)(i))] { return *made; };
       },
       count, ahead);

@@ -49,6 +49,14 @@ void test_it_stays_ahead_and_no_further() {
   counts.close();
 }
 
+void test_it_says_when_it_is_idle() {
+  std::atomic<int64_t> idle{0};
+  Prefetcher<int64_t> numbers([](int64_t i) { return i; }, 100, 2, [&] { ++idle; });
+  while (idle < 1) std::this_thread::yield();
+  for (int64_t i = 0; i < 100; ++i) EXPECT(numbers.next(kLong) == i, "number %ld", long(i));
+  EXPECT(idle <= 98, "%ld times", long(idle));
+}
+
 void test_an_error_comes_where_it_is_due() {
   Prefetcher<int64_t> broken(
       [](int64_t i) {
@@ -180,6 +188,7 @@ void test_the_budget() {
 int main() {
   fastnn::test_order();
   fastnn::test_it_stays_ahead_and_no_further();
+  fastnn::test_it_says_when_it_is_idle();
   fastnn::test_an_error_comes_where_it_is_due();
   fastnn::test_patience_ends();
   fastnn::test_it_ends_at_any_moment();
