@@ -21,6 +21,7 @@
 
 #include "check.h"
 #include "loading.h"
+#include "pause.h"
 
 namespace fastnn {
 
@@ -78,6 +79,10 @@ class Prefetcher {
  private:
   bool is_own_thread() const { return thread_->get_id() == std::this_thread::get_id(); }
 
+  // Who waits looks first, as the pool does: sleeping and waking up takes longer than a small
+  // batch.
+  static constexpr int kLooks = 100, kPauses = 10;
+
   struct Shared {
     Shared(Make f, int64_t n, int64_t most, std::function<void()> g)
         : make(std::move(f)), idle(std::move(g)), count(n), ahead(most) {}
@@ -130,6 +135,12 @@ class Prefetcher {
       std::unique_lock lock(mutex);
       const auto until = std::chrono::system_clock::now() + patience;
       const auto is_due = [&] { return !ready.empty() || ended; };
+      if (!is_due() && patience.count() == 0) return std::nullopt;
+      for (int look = 0; look < kLooks && !is_due(); ++look) {
+        lock.unlock();
+        for (int i = 0; i < kPauses; ++i) pause_thread();
+        lock.lock();
+      }
       if (!is_due() && !some.wait_until(lock, until, is_due)) return std::nullopt;
       if (!ready.empty()) {
         std::optional<T> first(std::move(ready.front()));
