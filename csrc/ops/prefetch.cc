@@ -135,13 +135,18 @@ struct PythonThread {
   py::gil_scoped_acquire state;
   std::optional<py::gil_scoped_release> unlocked;
 };
-thread_local std::unique_ptr<PythonThread> python_thread;
+struct EndPythonThread {
+  void operator()(PythonThread* thread) const {
+    if (!interpreter_ends()) delete thread;
+  }
+};
+thread_local std::unique_ptr<PythonThread, EndPythonThread> python_thread;
 
 void lock_python() {
   if (python_thread != nullptr) {
     python_thread->unlocked.reset();
   } else if (PyGILState_Check() == 0) {
-    python_thread = std::make_unique<PythonThread>();
+    python_thread.reset(new PythonThread);
   }
 }
 void unlock_python() {
