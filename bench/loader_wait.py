@@ -1,4 +1,5 @@
-"""How long a LeNet waits for its images: the share of its time, at each number of threads.
+"""How long a LeNet waits for its images: the share of its time, at each number of threads; and what
+a loader takes for a batch so small that nothing but its own work is left: 32 rows of 64 floats.
 
     python bench/loader_wait.py
 
@@ -64,7 +65,23 @@ def share_waited(threads: int) -> tuple[float, float]:
     return seconds / (EPOCHS * len(loader)), loader.waited / seconds
 
 
+def tiny_batch(threads: int) -> float:
+    """Seconds for a batch, at best."""
+    fn.set_num_threads(threads)
+    x = np.zeros((32 * 400, 64), np.float32)
+    loader = fn.data.Loader(x, np.zeros(len(x), np.int64), 32)
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        batches = sum(1 for _ in loader)
+        times.append((time.perf_counter() - start) / batches)
+    return min(times)
+
+
 if __name__ == "__main__":
     for threads in range(1, len(os.sched_getaffinity(0)) + 1):
         seconds, share = share_waited(threads)
-        print(f"{threads} threads: {seconds * 1e3:.2f} ms a step, {share:.2%} of it waiting")
+        print(
+            f"{threads} threads: {seconds * 1e3:.2f} ms a step, {share:.2%} of it waiting; a tiny "
+            f"batch {tiny_batch(threads) * 1e6:.1f} us"
+        )

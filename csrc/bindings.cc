@@ -24,11 +24,11 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception<CudaError>(m, "CudaError", PyExc_RuntimeError);
   py::register_exception_translator(translate);
   for (const auto bind :
-       {bind_tensor,     bind_dlpack,        bind_system,    bind_capture, bind_arrays,
-        bind_activation, bind_linear,        bind_norm,      bind_softmax, bind_reduce,
-        bind_dropout,    bind_optim,         bind_clip,      bind_penalty, bind_random,
-        bind_pool,       bind_embedding,     bind_shape,     bind_loss,    bind_matmul,
-        bind_margin,     bind_parametric,    bind_recurrent, bind_conv,    bind_augment,
+       {bind_tensor,     bind_dlpack,         bind_system,    bind_capture, bind_arrays,
+        bind_activation, bind_linear,         bind_norm,      bind_softmax, bind_reduce,
+        bind_dropout,    bind_optim,          bind_clip,      bind_penalty, bind_random,
+        bind_pool,       bind_embedding,      bind_shape,     bind_loss,    bind_matmul,
+        bind_margin,     bind_parametric,     bind_recurrent, bind_conv,    bind_augment,
         bind_stacked,    bind_recurrent_norm, bind_prefetch})
     bind(m);
 }

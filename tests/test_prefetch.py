@@ -1,11 +1,14 @@
 """Batches made ahead: what NumPy and the pipeline make, on any threads; memory that nobody
 overwrites; errors, fork, interrupts and the end of the interpreter."""
 
+import gc
 import os
 import re
+import sys
 import threading
 import time
 import traceback
+import weakref
 
 import fastnn as fn
 import numpy as np
@@ -179,8 +182,8 @@ def test_labels_that_are_no_classes_are_named_by_the_thread():
 # ---- a function of Python -----------------------------------------------------------------------
 
 
-def squares(count, ahead=2, **options):
-    return _core.prefetch(lambda i: i * i, count, ahead, **options)
+def squares(count, ahead):
+    return _core.prefetch(lambda i: i * i, count, ahead)
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 5])
@@ -189,7 +192,6 @@ def test_in_order_and_no_more(ahead):
     assert [made.get() for _ in range(100)] == [i * i for i in range(100)]
     with pytest.raises(_core.PrefetchError, match=r"^prefetch: expected to be asked 100 times"):
         made.get()
-    made.close()
     made.close()
 
 
@@ -210,7 +212,7 @@ def test_an_error_has_its_traceback(ahead):
             made.get()
 
 
-def test_the_lock_is_held_for_the_call_only_and_the_thread_keeps_what_is_its_own():
+def test_a_thread_keeps_what_is_its_own():
     local, threads = threading.local(), set()
 
     def count(i):
@@ -223,6 +225,21 @@ def test_the_lock_is_held_for_the_call_only_and_the_thread_keeps_what_is_its_own
     assert len(threads) == 1
     assert threading.get_ident() not in threads
     made.close()
+
+
+def test_the_lock_is_free_while_the_thread_sleeps_and_while_rows_are_made():
+    """Else nothing here would go on until the switch interval is over."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        made = squares(100, 2)
+        rows = iter(Loader(BIG.repeat(10, axis=0), batch_size=32, shuffle=False))
+        for i in range(30):
+            assert made.get() == i * i
+            next(rows)
+        made.close()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def threads_of_this_process():
@@ -243,6 +260,24 @@ def test_threads_end_with_their_iterators():
         begun[0].close()
         del begun
         assert threads_of_this_process() == before
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_what_it_was_made_of_is_let_go(ahead):
+    def function(i):
+        return Lazy([i])
+
+    alive = [weakref.ref(function)]
+    made = _core.prefetch(function, 9, ahead)
+    alive.append(weakref.ref(made.get()))
+    alive.append(weakref.ref(rows := BIG.copy()))
+    batches = iter(Loader(rows, batch_size=32, prefetch=ahead))
+    next(batches)
+    made.close()
+    batches.close()
+    del function, made, rows, batches
+    gc.collect()
+    assert [one() for one in alive] == [None] * 3
 
 
 def test_it_may_close_itself():
@@ -270,7 +305,6 @@ def test_waiting_is_counted_and_being_ready_is_not():
 
 
 # ---- the process --------------------------------------------------------------------------------
-
 PRELUDE = f"""
 import contextlib, os, signal, sys, time
 sys.path.insert(0, {os.path.dirname(__file__)!r})
@@ -328,22 +362,27 @@ assert [len(list(batches)) for batches in begun] == [29, 29]
     assert (result.returncode, result.stderr) == (0, "")
 
 
-@linux
 def test_an_interrupt_ends_the_wait():
     code = """
 signal.signal(signal.SIGALRM, signal.default_int_handler)
+def interrupted(call):
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        call()
+    except KeyboardInterrupt:
+        print("interrupted")
 go = []
-made = _core.prefetch(lambda i: [time.sleep(0.01) for _ in iter(lambda: bool(go), True)], 1, 1)
-signal.setitimer(signal.ITIMER_REAL, 0.3)
-try:
-    made.get()
-except KeyboardInterrupt:
-    go.append(1)
-    made.close()
-    print("interrupted")
+def wait(i):
+    while not go:
+        time.sleep(0.01)
+made = _core.prefetch(wait, 1, 1)
+interrupted(made.get)
+interrupted(made.close)
+go.append(1)
+made.close()
 """
     result = run_code(PRELUDE + code)
-    assert (result.returncode, result.stderr, result.stdout) == (0, "", "interrupted\n")
+    assert (result.returncode, result.stderr, result.stdout) == (0, "", "interrupted\n" * 2)
 
 
 # ---- page-locked memory -------------------------------------------------------------------------

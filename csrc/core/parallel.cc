@@ -14,6 +14,7 @@
 
 #include "check.h"
 #include "loading.h"
+#include "pause.h"
 
 namespace fastnn {
 namespace {
@@ -22,14 +23,6 @@ constexpr uint64_t kOpen = uint64_t{1} << 63;
 constexpr int kSpins = 4000;             // about 30 us: the gap between the launches of one step
 constexpr int64_t kRangesPerThread = 4;  // so that one slow core does not hold up the others
 constexpr int kMaxThreads = 256;
-
-inline void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 class ThreadPool {
  public:
@@ -48,7 +41,7 @@ class ThreadPool {
     take_ranges();
     gate_.fetch_and(~kOpen, std::memory_order_acq_rel);
     for (int i = 0; gate_.load(std::memory_order_acquire) != 0; ++i)
-      i < kSpins ? pause() : std::this_thread::yield();
+      i < kSpins ? pause_thread() : std::this_thread::yield();
     busy_.clear(std::memory_order_release);
   }
 
@@ -75,7 +68,7 @@ class ThreadPool {
   }
 
   uint32_t wait_for_job(uint32_t seen) {
-    for (int i = 0; i < kSpins; ++i, pause())
+    for (int i = 0; i < kSpins; ++i, pause_thread())
       if (const uint32_t epoch = epoch_.load(std::memory_order_acquire); epoch != seen)
         return epoch;
     sleepers_.fetch_add(1, std::memory_order_seq_cst);

@@ -4,6 +4,7 @@
 // comes from pools (allocator.h), which get it back when the taker lets go of it, so nothing that
 // is still held is overwritten, and nothing new is allocated once as much as is held was made.
 #pragma once
+#include <cxxabi.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -20,6 +21,7 @@
 
 #include "check.h"
 #include "loading.h"
+#include "pause.h"
 
 namespace fastnn {
 
@@ -33,9 +35,12 @@ class Prefetcher {
  public:
   using Make = std::function<T(int64_t)>;
 
-  // `ahead` >= 1 may be ready before they are asked for.
-  Prefetcher(Make make, int64_t count, int64_t ahead)
-      : shared_(std::make_shared<Shared>(std::move(make), count, ahead)), process_(getpid()) {
+  // `ahead` >= 1 may be ready before they are asked for. The thread calls `idle` before it sleeps:
+  // what make() keeps from one call to the next, and others need, it gives back there.
+  Prefetcher(
+      Make make, int64_t count, int64_t ahead, std::function<void()> idle = [] {})
+      : shared_(std::make_shared<Shared>(std::move(make), count, ahead, std::move(idle))),
+        process_(getpid()) {
     thread_ = std::make_unique<std::thread>([shared = shared_] { shared->work(); });
   }
   Prefetcher(const Prefetcher&) = delete;
@@ -49,6 +54,12 @@ class Prefetcher {
     return shared_->next(patience);
   }
 
+  // Tells the thread to make no more; whether it has ended after `patience`.
+  bool stop(std::chrono::milliseconds patience) {
+    if (thread_ == nullptr || process_ != getpid() || is_own_thread()) return true;
+    return shared_->stop(patience);
+  }
+
   // Makes no more, and waits until the thread has ended. On the thread itself (where garbage is
   // collected) it ends after what it is at.
   void close() {
@@ -58,18 +69,23 @@ class Prefetcher {
       left_behind->emplace_back(std::move(shared_), thread_.release());
       return;
     }
+    const bool own = is_own_thread();
     const auto thread = std::move(thread_);
-    shared_->stop();
-    if (thread->get_id() == std::this_thread::get_id())
-      thread->detach();
-    else
-      thread->join();
+    shared_->stop(std::chrono::milliseconds(0));
+    own ? thread->detach() : thread->join();
     shared_->clear();
   }
 
  private:
+  bool is_own_thread() const { return thread_->get_id() == std::this_thread::get_id(); }
+
+  // Who waits looks first, as the pool does: sleeping and waking up takes longer than a small
+  // batch.
+  static constexpr int kLooks = 100, kPauses = 10;
+
   struct Shared {
-    Shared(Make f, int64_t n, int64_t most) : make(std::move(f)), count(n), ahead(most) {}
+    Shared(Make f, int64_t n, int64_t most, std::function<void()> g)
+        : make(std::move(f)), idle(std::move(g)), count(n), ahead(most) {}
 
     void work() {
       for (int64_t i = 0; i < count && !is_stopped(); ++i) {
@@ -78,6 +94,8 @@ class Prefetcher {
         try {
           const Loading counted;
           made.emplace(make(i));
+        } catch (abi::__forced_unwind&) {  // the interpreter ended, and ends its threads
+          throw;
         } catch (...) {
           thrown = std::current_exception();
         }
@@ -92,7 +110,13 @@ class Prefetcher {
     }
     bool put(std::optional<T> made, std::exception_ptr thrown) {
       std::unique_lock lock(mutex);
-      room.wait(lock, [&] { return stopped || static_cast<int64_t>(ready.size()) < ahead; });
+      const auto has_room = [&] { return stopped || static_cast<int64_t>(ready.size()) < ahead; };
+      if (!has_room()) {
+        lock.unlock();
+        idle();
+        lock.lock();
+        room.wait(lock, has_room);
+      }
       error = std::move(thrown);
       if (made && !stopped) ready.push_back(*std::move(made));
       some.notify_all();
@@ -111,6 +135,12 @@ class Prefetcher {
       std::unique_lock lock(mutex);
       const auto until = std::chrono::system_clock::now() + patience;
       const auto is_due = [&] { return !ready.empty() || ended; };
+      if (!is_due() && patience.count() == 0) return std::nullopt;
+      for (int look = 0; look < kLooks && !is_due(); ++look) {
+        lock.unlock();
+        for (int i = 0; i < kPauses; ++i) pause_thread();
+        lock.lock();
+      }
       if (!is_due() && !some.wait_until(lock, until, is_due)) return std::nullopt;
       if (!ready.empty()) {
         std::optional<T> first(std::move(ready.front()));
@@ -124,10 +154,12 @@ class Prefetcher {
                                  " times at most, and not after close()"));
     }
 
-    void stop() {
-      const std::lock_guard lock(mutex);
+    bool stop(std::chrono::milliseconds patience) {
+      std::unique_lock lock(mutex);
       stopped = true;
       room.notify_all();
+      const auto until = std::chrono::system_clock::now() + patience;
+      return some.wait_until(lock, until, [&] { return ended; });
     }
     void clear() {  // outside the lock: what an item holds may need the interpreter's
       std::deque<T> left;
@@ -138,6 +170,7 @@ class Prefetcher {
     }
 
     Make make;
+    const std::function<void()> idle;
     const int64_t count, ahead;
     std::mutex mutex;
     std::condition_variable some, room;

@@ -1,5 +1,5 @@
 // Batches made ahead (core/prefetch.h): rows of arrays, gathered and augmented without the
-// interpreter's lock, or what a Python function makes, with the lock held for that call only.
+// interpreter's lock, or what a Python function makes, with the lock held for its calls only.
 #include "../core/prefetch.h"
 
 #include <pybind11/numpy.h>
@@ -129,14 +129,53 @@ using Give = std::function<py::object()>;  // to whoever asks; called with the l
 using Ahead = Prefetcher<Give>;
 
 // One state of the interpreter for each thread of ours, from its first call to its end, so that
-// what Python keeps by thread lasts.
+// what Python keeps by thread lasts. The lock is kept from call to call while there is room for
+// more batches: handing it over takes longer than a small batch.
 struct PythonThread {
   py::gil_scoped_acquire state;
-  py::gil_scoped_release unlocked;
+  std::optional<py::gil_scoped_release> unlocked;
 };
-void become_python_thread() {
-  thread_local std::unique_ptr<PythonThread> state;
-  if (state == nullptr && PyGILState_Check() == 0) state = std::make_unique<PythonThread>();
+struct EndPythonThread {
+  void operator()(PythonThread* thread) const {
+    if (!interpreter_ends()) delete thread;
+  }
+};
+thread_local std::unique_ptr<PythonThread, EndPythonThread> python_thread;
+
+void lock_python() {
+  if (python_thread != nullptr) {
+    python_thread->unlocked.reset();
+  } else if (PyGILState_Check() == 0) {
+    python_thread.reset(new PythonThread);
+  }
+}
+void unlock_python() {
+  if (python_thread != nullptr && !python_thread->unlocked) python_thread->unlocked.emplace();
+}
+
+// Waits in turns of 50 ms, between which others run and signals are handled.
+template <class Done>
+void wait_until(const Done& done) {
+  for (;;) {
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    std::exception_ptr thrown;
+    bool is_done = false;
+    void* const state = interpreter_lock.release();
+    try {
+      is_done = done(std::chrono::milliseconds(50));
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+    interpreter_lock.acquire(state);  // in no destructor: it may unwind a thread that must end
+    if (thrown != nullptr) std::rethrow_exception(thrown);
+    if (is_done) return;
+  }
+}
+
+void close(Ahead& ahead) {
+  wait_until([&](auto patience) { return ahead.stop(patience); });
+  const py::gil_scoped_release released;
+  ahead.close();
 }
 
 // Threads must have ended before the interpreter does: none can take its lock afterwards.
@@ -147,10 +186,7 @@ void close_all_at_exit(const std::shared_ptr<Ahead>& ahead) {
       const auto left = std::move(*all);
       all->clear();
       for (const auto& weak : left)
-        if (const auto one = weak.lock()) {
-          const py::gil_scoped_release released;
-          one->close();
-        }
+        if (const auto one = weak.lock()) fastnn::close(*one);
     }));
     return true;
   }();
@@ -166,11 +202,15 @@ class PrefetcherObject {
     if (ahead == 0) {
       make_ = std::move(make);
     } else {
-      ahead_ = std::make_shared<Ahead>(std::move(make), count, ahead);
+      ahead_ = std::make_shared<Ahead>(std::move(make), count, ahead, unlock_python);
       close_all_at_exit(ahead_);
     }
   }
-  ~PrefetcherObject() { close(); }
+  ~PrefetcherObject() {
+    if (ahead_ == nullptr) return;
+    const py::gil_scoped_release released;
+    ahead_->close();
+  }
 
   py::object get() {
     std::optional<Give> give;
@@ -183,9 +223,7 @@ class PrefetcherObject {
     return (*give)();
   }
   void close() {
-    if (ahead_ == nullptr) return;
-    const py::gil_scoped_release released;
-    ahead_->close();
+    if (ahead_ != nullptr) fastnn::close(*ahead_);
   }
   double waited() const { return waited_; }
   bool has_thread() const { return ahead_ != nullptr; }
@@ -198,18 +236,10 @@ class PrefetcherObject {
   }
   Give wait() const {
     std::optional<Give> give;
-    std::exception_ptr thrown;
-    while (!give && thrown == nullptr) {
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      void* const state = interpreter_lock.release();
-      try {
-        give = ahead_->next(std::chrono::milliseconds(50));
-      } catch (...) {
-        thrown = std::current_exception();
-      }
-      interpreter_lock.acquire(state);  // in no destructor: it may unwind a thread that must end
-    }
-    if (thrown != nullptr) std::rethrow_exception(thrown);
+    wait_until([&](auto patience) {
+      give = ahead_->next(patience);
+      return give.has_value();
+    });
     return *std::move(give);
   }
 
@@ -222,8 +252,7 @@ class PrefetcherObject {
 std::shared_ptr<PrefetcherObject> prefetch(py::function make, int64_t count, int64_t ahead) {
   return std::make_shared<PrefetcherObject>(
       [function = held(std::move(make))](int64_t i) -> Give {
-        become_python_thread();
-        const py::gil_scoped_acquire gil;
+        lock_python();
         return [made = held((*function)(i))] { return *made; };
       },
       count, ahead);

@@ -23,9 +23,13 @@ void after_fork_in_child() {
   abandon_pool_after_fork();
 }
 
-// Longer kernels let other Python threads run. Threads of our own hold no lock to release.
-void* release_interpreter() { return PyGILState_Check() != 0 ? PyEval_SaveThread() : nullptr; }
+// Longer kernels let other Python threads run. Threads of our own hold no lock to release; the
+// thread that ends the interpreter keeps it.
+void* release_interpreter() {
+  return PyGILState_Check() != 0 && !interpreter_ends() ? PyEval_SaveThread() : nullptr;
+}
 void acquire_interpreter(void* state) {
+  if (state == nullptr) return;
   while (interpreter_ends()) pause();  // a daemon thread: it would be unwound, through destructors
   PyEval_RestoreThread(static_cast<PyThreadState*>(state));
 }

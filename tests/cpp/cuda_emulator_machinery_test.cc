@@ -181,6 +181,25 @@ void test_graph() {
   const bool waits = back == 0;
   l.stream_synchronize(stream);
   expect(waits && back == 1, "lazy: work waits for the host");
+
+  // From page-locked memory what is read is what is there when the stream comes to it.
+  void *locked, *event;
+  bool before = true, after = false;
+  expect(l.host_alloc(&locked, 4) == kCudaOk && l.event_create(&event) == kCudaOk &&
+             l.alloc(&memory, 4, stream) == kCudaOk,
+         "page-locked memory and an event");
+  *static_cast<float*>(locked) = 3;
+  l.copy_to_device(memory, locked, 4, stream);
+  l.event_record(event, stream);
+  l.event_is_done(event, &before);
+  *static_cast<float*>(locked) = 4;
+  l.event_synchronize(event);
+  l.event_is_done(event, &after);
+  l.copy_to_host(&back, memory, 4, stream);
+  l.free(memory, stream);
+  l.stream_synchronize(stream);
+  expect(!before && after && back == 4, "an event, and a copy that reads late");
+  expect(l.event_destroy(event) == kCudaOk && l.host_free(locked) == kCudaOk, "both given back");
   unsetenv("FASTNN_EMULATOR_LAZY");
   expect(l.stream_destroy(stream) == kCudaOk && l.take_error() == nullptr, "no error is left");
 }

@@ -5,6 +5,7 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -48,6 +49,14 @@ void test_it_stays_ahead_and_no_further() {
   counts.close();
 }
 
+void test_it_says_when_it_is_idle() {
+  std::atomic<int64_t> idle{0};
+  Prefetcher<int64_t> numbers([](int64_t i) { return i; }, 100, 2, [&] { ++idle; });
+  while (idle < 1) std::this_thread::yield();
+  for (int64_t i = 0; i < 100; ++i) EXPECT(numbers.next(kLong) == i, "number %ld", long(i));
+  EXPECT(idle <= 98, "%ld times", long(idle));
+}
+
 void test_an_error_comes_where_it_is_due() {
   Prefetcher<int64_t> broken(
       [](int64_t i) {
@@ -80,6 +89,7 @@ void test_patience_ends() {
   EXPECT(!slow.next(kNone) && !slow.next(std::chrono::milliseconds(5)), "nothing is there yet");
   go = true;
   EXPECT(slow.next(kLong) == 1, "now it is");
+  EXPECT(slow.stop(kLong) && slow.stop(kNone), "it has ended");
 }
 
 // Ended at every moment, with what is ready let go of; Array counts what is left.
@@ -151,7 +161,7 @@ void test_the_budget() {
 }
 
 // A child has no such thread: it is told so, and ends.
-void test_fork() {
+[[maybe_unused]] void test_fork() {
   Prefetcher<int64_t> numbers([](int64_t i) { return i; }, 1000, 2);
   EXPECT(numbers.next(kLong) == 0, "the first");
   const pid_t child = fork();
@@ -178,6 +188,7 @@ void test_fork() {
 int main() {
   fastnn::test_order();
   fastnn::test_it_stays_ahead_and_no_further();
+  fastnn::test_it_says_when_it_is_idle();
   fastnn::test_an_error_comes_where_it_is_due();
   fastnn::test_patience_ends();
   fastnn::test_it_ends_at_any_moment();
