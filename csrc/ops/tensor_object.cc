@@ -261,6 +261,7 @@ Array in_order(Array x) {
 
 Array array_from(PyObject* object) {
   if (is_tensor(object)) return cast(object)->array;
+  check<TypeError>(object != Py_None, "tensor: expected an array, got None");
   refuse_while_recording("a host array that is not an argument");
   if (PyObject_CheckBuffer(object))
     if (auto shared = share_buffer(object)) return *std::move(shared);
