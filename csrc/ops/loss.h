@@ -89,7 +89,8 @@ inline void check_target(const char* op, const Array& x, const Array& target, bo
                      allows_soft ? " or float32 probabilities" : "", ", got ",
                      dtype_name(target.dtype));
     check(target.shape == x.shape, op, ": expected target probabilities of shape ", x.shape,
-          " like input, got ", target.shape);
+          " like input, got ", target.shape,
+          target.shape == x.shape.without_last() ? "; class indices are integers" : "");
   }
 }
 

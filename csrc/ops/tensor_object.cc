@@ -1,6 +1,7 @@
 // Tensor's life, attributes and buffer, and conversion of foreign arrays.
 #include "tensor_object.h"
 
+#include <pybind11/typing.h>
 #include <structmember.h>
 
 #include "../core/capture.h"
@@ -243,6 +244,39 @@ int64_t saved_versions(const py::object& vjp) {
   return versions_in(vjp.ptr(), kDepth);
 }
 
+// What the tape does for every op, natively, since it is most of the price of a small one.
+
+using Objects = py::typing::Tuple<py::object, py::ellipsis>;
+
+bool any_requires_grad(const Objects& inputs) {
+  for (const py::handle x : inputs)
+    if (is_tensor(x.ptr()) && cast(x.ptr())->requires_grad) return true;
+  return false;
+}
+
+// (sources, layouts, versions) of a node: where each input comes from now, how each output lies in
+// memory, and the versions of what its vjp has saved.
+std::tuple<Objects, Objects, int64_t> node_parts(const Objects& inputs, const Objects& outputs,
+                                                 const py::object& vjp) {
+  py::tuple sources(inputs.size()), layouts(outputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    PyObject* x = PyTuple_GET_ITEM(inputs.ptr(), i);
+    PyObject* node = is_tensor(x) ? cast(x)->node : nullptr;
+    PyTuple_SET_ITEM(sources.ptr(), i, Py_NewRef(node == nullptr ? Py_None : node));
+  }
+  for (size_t i = 0; i < outputs.size(); ++i)
+    PyTuple_SET_ITEM(layouts.ptr(), i, get_layout(PyTuple_GET_ITEM(outputs.ptr(), i), nullptr));
+  return {Objects(sources), Objects(layouts), saved_versions(vjp)};
+}
+
+// Another Tensor for the memory of y, that comes from the output i of a node.
+py::object recorded(const AnyLayout& y, const py::object& node, int i) {
+  py::object result = wrap(y);
+  cast(result.ptr())->requires_grad = true;
+  cast(result.ptr())->node = py::make_tuple(node, i).release().ptr();
+  return result;
+}
+
 }  // namespace
 
 bool is_tensor(PyObject* object) { return PyObject_TypeCheck(object, base_type); }
@@ -261,6 +295,7 @@ Array in_order(Array x) {
 
 Array array_from(PyObject* object) {
   if (is_tensor(object)) return cast(object)->array;
+  check<TypeError>(object != Py_None, "tensor: expected an array, got None");
   refuse_while_recording("a host array that is not an argument");
   if (PyObject_CheckBuffer(object))
     if (auto shared = share_buffer(object)) return *std::move(shared);
@@ -280,6 +315,9 @@ void bind_tensor(py::module_& module) {
   tensor_type = base_type;
   module.attr("TensorBase") = py::handle(reinterpret_cast<PyObject*>(base_type));
   module.def("saved_versions", &saved_versions, py::arg("vjp"));
+  module.def("any_requires_grad", &any_requires_grad, py::arg("inputs"));
+  module.def("node_parts", &node_parts, py::arg("inputs"), py::arg("outputs"), py::arg("vjp"));
+  module.def("recorded", &recorded, py::arg("y"), py::arg("node"), py::arg("i"));
   module.def(
       "set_tensor_type",
       [](py::type type, py::function to_array) {

@@ -42,7 +42,6 @@ template <>
 struct type_caster<fastnn::Array> {
   PYBIND11_TYPE_CASTER(fastnn::Array, io_name("typing.Any", "fastnn.tensor.Tensor"));
   bool load(handle source, bool) {
-    if (source.is_none()) return false;
     value = fastnn::in_order(fastnn::array_from(source.ptr()));
     return true;
   }
@@ -55,7 +54,6 @@ template <>
 struct type_caster<fastnn::AnyLayout> {
   PYBIND11_TYPE_CASTER(fastnn::AnyLayout, io_name("typing.Any", "fastnn.tensor.Tensor"));
   bool load(handle source, bool) {
-    if (source.is_none()) return false;
     value = {fastnn::array_from(source.ptr())};
     return true;
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,23 +55,32 @@ def _is_channels_last(array: np.ndarray[Any, Any]) -> bool:
     return array.ndim == 4 and array.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
-def zeros(*shape: int, dtype: str = "float32", device: str = "cpu") -> Tensor:
-    """A Tensor of zeros.
+def zeros(*shape: int | Sequence[int], dtype: str = "float32", device: str = "cpu") -> Tensor:
+    """A Tensor of zeros, of a shape given as sizes or as a tuple.
 
     Example:
         >>> import fastnn as fn
         >>> fn.zeros(2, 1).shape
         (2, 1)
     """
-    return _core.full(list(shape), 0.0, dtype, device)
+    return _core.full(_sizes("zeros", shape), 0.0, dtype, device)
 
 
-def ones(*shape: int, dtype: str = "float32", device: str = "cpu") -> Tensor:
-    """A Tensor of ones.
+def ones(*shape: int | Sequence[int], dtype: str = "float32", device: str = "cpu") -> Tensor:
+    """A Tensor of ones, of a shape given as sizes or as a tuple.
 
     Example:
         >>> import fastnn as fn
         >>> fn.ones(2).sum().item()
         2.0
     """
-    return _core.full(list(shape), 1.0, dtype, device)
+    return _core.full(_sizes("ones", shape), 1.0, dtype, device)
+
+
+def _sizes(op: str, shape: tuple[Any, ...]) -> list[int]:
+    """Sizes given one by one, or as one sequence."""
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    for size in sizes:
+        if not isinstance(size, (int, np.integer)):
+            raise TypeError(f"{op}: expected whole numbers for a shape, got {tuple(sizes)}")
+    return list(sizes)

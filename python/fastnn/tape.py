@@ -37,14 +37,24 @@ Rule = Callable[..., tuple[Any, Vjp]]
 _ADD = _core.BINARIES["add"]
 
 
-class _Mode(threading.local):
+class _Mode:
     """Whether this thread's ops record, and what autocast there is around them."""
 
-    enabled = True
-    autocast: Any = None
+    __slots__ = ("autocast", "enabled")
+
+    def __init__(self) -> None:
+        self.enabled = True
+        self.autocast: Any = None
 
 
-_mode = _Mode()
+class _Local(threading.local):
+    """Of each thread; one look-up, since it is every op's price."""
+
+    def __init__(self) -> None:
+        self.mode = _Mode()
+
+
+_local = _Local()
 
 
 def _needs(x: Any) -> bool:
@@ -54,23 +64,16 @@ def _needs(x: Any) -> bool:
 class Node:
     """One recorded op: its inputs, the rule for their gradients, and what that rule has saved."""
 
-    __slots__ = ("inputs", "layouts", "num_outputs", "rule_name", "sources", "versions", "vjp")
+    __slots__ = ("inputs", "layouts", "rule_name", "sources", "versions", "vjp")
 
     def __init__(
-        self, rule_name: str, inputs: tuple[Any, ...], vjp: Vjp, outputs: Sequence[Any]
+        self, rule_name: str, inputs: tuple[Any, ...], vjp: Vjp, outputs: tuple[Any, ...]
     ) -> None:
         self.rule_name = rule_name
         self.inputs = inputs
-        # Where each input comes from now: an op in place gives its Tensor another node later.
-        self.sources = []
-        for x in inputs:  # a comprehension would be a call more, and this is every op's price
-            self.sources.append(getattr(x, "_node", None))
         self.vjp: Vjp | None = vjp
-        self.num_outputs = len(outputs)
-        self.layouts = []
-        for y in outputs:
-            self.layouts.append(y.layout)
-        self.versions = _core.saved_versions(vjp)
+        # Where inputs come from now: an op in place gives its Tensor another node later.
+        self.sources, self.layouts, self.versions = _core.node_parts(inputs, outputs, vjp)
 
     @property
     def name(self) -> str:
@@ -95,7 +98,7 @@ class Node:
             for dy, layout in zip(dys, self.layouts, strict=True)
         ]
         needs = tuple(map(_needs, self.inputs))
-        return self.vjp(dys[0] if self.num_outputs == 1 else tuple(dys), needs)
+        return self.vjp(dys[0] if len(dys) == 1 else tuple(dys), needs)
 
 
 @contextlib.contextmanager
@@ -109,11 +112,11 @@ def no_grad() -> Iterator[None]:
         ...     (x * 2).requires_grad
         False
     """
-    before, _mode.enabled = _mode.enabled, False
+    before, _local.mode.enabled = _local.mode.enabled, False
     try:
         yield
     finally:
-        _mode.enabled = before
+        _local.mode.enabled = before
 
 
 @contextlib.contextmanager
@@ -127,11 +130,11 @@ def enable_grad() -> Iterator[None]:
         ...     (x * 2).requires_grad
         True
     """
-    before, _mode.enabled = _mode.enabled, True
+    before, _local.mode.enabled = _local.mode.enabled, True
     try:
         yield
     finally:
-        _mode.enabled = before
+        _local.mode.enabled = before
 
 
 def is_grad_enabled() -> bool:
@@ -142,7 +145,7 @@ def is_grad_enabled() -> bool:
         >>> fn.is_grad_enabled()
         True
     """
-    return _mode.enabled
+    return _local.mode.enabled
 
 
 def set_autocast(autocast: Any) -> Any:
@@ -153,7 +156,7 @@ def set_autocast(autocast: Any) -> Any:
         >>> tape.set_autocast(None) is None
         True
     """
-    before, _mode.autocast = _mode.autocast, autocast
+    before, _local.mode.autocast = _local.mode.autocast, autocast
     return before
 
 
@@ -166,7 +169,7 @@ def autocast_key() -> object:
         ...     fn.tape.autocast_key()
         ('cpu', 'bfloat16')
     """
-    return None if _mode.autocast is None else _mode.autocast.key
+    return None if _local.mode.autocast is None else _local.mode.autocast.key
 
 
 def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
@@ -189,15 +192,24 @@ def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
         >>> x.grad.item()
         2.0
     """
-    if _mode.autocast is not None:
-        inputs = _mode.autocast.cast(rule.__name__.lstrip("_"), inputs)
-    if _mode.enabled:
-        for x in inputs:
-            if isinstance(x, _core.TensorBase) and x.requires_grad:
-                recorded: Tensor = _record(rule, inputs, params)
-                return recorded
-    result: Tensor = rule(*inputs, **params)[0]
-    return result
+    mode = _local.mode
+    if mode.autocast is not None:
+        inputs = mode.autocast.cast(rule.__name__.lstrip("_"), inputs)
+    if not (mode.enabled and _core.any_requires_grad(inputs)):
+        result: Tensor = rule(*inputs, **params)[0]
+        return result
+    mode.enabled = False  # not no_grad(), and no function of its own: this is every op's price
+    try:
+        outputs, vjp = rule(*inputs, **params)
+    finally:
+        mode.enabled = True
+    # Other objects for the same memory: the rule may have saved an output, which must not keep its
+    # own node alive.
+    if isinstance(outputs, tuple):
+        node = Node(rule.__name__, inputs, vjp, outputs)
+        return tuple(_core.recorded(y, node, i) for i, y in enumerate(outputs))  # type: ignore[return-value]
+    recorded: Tensor = _core.recorded(outputs, Node(rule.__name__, inputs, vjp, (outputs,)), 0)
+    return recorded
 
 
 def apply_in_place(rule: Rule, x: Any, *, name: str, **params: Any) -> Tensor:
@@ -214,7 +226,7 @@ def apply_in_place(rule: Rule, x: Any, *, name: str, **params: Any) -> Tensor:
     """
     # Another object for the same memory: x must not keep its own node alive.
     memory = _core.share(x)
-    if not (_mode.enabled and x.requires_grad):
+    if not (_local.mode.enabled and x.requires_grad):
         rule(memory, **params)
         result: Tensor = x
         return result
@@ -230,27 +242,6 @@ def apply_in_place(rule: Rule, x: Any, *, name: str, **params: Any) -> Tensor:
     x._node = (Node(name, (before,), vjp, (memory,)), 0)
     changed: Tensor = x
     return changed
-
-
-def _record(rule: Rule, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    _mode.enabled = False  # not no_grad(): this is every op's price
-    try:
-        outputs, vjp = rule(*inputs, **params)
-    finally:
-        _mode.enabled = True
-    if isinstance(outputs, tuple):
-        node = Node(rule.__name__, inputs, vjp, outputs)
-        return tuple(_output(y, node, i) for i, y in enumerate(outputs))
-    return _output(outputs, Node(rule.__name__, inputs, vjp, (outputs,)), 0)
-
-
-def _output(y: Any, node: Node, i: int) -> Any:
-    # Another object for the same memory: the rule may have saved y, and y must not keep its own
-    # node alive.
-    result = _core.share(y)
-    result.requires_grad = True
-    result._node = (node, i)
-    return result
 
 
 def run_backward(root: Any, seed: Any) -> None:
@@ -271,7 +262,7 @@ def _run_backward(root: Any, seed: Any) -> None:
             _accumulate_leaf(x, dx, owned)
         else:
             node, i = source
-            slots = gradients.setdefault(node, [None] * node.num_outputs)
+            slots = gradients.setdefault(node, [None] * len(node.layouts))
             slots[i] = dx if slots[i] is None else _core.binary(_ADD, slots[i], dx)
 
     order = _topological(root)
@@ -285,7 +276,7 @@ def _run_backward(root: Any, seed: Any) -> None:
                 give(x, source, dx)
         node.vjp = None  # frees what it saved
         node.inputs = ()
-        node.sources = []
+        node.sources = ()
 
 
 def _accumulate_leaf(x: Any, dx: Any, owned: set[int]) -> None:

@@ -208,6 +208,8 @@ def multilabel_soft_margin_loss(
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"{op}: expected at least one class on the last axis, got input {x.shape}")
     scale_of(op, reduction, x, math.prod(x.shape[:-1]), "row")  # checks the reduction
+    if (shape := as_tensor(target).shape) != x.shape:
+        raise ValueError(f"{op}: expected target of shape {x.shape} like input, got {shape}")
     if reduction == "mean":
         return binary_cross_entropy_with_logits(x, target, weight)
     classes = x.shape[-1]

@@ -313,6 +313,8 @@ class Module:
             >>> fn.nn.Linear(2, 3).predict([[0.0, 1.0]]).shape
             (1, 3)
         """
+        if batch_size < 1:
+            raise ValueError(f"predict: expected batch_size >= 1, got {batch_size}")
         data = as_tensor(x)
         rows = np.asarray(data)
         modes = [(m, m.training) for _, m in self.named_modules()]

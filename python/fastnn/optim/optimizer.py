@@ -37,6 +37,11 @@ class Optimizer:
     scalars: tuple[str, ...] = ("step",)  # names of what is counted per parameter
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError(
+                f"{type(self).__name__}: expected Tensors or groups of them, got one Tensor; put "
+                "it into a list"
+            )
         items: list[Any] = list(params)
         if not items:
             raise ValueError(f"{type(self).__name__}: expected at least one parameter, got none")
@@ -71,6 +76,11 @@ class Optimizer:
             [0.5, 0.25]
         """
         name = type(self).__name__
+        if not isinstance(group, dict) or "params" not in group:
+            got = list(group) if isinstance(group, dict) else type(group).__name__
+            raise ValueError(
+                f"{name}: expected a group to be a dictionary with 'params', got {got}"
+            )
         members = group["params"]
         members = [members] if isinstance(members, Tensor) else list(members)
         seen = {id(p) for g in self.param_groups for p in g["params"]}
@@ -282,6 +292,8 @@ class Optimizer:
                 nothing is changed then.
         """
         name = type(self).__name__
+        if not {"param_groups", "state"} <= state.keys():
+            raise ValueError(f"{name}: expected 'param_groups' and 'state', got {list(state)}")
         order = [p for g in self.param_groups for p in g["params"]]
         sizes = [len(g["params"]) for g in self.param_groups]
         got = [len(g["params"]) for g in state["param_groups"]]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, SupportsFloat
 
 __all__ = ["FORMS", "check_range", "has_momentum", "kernel_options", "momentum_of", "set_momentum"]
 
@@ -73,6 +73,8 @@ def set_momentum(group: dict[str, Any], value: float) -> None:
 def check_range(optimizer: str, option: str, value: Any) -> None:
     """Refuse a value that is out of the option's range."""
     if option == "betas":
+        if not isinstance(value, Sequence) or len(value) != 2:
+            raise ValueError(f"{optimizer}: expected betas to be two numbers, got {value!r}")
         for i, beta in enumerate(value):
             _check_number(optimizer, f"betas[{i}]", beta, 0.0, 1.0)
     elif option in _RANGES:
@@ -82,8 +84,10 @@ def check_range(optimizer: str, option: str, value: Any) -> None:
         raise ValueError(f"{optimizer}: expected {option} to be one of {choices}, got {value!r}")
 
 
-def _check_number(optimizer: str, option: str, value: float, low: float, high: float) -> None:
-    if not low <= value < high:
+def _check_number(optimizer: str, option: str, value: Any, low: float, high: float) -> None:
+    if not isinstance(value, SupportsFloat):
+        raise TypeError(f"{optimizer}: expected {option} to be a number, got {value!r}")
+    if not low <= float(value) < high:
         finite = high < math.inf
         bound = f"{low} <= {option} < {high}" if finite else f"a finite {option} >= {low}"
         raise ValueError(f"{optimizer}: expected {bound}, got {value}")

@@ -87,6 +87,15 @@ class Callback:
         return False
 
 
+def check_callbacks(callbacks: Any) -> None:
+    """Raise TypeError unless it is a sequence of callbacks."""
+    items = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+    if items is not callbacks or not all(isinstance(c, Callback) for c in items):
+        names = ", ".join(type(c).__name__ for c in items)
+        got = f"[{names}]" if items is callbacks else names
+        raise TypeError(f"fit: expected a list of Callbacks, got {got}")
+
+
 def attach(
     callbacks: Sequence[Callback], trainer: Trainer, saved: Mapping[str, Any] | None
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from fastnn import F, _core, nn, random
 from fastnn.data.augment import Augmentation
 from fastnn.data.augment.run import Runner, as_images
+from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor, no_grad
 from fastnn.train.members import members_of, outputs_of
 from fastnn.train.objective import Objective, per_sample
@@ -20,6 +21,7 @@ __all__ = [
     "are_probabilities",
     "check_arguments",
     "check_data",
+    "check_parts",
     "describe",
     "evaluation_mode",
     "loss_name",
@@ -306,6 +308,17 @@ def _check_labels(op: str, y: Tensor, classes: int, ignored: int | None) -> None
         )
 
 
+def check_parts(model: Any, loss: Any, optimizer: Any) -> None:
+    """Raise TypeError for what no Trainer can be made of."""
+    for name, value, kind in (("model", model, nn.Module), ("optimizer", optimizer, Optimizer)):
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"Trainer: expected {name} of class {kind.__name__}, got {type(value).__name__}"
+            )
+    if not callable(loss):
+        raise TypeError(f"Trainer: expected loss to be a function of (outputs, y), got {loss!r}")
+
+
 def check_arguments(
     batch_size: int,
     epochs: int,
@@ -313,6 +326,7 @@ def check_arguments(
     validation_split: float,
     verbose: int,
     initial_epoch: int | None,
+    shuffle: Any,
 ) -> None:
     """Raise ValueError for an argument of fit that is out of range."""
     for name, value in (("batch_size", batch_size), ("epochs", epochs)):
@@ -327,6 +341,8 @@ def check_arguments(
         raise ValueError(f"fit: expected 0 <= validation_split < 1, got {validation_split}")
     if verbose not in (0, 1, 2):
         raise ValueError(f"fit: expected verbose 0, 1 or 2, got {verbose}")
+    if not (callable(shuffle) or isinstance(shuffle, (bool, np.bool_))):
+        raise ValueError(f"fit: expected shuffle to be True, False or a sampler, got {shuffle!r}")
     if initial_epoch is not None and initial_epoch < 0:
         raise ValueError(f"fit: expected initial_epoch >= 0, got {initial_epoch}")
 

@@ -76,6 +76,7 @@ def check(
 
     Raises:
         ValueError: For data that do not fit, as in :meth:`fastnn.Trainer.fit`.
+        TypeError: For a :class:`fastnn.nn.Stacked`, which is several models.
 
     Example:
         >>> import numpy as np, fastnn as fn
@@ -88,6 +89,8 @@ def check(
     Source:
         Karpathy 2019, "A recipe for training neural networks".
     """
+    if isinstance(model, nn.Stacked):
+        raise TypeError("check: expected one model, got Stacked; check one of stack.unstack()")
     objective = loss if isinstance(loss, Objective) else Objective(loss)
     device = next(model.parameters()).device
     data = check_data("check", model, objective, (x, y), device, None)

@@ -33,6 +33,11 @@ class Schedule:
             raise ValueError(
                 f"Trainer: expected scheduler_interval 'epoch' or 'step', got {interval!r}"
             )
+        if not isinstance(scheduler, (LRScheduler, ReduceLROnPlateau, type(None))):
+            raise TypeError(
+                "Trainer: expected scheduler to be a scheduler of fastnn.optim.lr_scheduler, got "
+                f"{type(scheduler).__name__}"
+            )
         if scheduler is not None and scheduler.optimizer is not optimizer:
             raise ValueError(
                 "Trainer: expected a scheduler of the optimizer given, got another one's"

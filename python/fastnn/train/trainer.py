@@ -11,11 +11,12 @@ from fastnn.data.order import Sampler
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor
 from fastnn.train import checkpoint, step
-from fastnn.train.callbacks import Callback, attach, averaged, torn_down
+from fastnn.train.callbacks import Callback, attach, averaged, check_callbacks, torn_down
 from fastnn.train.checks import (
     Data,
     check_arguments,
     check_data,
+    check_parts,
     describe,
     evaluation_mode,
     split,
@@ -92,6 +93,7 @@ class Trainer:
     Raises:
         ValueError: If the optimizer has other parameters than the model, an argument is wrong, or
             the device has no kernels for the precision.
+        TypeError: If model, loss or optimizer is something else.
 
     Example:
         >>> import numpy as np, fastnn as fn
@@ -127,6 +129,7 @@ class Trainer:
                 f"Trainer: expected precision '32-true' with Stacked, which has kernels for "
                 f"float32, got {precision!r}"
             )
+        check_parts(model, loss, optimizer)
         own = {id(p) for p in model.parameters()}
         trained = [p for g in optimizer.param_groups for p in g["params"]]
         if not all(id(p) in own for p in trained):
@@ -135,8 +138,9 @@ class Trainer:
                 "make it after model.to()"
             )
         names = tuple(m for m in metrics or () if not isinstance(m, Metric))
-        if not set(names) <= {"accuracy"}:
-            raise ValueError(f"Trainer: expected metrics ('accuracy',) or (), got {names}")
+        if isinstance(metrics, str) or not set(names) <= {"accuracy"}:
+            got = repr(metrics) if isinstance(metrics, str) else names
+            raise ValueError(f"Trainer: expected metrics ('accuracy',) or (), got {got}")
         self.flags = Flags(
             gradient_clip_val,
             gradient_clip_algorithm,
@@ -228,8 +232,9 @@ class Trainer:
             See :class:`Trainer`.
         """
         check_arguments(
-            batch_size, epochs, validation_data, validation_split, verbose, initial_epoch
+            batch_size, epochs, validation_data, validation_split, verbose, initial_epoch, shuffle
         )
+        check_callbacks(callbacks)
         data, validation = self._parts(
             (x, y, sample_weight), validation_data, validation_split, class_weight, augment
         )

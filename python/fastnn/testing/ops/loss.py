@@ -164,7 +164,8 @@ _CROSS_ENTROPY = Op(
         Bad(
             lambda: F.cross_entropy(zeros(2, 3), zeros(2)),
             ValueError,
-            "cross_entropy: expected target probabilities of shape (2, 3) like input, got (2,)",
+            "cross_entropy: expected target probabilities of shape (2, 3) like input, got (2,); "
+            "class indices are integers",
         ),
         Bad(
             lambda: F.cross_entropy(zeros(2, 3), np.zeros(2, np.uint8)),

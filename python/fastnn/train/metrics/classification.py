@@ -269,6 +269,7 @@ def _scores(metric: Metric, outputs: ArrayLike, y: ArrayLike) -> tuple[Array, Ar
     integers = np.issubdtype(labels.dtype, np.integer)
     metric._need(integers, "class indices y", f"dtype {labels.dtype}")
     classes = scores.shape[-1]
-    inside = ((labels >= 0) & (labels < classes)).all()
-    metric._need(bool(inside), f"0 <= y < {classes}", f"{labels.min()} to {labels.max()}")
+    if labels.size:
+        low, high = labels.min(), labels.max()
+        metric._need(bool(low >= 0 and high < classes), f"0 <= y < {classes}", f"{low} to {high}")
     return scores.reshape(-1, classes), labels.ravel()

@@ -1,0 +1,156 @@
+"""Arguments of the wrong kind: what a message says of them."""
+
+import fastnn as fn
+import numpy as np
+import pytest
+from fastnn import F, nn, optim
+from fastnn.train import EarlyStopping, metrics
+
+
+def parameter():
+    return fn.tensor([1.0], requires_grad=True)
+
+
+def trainer(**changes):
+    model = nn.Linear(2, 2)
+    given = {
+        "model": model,
+        "loss": nn.CrossEntropyLoss(),
+        "optimizer": optim.SGD(model.parameters()),
+        **changes,
+    }
+    return fn.Trainer(**given)
+
+
+def fit(**options):
+    return trainer().fit(np.zeros((2, 2)), [0, 1], verbose=0, **options)
+
+
+CASES = {
+    "nothing for an array": (
+        lambda: F.relu(None),
+        TypeError,
+        "tensor: expected an array, got None",
+    ),
+    "a size that is no whole number": (
+        lambda: nn.Linear(2.5, 3),
+        TypeError,
+        "zeros: expected whole numbers for a shape, got (3, 2.5)",
+    ),
+    "labels that are floats": (
+        lambda: F.cross_entropy([[0.0, 1.0]], [1.0]),
+        ValueError,
+        "cross_entropy: expected target probabilities of shape (1, 2) like input, got (1,); class "
+        "indices are integers",
+    ),
+    "a target of another shape": (
+        lambda: F.multilabel_soft_margin_loss([[0.0, 1.0]], [[1.0]]),
+        ValueError,
+        "multilabel_soft_margin_loss: expected target of shape (1, 2) like input, got (1, 1)",
+    ),
+    "one beta": (
+        lambda: optim.Adam([parameter()], betas=(0.9,)),
+        ValueError,
+        "Adam: expected betas to be two numbers, got (0.9,)",
+    ),
+    "a rate that is a text": (
+        lambda: optim.SGD([parameter()], lr="fast"),
+        TypeError,
+        "SGD: expected lr to be a number, got 'fast'",
+    ),
+    "one Tensor for the parameters": (
+        lambda: optim.SGD(parameter()),
+        TypeError,
+        "SGD: expected Tensors or groups of them, got one Tensor; put it into a list",
+    ),
+    "a group without parameters": (
+        lambda: optim.SGD([{"param": [parameter()]}]),
+        ValueError,
+        "SGD: expected a group to be a dictionary with 'params', got ['param']",
+    ),
+    "a Tensor among groups": (
+        lambda: optim.SGD([{"params": [parameter()]}, parameter()]),
+        ValueError,
+        "SGD: expected a group to be a dictionary with 'params', got Tensor",
+    ),
+    "another state": (
+        lambda: optim.SGD([parameter()]).load_state_dict({"weight": 1}),
+        ValueError,
+        "SGD: expected 'param_groups' and 'state', got ['weight']",
+    ),
+    "no model": (
+        lambda: trainer(model=3),
+        TypeError,
+        "Trainer: expected model of class Module, got int",
+    ),
+    "an optimizer's name": (
+        lambda: trainer(optimizer="adam"),
+        TypeError,
+        "Trainer: expected optimizer of class Optimizer, got str",
+    ),
+    "no loss": (
+        lambda: trainer(loss=None),
+        TypeError,
+        "Trainer: expected loss to be a function of (outputs, y), got None",
+    ),
+    "a scheduler that is none": (
+        lambda: trainer(scheduler=3),
+        TypeError,
+        "Trainer: expected scheduler to be a scheduler of fastnn.optim.lr_scheduler, got int",
+    ),
+    "a metric's name": (
+        lambda: trainer(metrics="accuracy"),
+        ValueError,
+        "Trainer: expected metrics ('accuracy',) or (), got 'accuracy'",
+    ),
+    "a callback": (
+        lambda: fit(callbacks=EarlyStopping()),
+        TypeError,
+        "fit: expected a list of Callbacks, got EarlyStopping",
+    ),
+    "a callback's class": (
+        lambda: fit(callbacks=[EarlyStopping]),
+        TypeError,
+        "fit: expected a list of Callbacks, got [type]",
+    ),
+    "an order by name": (
+        lambda: fit(shuffle="no"),
+        ValueError,
+        "fit: expected shuffle to be True, False or a sampler, got 'no'",
+    ),
+    "no batch": (
+        lambda: nn.Linear(2, 2).predict(np.zeros((3, 2)), batch_size=0),
+        ValueError,
+        "predict: expected batch_size >= 1, got 0",
+    ),
+    "checking several models": (
+        lambda: fn.train.check(nn.Stacked(lambda: nn.Linear(2, 2), 2), F.mse_loss, [[0.0]], [0]),
+        TypeError,
+        "check: expected one model, got Stacked; check one of stack.unstack()",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_said(name):
+    call, kind, message = CASES[name]
+    with pytest.raises(kind) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("metric", [metrics.Accuracy, metrics.ConfusionMatrix, metrics.F1Score])
+def test_no_samples_change_no_metric(metric):
+    own = metric()
+    own.update(np.zeros((0, 3)), np.zeros(0, int))
+    assert np.isnan(own.compute())
+    own.update([[0.0, 1.0, 0.0]], [1])
+    value = own.compute()
+    own.update(np.zeros((0, 3)), np.zeros(0, int))
+    assert own.compute() == value
+
+
+@pytest.mark.parametrize("make", [fn.zeros, fn.ones])
+def test_a_shape_is_sizes_or_a_sequence(make):
+    assert make((2, 3)).shape == make([2, 3]).shape == make(2, 3).shape == (2, 3)
+    assert make().shape == make(()).shape == ()
