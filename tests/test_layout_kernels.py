@@ -48,6 +48,13 @@ NORMS = {
 }
 
 
+@pytest.mark.parametrize("shape", [(2, 0, 3, 3), (0, 4, 3, 3), (2, 4, 0, 3)], ids=str)
+def test_norms_of_nothing(shape):
+    for norm in (lambda x: F.group_norm(x, 2), F.instance_norm):
+        planes, last = both_orders(norm, np.zeros(shape, np.float32))
+        assert [v.shape for v in last] == [v.shape for v in planes] == [shape, shape]
+
+
 @pytest.mark.parametrize("name", NORMS)
 def test_norms_are_those_of_the_other_order(name):
     norm, channels = NORMS[name]
@@ -69,7 +76,7 @@ POOLS = {
 }
 
 
-@pytest.mark.parametrize("channels", [2, 39])  # with vectors of 16, 8 and 4 and what is left
+@pytest.mark.parametrize("channels", [0, 1, 2, 39])  # vectors of 16, 8 and 4, and what is left
 @pytest.mark.parametrize("name", POOLS)
 def test_pooling_has_the_bits_of_planes(name, channels):
     x = RNG.integers(-3, 3, (2, channels, 9, 10)).astype(np.float32)  # many are equal

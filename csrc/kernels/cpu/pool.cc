@@ -23,7 +23,7 @@ void max_pool_planes(const MaxPoolFwdArgs& args, Range planes) {
     const auto place = [&](int64_t oh, int64_t ow) {
       return ((p * g.out_h + oh) * g.out_w + ow) * g.channels;
     };
-    if (g.channels > 1)
+    if (g.channels != 1)
       pool_image<MaxWindows>(x, g, [&](int64_t oh, int64_t ow) { return out_at(place(oh, ow)); });
     else
       pool_plane<MaxWindows>(x, g, [&](int64_t oh) { return out_at(place(oh, 0)); });
@@ -117,7 +117,7 @@ void max_pool_bwd(const MaxPoolBwdArgs& args, Slice s) {
       continue;
     }
     float* sums = sums_of(static_cast<T*>(args.dx), args.sums, p * size);
-    (g.channels > 1 ? max_pool_bwd_image<T> : max_pool_bwd_any<T>)(dy, offsets, sums, g);
+    (g.channels != 1 ? max_pool_bwd_image<T> : max_pool_bwd_any<T>)(dy, offsets, sums, g);
     write_sums(sums, dx, size);
   }
 }
@@ -129,7 +129,7 @@ void avg_pool_fwd(const AvgPoolFwdArgs& args, Slice s) {
   for (int64_t p = planes.begin; p < planes.end; ++p) {
     const T* x = static_cast<const T*>(args.x) + p * g.h * g.w * g.channels;
     T* y = static_cast<T*>(args.y) + p * g.out_h * g.out_w * g.channels;
-    if (g.channels > 1)
+    if (g.channels != 1)
       pool_image<SumWindows>(x, g, [&](int64_t oh, int64_t ow) {
         return MeanPlace<T>{y + (oh * g.out_w + ow) * g.channels,
                             static_cast<double>(args.row_divisors[oh] * args.col_divisors[ow])};
@@ -269,7 +269,7 @@ void avg_pool_bwd(const AvgPoolBwdArgs& args, Slice s) {
           for (int64_t c = iw * channels; c < (iw + 1) * channels; ++c) dx[c] = dx[c - channels];
           continue;
         }
-        if (channels > 1) {
+        if (channels != 1) {
           avg_pool_bwd_place(dy, dx + iw * channels, args, rows, cols);
           continue;
         }
