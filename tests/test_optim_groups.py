@@ -175,25 +175,38 @@ def test_clipping_inside_the_step_is_clipping_before_it(row, scale):
         assert_within(got, expected.astype(np.float64), 64 * U * (1 + np.abs(expected)))
 
 
-def test_clipping_inside_the_step_names_a_bad_gradient():
+@pytest.mark.parametrize("name", ["Adam", "SGD"])  # SGD's gradients have the norm as a witness
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_clipping_inside_the_step_names_a_bad_gradient(name, bad):
     params = parameters(3, 4)
-    optimizer = fn.optim.Adam([{"params": params[:1]}, {"params": params[1:]}])
+    optimizer = getattr(fn.optim, name)([{"params": params[:1]}, {"params": params[1:]}])
     set_gradients(params, np.random.default_rng(4))
     g = np.ones(4, np.float32)
-    g[2] = np.nan
+    g[2] = bad
     params[1].grad = fn.tensor(g)
     before = values(params)
     with pytest.raises(ValueError, match="expected finite") as caught:
         optimizer.step(max_grad_norm=1.0)
     assert str(caught.value) == (
-        "adam: expected finite gradients, got NaN or infinity in parameter 1 at flat index 2; "
-        "nothing was updated"
+        f"{name.lower()}: expected finite gradients, got NaN or infinity in parameter 1 at flat "
+        "index 2; nothing was updated"
     )
     for got, expected in zip(values(params), before, strict=True):
         assert_bitwise_equal(got, expected)
     with pytest.raises(ValueError, match="expected max_grad_norm") as caught:
         optimizer.step(max_grad_norm=-1.0)
-    assert str(caught.value) == "Adam: expected max_grad_norm >= 0, got -1.0"
+    assert str(caught.value) == f"{name}: expected max_grad_norm >= 0, got -1.0"
+
+
+def test_clipping_inside_the_step_takes_finite_gradients_whose_norm_is_infinite():
+    params = parameters(3, 4)
+    optimizer = fn.optim.SGD(params, lr=1.0)
+    before = values(params)
+    for p in params:
+        p.grad = fn.tensor(np.full(p.shape, 3e38, np.float32))
+    optimizer.step(max_grad_norm=1.0)
+    for got, old in zip(values(params), before, strict=True):
+        np.testing.assert_allclose(got, old - 7.0**-0.5, atol=1e-5)  # the factor is subnormal
 
 
 # ---- overflow of what is kept, and options at their limits ---------------------------------------

@@ -170,10 +170,13 @@ constexpr float kLn2 = 6.931472e-01f;
 constexpr float kLn2Hi = 0.693359375f;
 constexpr float kLn2Lo = -2.1219444e-04f;
 
+template <int kBias>
+constexpr float kRoundOff = 12582912.f + 127.f + kBias;
+
 // The argument is hi + lo; the default is -0 because x + -0 is x to the compiler, and x + 0 is not.
 template <int kBias, int kTimes>
 FASTNN_FN Reduced reduce_near(float guess, float hi, float lo) {
-  constexpr float kRound = 12582912.f + 127.f + kBias;
+  constexpr float kRound = kRoundOff<kBias>;
   const float t = mad(guess, kTimes * kLog2e, kRound);
   const float n = t - kRound;
   const float r = mad(n, -kLn2Hi / kTimes, hi);
@@ -186,18 +189,25 @@ FASTNN_FN Reduced reduce(float hi, float lo = -0.f) {
   return reduce_near<kBias, 1>(hi + lo, hi, lo);
 }
 
-// With one rounding of r instead of two, for the one place that needs it.
+// For e^(-x/2) of x = hi + lo >= 0: x = r - 2 n ln 2, so it is 2^n e^(-r/2). One rounding of r
+// instead of two, for the one place that needs it.
 template <int kBias>
-FASTNN_FN Reduced reduce_once(float hi, float lo) {
-  Reduced e = reduce<kBias>(hi);
-  const float n = static_cast<float>(e.n);
-  e.r = mad(n, -kLn2Hi, hi) + mad(n, -kLn2Lo, lo);
-  return e;
+FASTNN_FN Reduced reduce_minus_half(Sum2 x) {
+  constexpr float kRound = kRoundOff<kBias>;
+  const float t = mad(x.hi, -0.5f * kLog2e, kRound);
+  const float n = t - kRound;
+  const float r = mad(n, 2.f * kLn2Hi, x.hi) + mad(n, 2.f * kLn2Lo, x.lo);
+  const int32_t bits = to_bits(t);
+  return {r, from_bits(bits << 23), bits - to_bits(kRound)};
 }
 
-// e^r - 1 = r + r^2 P(r) for |r| <= ln(2)/2, relative error 2^-26; this is P.
+// e^r - 1 = r + r^2 P(r) for |r| <= ln(2)/2, relative error 2^-26; this is P. With kOver, which is
+// 1 or a power of two, e^(r / kOver) - 1 = r (1 / kOver + r P(r)) for r so many times as large.
+template <int kOver = 1>
 FASTNN_FN float expm1_coeffs(float r) {
-  return poly(r, 4.9999997e-01f, 1.6666545e-01f, 4.1667465e-02f, 8.366424e-03f, 1.3868316e-03f);
+  constexpr float k = 1.f / kOver, k2 = k * k, k4 = k2 * k2;
+  return poly(r, 4.9999997e-01f * k2, 1.6666545e-01f * k2 * k, 4.1667465e-02f * k4,
+              8.366424e-03f * k4 * k, 1.3868316e-03f * k4 * k2);
 }
 
 FASTNN_FN float expm1_poly(float r) { return mad(r * r, expm1_coeffs(r), r); }
@@ -331,14 +341,14 @@ FASTNN_FN float log1p_exp_neg(float t) {
 // log(1 + e^x) without overflow or cancellation on either side.
 FASTNN_FN float softplus(float x) { return at_least(x, 0.f) + log1p_exp_neg(abs(x)); }
 
-// The upper tail of the normal distribution is P(X > t) = e^(-t^2/2) N / (1 + t (k N + E)) with N =
-// 1/2 + t M; M and E, which are here, are polynomials of positive coefficients (relative error
+// The upper tail of the normal distribution is P(X > t) = e^(-t^2/2) N / 2 / (1 + t (k N + E)) with
+// N = 1 + t M; M and E, which are here, are polynomials of positive coefficients (relative error
 // 2^-26.8 on [0, 15]). Where t is large the rounding errors of N cancel.
 struct NormalTail {
-  static constexpr float kN = 2.5066f;
+  static constexpr float kN = 1.2533f;
   float m, e;
   FASTNN_FN explicit NormalTail(float t)
-      : m(poly(t, 4.3812972e-01f, 1.830695e-01f, 4.056479e-02f, 4.10242e-03f)),
+      : m(poly(t, 8.7625944e-01f, 3.66139e-01f, 8.112958e-02f, 8.20484e-03f)),
         e(poly(t, 4.2084426e-01f, 1.03693165e-01f, 1.0140104e-02f, 7.4720347e-06f)) {}
 };
 

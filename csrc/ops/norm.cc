@@ -144,8 +144,8 @@ Gradients row_norm_bwd(const Array& dy, const Array& x, const OptionalArray& w,
 }
 
 // ---- channels -------------------------------------------------------------------------------
-// A norm over channels as the kernels see it; groups as in Planes. Channels-last, batch norm has
-// columns of which every place of every image is a row.
+// A norm over channels as the kernels see it; groups as in Planes. Channels-last, channels are
+// columns, of which every place is a row. CUDA's kernels have columns for batch norm only.
 struct ChannelNorm {
   const char* op;
   const Array& x;
@@ -160,13 +160,15 @@ struct ChannelNorm {
     for (int i = 2; i < x.shape.ndim; ++i) n *= x.shape.dims[i];
     return n;
   }
-  int64_t batch() const { return last() ? x.shape[0] * places() : x.shape[0]; }
+  bool rows_of_batch() const { return groups == 0 && last(); }
+  int64_t batch() const { return rows_of_batch() ? x.shape[0] * places() : x.shape[0]; }
   int64_t channels() const { return x.shape[1]; }
-  int64_t size() const { return last() ? 1 : places(); }
+  int64_t size() const { return rows_of_batch() ? 1 : places(); }
   Planes planes() const { return {batch(), channels(), size(), groups}; }
-  bool by_columns() const { return groups == 0 && size() == 1; }
+  bool by_columns() const { return last() || (groups == 0 && size() == 1); }
   Launch launch_of(double cost) const {
-    const int64_t tasks = by_columns() ? ceil_div(channels(), kNormColumns) : planes().tasks();
+    const int64_t tasks =
+        by_columns() ? ColumnTasks(batch(), channels(), size(), groups).tasks() : planes().tasks();
     return {op, x.device(), x.dtype, tasks, static_cast<double>(x.numel()) * cost};
   }
 };
@@ -178,6 +180,14 @@ void check_channels(const ChannelNorm& n, int axes) {
   check_after(n.op, n.after, n.x.device());
   check_parameter(n.op, "weight", n.w, {n.channels()}, n.x);
   check_parameter(n.op, "bias", n.b, {n.channels()}, n.x);
+}
+
+// What the caller has to convert.
+void check_has_columns(const ChannelNorm& n) {
+  if (!n.last() || n.groups == 0) return;
+  check(n.x.device() == Device::kCpu && n.channels() / n.groups <= kNormColumns, n.op,
+        ": expected channels-last input on the cpu, of groups of at most ", kNormColumns,
+        " channels");
 }
 
 struct RunningStats {
@@ -261,17 +271,18 @@ Normalized batch_norm_fwd(const AnyLayout& x, const OptionalArray& running_mean,
   return channel_norm_fwd(n, running, !training);
 }
 
-Normalized group_norm_fwd(const Array& x, int64_t groups, const OptionalArray& w,
+Normalized group_norm_fwd(const AnyLayout& x, int64_t groups, const OptionalArray& w,
                           const OptionalArray& b, float eps, const After::Tuple& after) {
   const ChannelNorm n{"group_norm", x, w, b, groups, eps, After(after)};
   check(groups >= 1, n.op, ": expected num_groups >= 1, got ", groups);
   check_channels(n, 2);
   check(n.channels() % groups == 0, n.op, ": expected num_groups that divides the ", n.channels(),
         " channels of input ", x.shape, ", got ", groups);
+  check_has_columns(n);
   return channel_norm_fwd(n, {{}, {}, {}, 0}, false);
 }
 
-Normalized instance_norm_fwd(const Array& x, const OptionalArray& running_mean,
+Normalized instance_norm_fwd(const AnyLayout& x, const OptionalArray& running_mean,
                              const OptionalArray& running_var, const OptionalArray& count,
                              const OptionalArray& w, const OptionalArray& b, bool use_input_stats,
                              std::optional<double> momentum, float eps, const After::Tuple& after) {
@@ -281,9 +292,10 @@ Normalized instance_norm_fwd(const Array& x, const OptionalArray& running_mean,
   check_running(n, running, use_input_stats);
   check(use_input_stats || running_mean.has_value(), n.op,
         ": expected running_mean and running_var when use_input_stats is False, got None");
-  check(!use_input_stats || n.size() != 1, n.op,
+  check(!use_input_stats || n.places() != 1, n.op,
         ": expected more than 1 element per channel, got input ", x.shape);
   n.groups = use_input_stats ? n.channels() : 0;
+  check_has_columns(n);
   return channel_norm_fwd(n, running, !use_input_stats);
 }
 
@@ -331,6 +343,7 @@ Gradients channel_norm_bwd(const std::string& op, const AnyLayout& dy, const Any
 }  // namespace
 
 void bind_norm(py::module_& m) {
+  m.attr("NORM_COLUMNS") = kNormColumns;
   m.def("row_norm_fwd", &row_norm_fwd, py::arg("x"), py::arg("normalized_shape"), py::arg("w"),
         py::arg("b"), py::arg("eps"), py::arg("centred"), py::arg("after"));
   m.def("row_norm_bwd", &row_norm_bwd, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("b"),

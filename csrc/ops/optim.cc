@@ -130,6 +130,7 @@ Array clip_jobs(std::vector<Job>& jobs, float max_norm, const float* loss_scale)
     launch(job.what, &Kernels::grad_norm_sum, args);
     first += job.args.num_chunks;
     job.args.clip = args.norm;
+    job.args.clip_is_norm = true;
   }
   args.sums = write_as<double>(sums);
   args.num_chunks = static_cast<int32_t>(chunks);

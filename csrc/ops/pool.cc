@@ -3,24 +3,41 @@
 #include <array>
 
 #include "common.h"
+#include "pool_spans.h"
 
 namespace fastnn {
 namespace {
 
 using Pair = std::array<int64_t, 2>;  // of height and width; height is trivial in one dimension
 
+// Channels-last, an image is one plane of `channels` numbers side by side.
 struct Planes {
   int64_t count, h, w;
   Shape shape;
+  Layout layout = Layout::kNchw;
+  int64_t channels = 1;
+  int64_t size() const { return h * w * channels; }
 };
 
+Array empty_of(const Shape& shape, DType dtype, Device device, Layout layout) {
+  Array y = empty(shape, dtype, device);
+  y.layout = layout;
+  return y;
+}
+
 // The planes of an input with one or two spatial axes, with or without a batch axis.
-Planes planes_of(const std::string& op, const Shape& in, int spatial) {
+Planes planes_of(const std::string& op, const Shape& in, int spatial,
+                 Layout layout = Layout::kNchw) {
   check(in.ndim == spatial + 1 || in.ndim == spatial + 2, op, ": expected input of shape ",
         spatial == 1 ? "(channels, length)" : "(channels, height, width)",
         " or a batch of it, got ", in);
   Planes planes{1, spatial == 1 ? 1 : in[-2], in[-1], in};
   for (int i = 0; i < in.ndim - spatial; ++i) planes.count *= in.dims[i];
+  if (layout == Layout::kNhwc) {
+    planes.layout = layout;
+    planes.count = in[0];
+    planes.channels = in[1];
+  }
   return planes;
 }
 Shape shape_of(const std::vector<int64_t>& sizes) {
@@ -78,12 +95,11 @@ PoolGrid grid_of(const std::string& op, const Planes& planes, int spatial, const
           narrow(v.padding[0]),
           narrow(v.padding[1]),
           narrow(v.dilation[0]),
-          narrow(v.dilation[1])};
+          narrow(v.dilation[1]),
+          planes.channels};
 }
 
 // ---- spans, in memory that recorded steps read too ------------------------------------------
-
-using Span = std::vector<PoolSpan>;
 
 Array in_memory(const Span& spans, Device device) {
   Array memory = allocate_constant({static_cast<int64_t>(spans.size()), 2}, DType::kFloat32);
@@ -94,44 +110,6 @@ Array in_memory(const std::vector<float>& values, Device device) {
   Array memory = allocate_constant({static_cast<int64_t>(values.size())}, DType::kFloat32);
   std::copy(values.begin(), values.end(), static_cast<float*>(memory.storage->data));
   return constant_on(memory, device);
-}
-
-// Windows of an axis of n, those that a grid has cut off at its edges.
-Span grid_spans(int64_t n, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
-                int64_t dilation) {
-  Span spans;
-  for (int64_t o = 0; o < out; ++o) {
-    const int64_t start = o * stride - pad;
-    const int64_t below = start < 0 ? ceil_div(-start, dilation) : 0;
-    spans.push_back({static_cast<int32_t>(start + below * dilation),
-                     static_cast<int32_t>(std::min(n, start + dilation * (kernel - 1) + 1))});
-  }
-  return spans;
-}
-// Window o of adaptive pooling reaches from floor(o n / out) to ceil((o + 1) n / out).
-Span adaptive_spans(int64_t n, int64_t out) {
-  Span spans;
-  for (int64_t o = 0; o < out; ++o)
-    spans.push_back(
-        {static_cast<int32_t>(o * n / out), static_cast<int32_t>(ceil_div((o + 1) * n, out))});
-  return spans;
-}
-std::vector<float> sizes_of(const Span& spans) {
-  std::vector<float> sizes;
-  for (const PoolSpan& span : spans) sizes.push_back(static_cast<float>(span.end - span.begin));
-  return sizes;
-}
-// The windows that each element of an axis of n is in; windows are in order, so they are
-// neighbours.
-Span turned(const Span& spans, int64_t n) {
-  Span in(static_cast<size_t>(n), PoolSpan{0, 0});
-  for (size_t o = 0; o < spans.size(); ++o)
-    for (int32_t i = spans[o].begin; i < spans[o].end; ++i) {
-      PoolSpan& span = in[static_cast<size_t>(i)];
-      if (span.begin == span.end) span.begin = static_cast<int32_t>(o);
-      span.end = static_cast<int32_t>(o) + 1;
-    }
-  return in;
 }
 
 struct SpanMemory {
@@ -148,10 +126,17 @@ PoolSpans view(const SpanMemory& memory, const Planes& planes, Pair out, Pair st
           out[1],
           static_cast<int32_t>(step[0]),
           static_cast<int32_t>(step[1]),
-          per_plane};
+          per_plane,
+          planes.channels};
 }
 
 // ---- max ------------------------------------------------------------------------------------
+
+// What the caller has to convert.
+void check_planes(const std::string& op, const Array& x) {
+  check(x.layout == Layout::kNchw, op,
+        ": expected input in the order of its shape, got a channels-last one");
+}
 
 std::string name_of(const char* what, int spatial) { return concat(what, spatial, "d"); }
 
@@ -169,13 +154,14 @@ std::pair<Array, OptionalArray> max_pool_spans(const char* op, const Array& x, i
   return {y, indices};
 }
 
-std::pair<Array, OptionalArray> max_pool(const Array& x, int spatial, Pair kernel, Pair stride,
+std::pair<Array, OptionalArray> max_pool(const AnyLayout& x, int spatial, Pair kernel, Pair stride,
                                          Pair padding, Pair dilation, bool ceil_mode, bool save,
                                          bool indices) {
   const std::string op = name_of("max_pool", spatial);
-  const Planes planes = planes_of(op, x.shape, spatial);
+  const Planes planes = planes_of(op, x.shape, spatial, x.layout);
   const PoolGrid g = grid_of(op, planes, spatial, {kernel, stride, padding, dilation, ceil_mode});
   if (indices || kernel[0] * kernel[1] > kMaxPoolOffsets) {
+    check_planes(op, x);
     const SpanMemory memory{
         in_memory(grid_spans(g.h, g.out_h, kernel[0], stride[0], padding[0], dilation[0]),
                   x.device()),
@@ -183,10 +169,10 @@ std::pair<Array, OptionalArray> max_pool(const Array& x, int spatial, Pair kerne
                   x.device())};
     return max_pool_spans("max_pool", x, spatial, memory, {g.out_h, g.out_w}, dilation, false);
   }
-  Array y = empty(with_size(planes, spatial, {g.out_h, g.out_w}), x.dtype, x.device());
+  Array y = empty_of(with_size(planes, spatial, {g.out_h, g.out_w}), x.dtype, x.device(), x.layout);
   OptionalArray offsets;
-  if (save) offsets = empty(y.shape, DType::kUInt8, x.device());
-  launch(row_wise("max_pool", x, g.planes, g.h * g.w, kCostPerElement), &Kernels::max_pool_fwd,
+  if (save) offsets = empty_of(y.shape, DType::kUInt8, x.device(), x.layout);
+  launch(row_wise("max_pool", x, g.planes, planes.size(), kCostPerElement), &Kernels::max_pool_fwd,
          MaxPoolFwdArgs{read(x), write(y), offsets ? write_as<uint8_t>(*offsets) : nullptr, g});
   return {y, offsets};
 }
@@ -198,17 +184,18 @@ OptionalArray wide_sums(const Array& dx) {
 }
 
 // `saved` is what forward returned next to y: offsets of the same grid, or indices.
-Array max_pool_bwd(const Array& dy, const Array& saved, const std::vector<int64_t>& shape,
+Array max_pool_bwd(const AnyLayout& dy, const AnyLayout& saved, const std::vector<int64_t>& shape,
                    int spatial, Pair kernel, Pair stride, Pair padding, Pair dilation,
                    bool ceil_mode) {
   constexpr const char* op = "max_pool";
   check(dy.shape == saved.shape, op, ": expected a gradient of shape ", saved.shape, ", got ",
         dy.shape);
-  const Planes planes = planes_of(op, shape_of(shape), spatial);
-  Array dx = empty(planes.shape, dy.dtype, dy.device());
+  check_layout(op, "the output", saved, "its gradient", dy);
+  const Planes planes = planes_of(op, shape_of(shape), spatial, dy.layout);
+  Array dx = empty_of(planes.shape, dy.dtype, dy.device(), dy.layout);
   const OptionalArray sums = wide_sums(dx);
   float* wide = sums ? write_as<float>(*sums) : nullptr;
-  const Launch what = row_wise(op, dy, planes.count, planes.h * planes.w, kCostPerElement);
+  const Launch what = row_wise(op, dy, planes.count, planes.size(), kCostPerElement);
   if (saved.dtype == DType::kInt64) {
     const int64_t out = planes.count > 0 ? dy.numel() / planes.count : 0;
     launch(what, &Kernels::max_pool_spans_bwd,
@@ -242,10 +229,11 @@ struct AvgPlan {
   Span rows, cols;
   std::vector<float> row_divisors, col_divisors;
 };
-AvgPlan avg_plan(const Shape& in, int spatial, Pair kernel, Pair stride, Pair padding,
-                 bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor) {
+AvgPlan avg_plan(const Shape& in, Layout layout, int spatial, Pair kernel, Pair stride,
+                 Pair padding, bool ceil_mode, bool count_include_pad,
+                 std::optional<int64_t> divisor) {
   const std::string op = name_of("avg_pool", spatial);
-  const Planes planes = planes_of(op, in, spatial);
+  const Planes planes = planes_of(op, in, spatial, layout);
   const PoolGrid g = grid_of(op, planes, spatial, {kernel, stride, padding, {1, 1}, ceil_mode});
   AvgPlan plan{planes,
                g,
@@ -263,15 +251,17 @@ AvgPlan avg_plan(const Shape& in, int spatial, Pair kernel, Pair stride, Pair pa
   return plan;
 }
 
-Array avg_pool(const Array& x, int spatial, Pair kernel, Pair stride, Pair padding, bool ceil_mode,
-               bool count_include_pad, std::optional<int64_t> divisor) {
-  const AvgPlan plan =
-      avg_plan(x.shape, spatial, kernel, stride, padding, ceil_mode, count_include_pad, divisor);
+Array avg_pool(const AnyLayout& x, int spatial, Pair kernel, Pair stride, Pair padding,
+               bool ceil_mode, bool count_include_pad, std::optional<int64_t> divisor) {
+  const AvgPlan plan = avg_plan(x.shape, x.layout, spatial, kernel, stride, padding, ceil_mode,
+                                count_include_pad, divisor);
   const PoolGrid& g = plan.grid;
-  Array y = empty(with_size(plan.planes, spatial, {g.out_h, g.out_w}), x.dtype, x.device());
+  Array y =
+      empty_of(with_size(plan.planes, spatial, {g.out_h, g.out_w}), x.dtype, x.device(), x.layout);
   const Array rows = in_memory(plan.row_divisors, x.device()),
               cols = in_memory(plan.col_divisors, x.device());
-  launch(row_wise("avg_pool", x, g.planes, g.h * g.w, kCostPerElement), &Kernels::avg_pool_fwd,
+  launch(row_wise("avg_pool", x, g.planes, plan.planes.size(), kCostPerElement),
+         &Kernels::avg_pool_fwd,
          AvgPoolFwdArgs{read(x), write(y), read_as<float>(rows), read_as<float>(cols), g});
   return y;
 }
@@ -279,27 +269,28 @@ Array avg_pool(const Array& x, int spatial, Pair kernel, Pair stride, Pair paddi
 Array avg_bwd(const char* op, const Array& dy, const Shape& in, int spatial, const Span& rows,
               const Span& cols, const std::vector<float>& row_divisors,
               const std::vector<float>& col_divisors) {
-  const Planes planes = planes_of(op, in, spatial);
+  const Planes planes = planes_of(op, in, spatial, dy.layout);
   const Pair out{static_cast<int64_t>(rows.size()), static_cast<int64_t>(cols.size())};
   check(dy.shape == with_size(planes, spatial, out), op, ": expected a gradient of shape ",
         with_size(planes, spatial, out), ", got ", dy.shape);
-  Array dx = empty(in, dy.dtype, dy.device());
+  Array dx = empty_of(in, dy.dtype, dy.device(), dy.layout);
   const SpanMemory memory{in_memory(turned(rows, planes.h), dy.device()),
                           in_memory(turned(cols, planes.w), dy.device())};
   const Array r = in_memory(row_divisors, dy.device()), c = in_memory(col_divisors, dy.device());
-  const Planes turned_planes{planes.count, out[0], out[1], planes.shape};
-  launch(row_wise(op, dy, planes.count, planes.h * planes.w, 2 * kCostPerExp),
-         &Kernels::avg_pool_bwd,
+  Planes turned_planes = planes;
+  turned_planes.h = out[0];
+  turned_planes.w = out[1];
+  launch(row_wise(op, dy, planes.count, planes.size(), 2 * kCostPerExp), &Kernels::avg_pool_bwd,
          AvgPoolBwdArgs{read(dy), write(dx), read_as<float>(r), read_as<float>(c),
                         view(memory, turned_planes, {planes.h, planes.w}, {1, 1}, false)});
   return dx;
 }
 
-Array avg_pool_bwd(const Array& dy, const std::vector<int64_t>& shape, int spatial, Pair kernel,
+Array avg_pool_bwd(const AnyLayout& dy, const std::vector<int64_t>& shape, int spatial, Pair kernel,
                    Pair stride, Pair padding, bool ceil_mode, bool count_include_pad,
                    std::optional<int64_t> divisor) {
-  const AvgPlan plan = avg_plan(shape_of(shape), spatial, kernel, stride, padding, ceil_mode,
-                                count_include_pad, divisor);
+  const AvgPlan plan = avg_plan(shape_of(shape), dy.layout, spatial, kernel, stride, padding,
+                                ceil_mode, count_include_pad, divisor);
   return avg_bwd("avg_pool", dy, plan.planes.shape, spatial, plan.rows, plan.cols,
                  plan.row_divisors, plan.col_divisors);
 }
@@ -377,6 +368,7 @@ std::pair<Array, OptionalArray> fractional_max_pool(const Array& x, Pair kernel,
 }  // namespace
 
 void bind_pool(py::module_& m) {
+  m.attr("MAX_POOL_OFFSETS") = kMaxPoolOffsets;
   m.def("max_pool", &max_pool, py::arg("x"), py::arg("spatial"), py::arg("kernel"),
         py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("ceil_mode"),
         py::arg("save"), py::arg("indices"));

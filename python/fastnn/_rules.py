@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,11 @@ def arithmetic(name: str, x: Any, z: Any) -> Tensor:
     return apply(_binary, x, z, name=name)
 
 
-def keeps_layout(rule: Rule) -> Rule:
+def keeps_layout(rule: Rule, native: Callable[..., bool] = lambda x, **params: False) -> Rule:
     """A rule whose kernels know the order of the shape only: channels-last goes in and comes out.
 
-    A gradient with respect to the first input is channels-last as well."""
+    A gradient with respect to the first input is channels-last as well. ``native`` tells for what
+    the kernels know both orders."""
 
     def to_last(y: Any) -> Any:
         return _core.to_layout(y, "nhwc") if y is not None and y.ndim == 4 else y
@@ -34,7 +36,7 @@ def keeps_layout(rule: Rule) -> Rule:
     @wraps(rule)
     def kept(x: Any, *inputs: Any, **params: Any) -> tuple[Any, Vjp]:
         x = x if isinstance(x, _core.TensorBase) else _core.share(x)
-        if x.layout == "nchw":
+        if x.layout == "nchw" or native(x, **params):
             return rule(x, *inputs, **params)
         y, vjp = rule(_core.to_layout(x, "nchw"), *inputs, **params)
         several = isinstance(y, tuple)

@@ -35,20 +35,21 @@ Bytes row_norm(const Kernels& k, int64_t rows, int64_t cols, bool centred,
   return out;
 }
 
-// groups as in Planes; size 1 over the batch is by columns.
+// groups as in Planes; size 1 over the batch is by columns, as channels-last is.
 template <class T>
 Bytes channel_norm(const Kernels& k, int64_t batch, int64_t channels, int64_t size, int64_t groups,
-                   const NormEpilogue& after) {
+                   const NormEpilogue& after, bool last = false) {
   const int64_t n = batch * channels * size;
   const Planes planes(batch, channels, size, groups);
-  const bool columns = groups == 0 && size == 1;
+  const ColumnTasks column_tasks(batch, channels, size, groups);
+  const bool columns = last || (groups == 0 && size == 1);
   const int64_t rows = groups > 0 ? batch : 1;
   Buffer<T> x(n), w(channels), b(channels), y(n, true), dy(n), dx(n, true);
   Buffer<T> dw(channels, true), db(channels, true);
   Buffer<float> running_mean(channels), running_var(channels);
   Buffer<double> mean(planes.statistics, true), var(planes.statistics, true);
   Buffer<double> partials(rows * 2 * channels, true);
-  const Slice all{0, columns ? ceil_div(channels, kNormColumns) : planes.tasks(), nullptr};
+  const Slice all{0, columns ? column_tasks.tasks() : planes.tasks(), nullptr};
   (columns ? k.column_norm_fwd : k.plane_norm_fwd)(
       {x.get(), w.get(), b.get(), y.get(), mean.get(), var.get(), nullptr, nullptr, batch, channels,
        size, groups, 1e-5f, after},
@@ -82,6 +83,13 @@ void compare_channel_norms(int64_t n, DType dtype) {
       compare(
           "planes" + at,
           [=](const Kernels& k) { return channel_norm<T>(k, 3, 4, n, groups, after); }, dtype);
+#ifndef FASTNN_TEST_CUDA  // which has columns of batch norm only
+    for (const int64_t groups : {1, 2, 4})
+      compare(
+          "channels last" + at,
+          [=](const Kernels& k) { return channel_norm<T>(k, 3, 4, n, groups, after, true); },
+          dtype);
+#endif
   }
 }
 

@@ -227,6 +227,33 @@ Bytes pooling(const Kernels& k, int64_t w, int32_t kernel, int32_t stride, int32
   return out;
 }
 
+#ifndef FASTNN_TEST_CUDA  // which has planes only
+template <class T>
+Bytes pooling_channels_last(const Kernels& k, int64_t channels, int32_t kernel, int32_t stride,
+                            int32_t pad) {
+  constexpr int64_t kImages = 2, kRows = 5, kCols = 4, kPlaces = kRows * kCols;
+  const int64_t out_h = (kRows + 2 * pad - kernel) / stride + 1,
+                out_w = (kCols + 2 * pad - kernel) / stride + 1, n = kImages * kPlaces * channels,
+                outs = kImages * out_h * out_w * channels;
+  const PoolGrid grid{kImages, kRows,  kCols, out_h, out_w, kernel, kernel,
+                      stride,  stride, pad,   pad,   1,     1,      channels};
+  const Slice all{0, ceil_div(kImages, rows_per_task(kPlaces * channels)), nullptr};
+  Buffer<T> x(n), y(outs, true), mean(outs, true), dx(n, true), total(kImages * channels, true);
+  Buffer<float> sums(n, true);
+  std::vector<uint8_t> offsets(static_cast<size_t>(outs));
+  const std::vector<float> divisors(5, 2.f);
+  k.max_pool_fwd({x.get(), y.get(), offsets.data(), grid}, all);
+  k.max_pool_bwd({y.get(), offsets.data(), dx.get(), sums.get(), grid}, all);
+  k.avg_pool_fwd({x.get(), mean.get(), divisors.data(), divisors.data(), grid}, all);
+  const PoolSpan rows{0, kRows}, cols{0, kCols};
+  const PoolSpans turned{&rows, &cols, kImages, kRows, kCols, 1, 1, 1, 1, false, channels};
+  k.avg_pool_bwd({x.get(), total.get(), divisors.data(), divisors.data(), turned}, all);
+  Bytes out;
+  for (const auto* b : {&y, &dx, &mean, &total}) append(out, *b);
+  return out;
+}
+#endif
+
 template <class T>
 Bytes rows_by_index(const Kernels& k, int64_t cols) {
   constexpr int64_t kCount = 9, kRows = 4;
@@ -281,7 +308,16 @@ void compare_dtype(DType dtype) {
     compare("softmax" + at, [n](const Kernels& k) { return softmax<T>(k, 3, n); }, dtype);
     compare("transpose" + at, [n](const Kernels& k) { return transposed<T>(k, n); }, dtype);
     compare("take" + at, [n](const Kernels& k) { return rows_by_index<T>(k, n); }, dtype);
-    for (const auto& [kernel, stride, pad] : {std::array{2, 2, 0}, {3, 1, 1}, {3, 2, 1}, {2, 3, 1}})
+    for (const auto& [kernel, stride, pad] :
+         {std::array{2, 2, 0}, {3, 1, 1}, {3, 2, 1}, {2, 3, 1}}) {
+#ifndef FASTNN_TEST_CUDA
+      compare(
+          "pool channels last" + at,
+          [n, kernel, stride, pad](const Kernels& k) {
+            return pooling_channels_last<T>(k, n, kernel, stride, pad);
+          },
+          dtype);
+#endif
       if (n >= kernel)
         compare(
             "pool" + at,
@@ -289,6 +325,7 @@ void compare_dtype(DType dtype) {
               return pooling<T>(k, n, kernel, stride, pad);
             },
             dtype);
+    }
   }
   compare("softmax tall", [](const Kernels& k) { return softmax<T>(k, 4000, 10); }, dtype);
 }

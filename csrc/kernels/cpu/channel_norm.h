@@ -1,5 +1,6 @@
 // Batch, group and instance norm: statistics over planes (NCHW: a channel's data stays in the cache
-// between the passes), and over columns for x [batch, channels]. A statistic belongs to one task.
+// between the passes), and over columns for x [batch, channels] and channels-last. A statistic
+// belongs to one task.
 #pragma once
 #include "../families/norm.h"
 #include "norm_parts.h"
@@ -148,37 +149,48 @@ FASTNN_FN void for_row_blocks(int64_t batch, F use) {
   for (int64_t r = 0; r < batch; r += kRowBlock) use(r, least(kRowBlock, batch - r));
 }
 
+// The columns of one task, for both directions. Each `per` of them share a statistic, of which
+// `statistic` is the first.
+template <class T>
+struct Columns {
+  int64_t sample, first, rows, stride, per, statistic;
+  int width;
+  template <class Args>
+  Columns(const Args& args, int64_t task) : stride(args.channels) {
+    const ColumnTasks tasks(args.batch, args.channels, args.size, args.groups);
+    sample = task / tasks.strips;
+    first = task % tasks.strips * tasks.columns;
+    rows = tasks.rows;
+    per = tasks.per_statistic;
+    statistic = (sample * stride + first) / per;
+    width = static_cast<int>(least(args.channels - first, tasks.columns));
+  }
+  int64_t index(int64_t row) const { return (sample * rows + row) * stride + first; }
+  const T* at(const void* x) const { return static_cast<const T*>(x) + index(0); }
+  T* at(void* x) const { return static_cast<T*>(x) + index(0); }
+};
+
 // The columns of a task: Normalizers side by side.
 struct ColumnNormalizers {
   double mean[kNormColumns] = {};
   float hi[kNormColumns] = {}, lo[kNormColumns] = {}, rstd[kNormColumns] = {}, w[kNormColumns] = {},
         b[kNormColumns] = {};
-  void set(int c, double centre, const Normalizer& f) {
-    mean[c] = centre;
-    hi[c] = f.mean.hi;
-    lo[c] = f.mean.lo;
-    rstd[c] = f.rstd;
-    w[c] = f.w;
-    b[c] = f.b;
+  // Of the columns that share statistic g of the task.
+  template <class Args, class T>
+  void set(const Args& args, const Columns<T>& columns, int64_t g, Statistics of) {
+    const float of_std = reciprocal_std(of.var, args.eps);
+    for (int64_t c = g * columns.per; c < (g + 1) * columns.per; ++c) {
+      const auto f = normalizer<T>(args.w, args.b, columns.first + c, of.mean, of_std);
+      mean[c] = of.mean;
+      hi[c] = f.mean.hi;
+      lo[c] = f.mean.lo;
+      rstd[c] = f.rstd;
+      w[c] = f.w;
+      b[c] = f.b;
+    }
   }
   FASTNN_FN float xhat(int64_t c, float x) const { return normalize(x, {hi[c], lo[c]}, rstd[c]); }
   FASTNN_FN float operator()(int64_t c, float x) const { return affine(xhat(c, x), w[c], b[c]); }
-};
-
-// The columns of one task, for both directions.
-template <class T>
-struct Columns {
-  int64_t first, batch, stride;
-  int width;
-  template <class Args>
-  Columns(const Args& args, int64_t task)
-      : first(task * kNormColumns), batch(args.batch), stride(args.channels) {
-    const int64_t left = args.channels - first;
-    width = static_cast<int>(left < kNormColumns ? left : kNormColumns);
-  }
-  const T* at(const void* x) const { return static_cast<const T*>(x) + first; }
-  T* at(void* x) const { return static_cast<T*>(x) + first; }
-  int64_t index(int64_t row) const { return row * stride + first; }
 };
 
 template <class T>
@@ -189,7 +201,7 @@ void column_statistics(const T* x, const Columns<T>& columns, Statistics (&stats
     load_block(x + c, lanes, 0.f, v);
     moments[c / kBlockLanes] = Moments(v);
   });
-  for_row_blocks(columns.batch, [&](int64_t first, int64_t rows) __attribute__((always_inline)) {
+  for_row_blocks(columns.rows, [&](int64_t first, int64_t rows) __attribute__((always_inline)) {
     const T* block = x + first * columns.stride;
     for_blocks(columns.width, [&](int64_t c, int lanes) __attribute__((always_inline)) {
       Moments m = moments[c / kBlockLanes];  // in registers
@@ -199,7 +211,7 @@ void column_statistics(const T* x, const Columns<T>& columns, Statistics (&stats
     });
   });
   for (int c = 0; c < columns.width; ++c)
-    stats[c] = moments[c / kBlockLanes].lane(c % kBlockLanes, static_cast<double>(columns.batch));
+    stats[c] = moments[c / kBlockLanes].lane(c % kBlockLanes, static_cast<double>(columns.rows));
 }
 
 template <class T>
@@ -210,18 +222,19 @@ void column_norm_fwd(const ChannelNormFwdArgs& args, Slice s) {
     const T* x = columns.at(args.x);
     T* y = columns.at(args.y);
     Statistics stats[kNormColumns] = {};
-    if (args.running_mean == nullptr && args.batch > 0) column_statistics(x, columns, stats);
+    if (args.running_mean == nullptr && columns.rows > 0) column_statistics(x, columns, stats);
     ColumnNormalizers f;
-    for (int c = 0; c < columns.width; ++c) {
-      const int64_t channel = columns.first + c;
-      if (args.running_mean != nullptr) stats[c] = running_statistics(args, channel);
-      args.mean[channel] = stats[c].mean;
-      args.var[channel] = stats[c].var;
-      f.set(c, stats[c].mean,
-            normalizer<T>(args.w, args.b, channel, stats[c].mean,
-                          reciprocal_std(stats[c].var, args.eps)));
+    for (int64_t g = 0; g < columns.width / columns.per; ++g) {
+      const int64_t c = g * columns.per, at = columns.statistic + g;
+      const Statistics of = args.running_mean != nullptr
+                                ? running_statistics(args, columns.first + c)
+                            : columns.per > 1 ? statistics_of(stats + c, columns.per)
+                                              : stats[c];
+      args.mean[at] = of.mean;
+      args.var[at] = of.var;
+      f.set(args, columns, g, of);
     }
-    for (int64_t r = args.batch; r-- > 0;)
+    for (int64_t r = columns.rows; r-- > 0;)
       normalize_row(x + r * columns.stride, y + r * columns.stride, columns.width, columns.index(r),
                     f, epilogue);
   }
@@ -231,7 +244,7 @@ void column_norm_fwd(const ChannelNormFwdArgs& args, Slice s) {
 template <class T>
 void column_sums(const T* dy, const T* x, const Columns<T>& columns, const ColumnNormalizers& f,
                  const Epilogue& epilogue, GradientSums (&sums)[kStrips]) {
-  for_row_blocks(columns.batch, [&](int64_t first, int64_t rows) __attribute__((always_inline)) {
+  for_row_blocks(columns.rows, [&](int64_t first, int64_t rows) __attribute__((always_inline)) {
     const int64_t start = first * columns.stride;
     float buffer[kRowBlock][kNormChunk];
     const float* d[kRowBlock];
@@ -251,33 +264,46 @@ void column_sums(const T* dy, const T* x, const Columns<T>& columns, const Colum
   });
 }
 
+// What the gradients of a task's columns have in common, and their sums for the parameters.
+struct ColumnMeans {
+  float g[kNormColumns] = {}, gx[kNormColumns] = {};
+  template <class T>
+  ColumnMeans(const ChannelNormBwdArgs& args, const Columns<T>& columns, const ColumnNormalizers& f,
+              const GradientSums (&sums)[kStrips]) {
+    const double scale =
+        args.constant ? 0.0 : 1.0 / static_cast<double>(columns.rows * columns.per);
+    for (int64_t first = 0; first < columns.width; first += columns.per) {
+      PlaneSums means{0, 0};
+      for (int64_t c = first; c < first + columns.per; ++c) {
+        const GradientSums& sum = sums[c / kBlockLanes];
+        const int lane = static_cast<int>(c % kBlockLanes);
+        const PlaneSums of{sum.dy[lane], sum.dy_x[lane] * static_cast<double>(f.rstd[c])};
+        const double w = static_cast<double>(f.w[c]);
+        means = {means.d + w * of.d, means.dx + w * of.dx};
+        store_sums(args, columns.sample, columns.first + c, of);
+      }
+      for (int64_t c = first; c < first + columns.per; ++c) {
+        g[c] = static_cast<float>(means.d * scale);
+        gx[c] = static_cast<float>(means.dx * scale);
+      }
+    }
+  }
+};
+
 template <class T>
 void column_norm_bwd(const ChannelNormBwdArgs& args, Slice s) {
   const Epilogue epilogue(args.after);
-  const double scale = args.constant ? 0.0 : 1.0 / static_cast<double>(args.batch);
   for (int64_t task = s.begin; task < s.end; ++task) {
     const Columns<T> columns(args, task);
     const T *x = columns.at(args.x), *dy = columns.at(args.dy);
     ColumnNormalizers f;
-    for (int c = 0; c < columns.width; ++c) {
-      const int64_t channel = columns.first + c;
-      f.set(c, args.mean[channel],
-            normalizer<T>(args.w, args.b, channel, args.mean[channel],
-                          reciprocal_std(args.var[channel], args.eps)));
-    }
+    for (int64_t g = 0; g < columns.width / columns.per; ++g)
+      f.set(args, columns, g, {args.mean[columns.statistic + g], args.var[columns.statistic + g]});
     GradientSums sums[kStrips];
     column_sums(dy, x, columns, f, epilogue, sums);
-    float mean_g[kNormColumns] = {}, mean_gx[kNormColumns] = {};
-    for (int c = 0; c < columns.width; ++c) {
-      const GradientSums& sum = sums[c / kBlockLanes];
-      const double d = sum.dy[c % kBlockLanes],
-                   dx = sum.dy_x[c % kBlockLanes] * static_cast<double>(f.rstd[c]);
-      mean_g[c] = static_cast<float>(static_cast<double>(f.w[c]) * d * scale);
-      mean_gx[c] = static_cast<float>(static_cast<double>(f.w[c]) * dx * scale);
-      store_sums(args, 0, columns.first + c, {d, dx});
-    }
+    const ColumnMeans mean(args, columns, f, sums);
     if (args.dx == nullptr) continue;
-    for (int64_t r = args.batch; r-- > 0;) {
+    for (int64_t r = columns.rows; r-- > 0;) {
       const int64_t at = r * columns.stride;
       T* dx = columns.at(args.dx) + at;
       for_gradient_chunks(
@@ -286,7 +312,7 @@ void column_norm_bwd(const ChannelNormBwdArgs& args, Slice s) {
 #pragma GCC ivdep
             for (int64_t c = 0; c < n; ++c)
               dx[c] = from_float<T>(normalize_dx(d[c] * f.w[c], f.xhat(c, to_float(v[c])),
-                                                 mean_g[c], mean_gx[c], f.rstd[c]));
+                                                 mean.g[c], mean.gx[c], f.rstd[c]));
           });
     }
   }

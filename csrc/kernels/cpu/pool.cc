@@ -3,87 +3,36 @@
 #include "../families/pool.h"
 
 #include "../formulas/pool_regions.h"
-#include "pool_grid.h"
+#include "pool_last.h"
+#include "pool_windows.h"
 #include "table.h"
 
 namespace fastnn {
 namespace {
 
-// Whether v takes the place of the maximum so far.
-FASTNN_FN bool replaces(float v, float best) { return (v > best) | (v != v); }
-
 // ---- windows on a grid ----------------------------------------------------------------------
-
-// On vector types: the compiler does not vectorise two selections by one comparison.
-template <int kLanes>
-struct Vectors {
-  using Floats [[gnu::vector_size(4 * kLanes)]] = float;
-  using Ints [[gnu::vector_size(4 * kLanes)]] = int32_t;
-};
-template <>
-struct Vectors<1> {
-  using Floats = float;
-  using Ints = int32_t;
-};
-
-// Straight to memory where nothing is converted: a store through an array would be read back in
-// other pieces than it was written, which stalls.
-template <int kLanes, class T>
-FASTNN_FN void store_vector(T* y, typename Vectors<kLanes>::Floats v) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    __builtin_memcpy(y, &v, sizeof v);
-  } else {
-    float values[kLanes];
-    __builtin_memcpy(values, &v, sizeof v);
-    for (int l = 0; l < kLanes; ++l) y[l] = from_float<T>(values[l]);
-  }
-}
-
-template <int kLanes>
-struct MaxWindows {
-  using Floats = typename Vectors<kLanes>::Floats;
-  using Ints = typename Vectors<kLanes>::Ints;
-  Floats value;
-  Ints at;
-  FASTNN_FN explicit MaxWindows(int64_t first)
-      : value(Floats{} - kInf), at(Ints{} + static_cast<int32_t>(first)) {}
-  FASTNN_FN void add(const float (&x)[kLanes], int64_t k) {
-    Floats v;
-    __builtin_memcpy(&v, x, sizeof v);
-    const Ints larger = (v > value) | (v != v);
-    value = larger ? v : value;
-    at = larger ? Ints{} + static_cast<int32_t>(k) : at;
-  }
-};
-
-template <bool kOffsets, class T>
-struct MaxRow {
-  T* y;
-  uint8_t* offsets;
-  template <int kLanes>
-  FASTNN_FN void store(int64_t ow, const MaxWindows<kLanes>& windows) const {
-    store_vector<kLanes>(y + ow, windows.value);
-    if constexpr (kOffsets) {
-      int32_t at[kLanes];
-      __builtin_memcpy(at, &windows.at, sizeof at);
-      for (int l = 0; l < kLanes; ++l) offsets[ow + l] = static_cast<uint8_t>(at[l]);
-    }
-  }
-};
 
 template <bool kOffsets, class T>
 void max_pool_planes(const MaxPoolFwdArgs& args, Range planes) {
   const PoolGrid& g = args.grid;
-  for (int64_t p = planes.begin; p < planes.end; ++p)
-    pool_plane<MaxWindows>(static_cast<const T*>(args.x) + p * g.h * g.w, g, [&](int64_t oh) {
-      const int64_t row = (p * g.out_h + oh) * g.out_w;
-      return MaxRow<kOffsets, T>{static_cast<T*>(args.y) + row,
-                                 kOffsets ? args.offsets + row : nullptr};
-    });
+  const auto out_at = [&](int64_t i) {
+    return MaxRow<kOffsets, T>{static_cast<T*>(args.y) + i, kOffsets ? args.offsets + i : nullptr};
+  };
+  for (int64_t p = planes.begin; p < planes.end; ++p) {
+    const T* x = static_cast<const T*>(args.x) + p * g.h * g.w * g.channels;
+    const auto place = [&](int64_t oh, int64_t ow) {
+      return ((p * g.out_h + oh) * g.out_w + ow) * g.channels;
+    };
+    if (g.channels != 1)
+      pool_image<MaxWindows>(x, g, [&](int64_t oh, int64_t ow) { return out_at(place(oh, ow)); });
+    else
+      pool_plane<MaxWindows>(x, g, [&](int64_t oh) { return out_at(place(oh, 0)); });
+  }
 }
 template <class T>
 void max_pool_fwd(const MaxPoolFwdArgs& args, Slice s) {
-  const Range planes = planes_of(s, args.grid.h * args.grid.w, args.grid.planes);
+  const PoolGrid& g = args.grid;
+  const Range planes = planes_of(s, g.h * g.w * g.channels, g.planes);
   (args.offsets != nullptr ? max_pool_planes<true, T> : max_pool_planes<false, T>)(args, planes);
 }
 
@@ -139,8 +88,7 @@ FASTNN_FN void max_pool_bwd_2x2(const T* dy, const uint8_t* offsets, T* dx, cons
 }
 
 template <class T>
-FASTNN_FN void max_pool_bwd_any(const T* dy, const uint8_t* offsets, float* sums,
-                                const PoolGrid& g) {
+void max_pool_bwd_any(const T* dy, const uint8_t* offsets, float* sums, const PoolGrid& g) {
   int64_t place[kMaxPoolOffsets];
   for (int64_t k = 0; k < int64_t{g.kernel_h} * g.kernel_w; ++k)
     place[k] = k / g.kernel_w * g.dilation_h * g.w + k % g.kernel_w * g.dilation_w;
@@ -158,53 +106,39 @@ void max_pool_bwd(const MaxPoolBwdArgs& args, Slice s) {
   const bool tiles = g.kernel_h == 2 && g.kernel_w == 2 && g.stride_h == 2 && g.stride_w == 2 &&
                      g.pad_h == 0 && g.pad_w == 0 && g.dilation_h == 1 && g.dilation_w == 1 &&
                      2 * g.out_h <= g.h && 2 * g.out_w <= g.w;
-  const int64_t size = g.h * g.w, out_size = g.out_h * g.out_w;
+  const int64_t size = g.h * g.w * g.channels, out_size = g.out_h * g.out_w * g.channels;
   const Range planes = planes_of(s, size, g.planes);
   for (int64_t p = planes.begin; p < planes.end; ++p) {
     const T* dy = static_cast<const T*>(args.dy) + p * out_size;
     const uint8_t* offsets = args.offsets + p * out_size;
     T* dx = static_cast<T*>(args.dx) + p * size;
-    if (tiles) {
+    if (tiles && g.channels == 1) {
       max_pool_bwd_2x2(dy, offsets, dx, g);
-    } else {
-      float* sums = sums_of(static_cast<T*>(args.dx), args.sums, p * size);
-      max_pool_bwd_any(dy, offsets, sums, g);
-      write_sums(sums, dx, size);
+      continue;
     }
+    float* sums = sums_of(static_cast<T*>(args.dx), args.sums, p * size);
+    (g.channels != 1 ? max_pool_bwd_image<T> : max_pool_bwd_any<T>)(dy, offsets, sums, g);
+    write_sums(sums, dx, size);
   }
 }
-
-template <int kLanes>
-struct SumWindows {
-  double sum[kLanes] = {};
-  FASTNN_FN explicit SumWindows(int64_t) {}
-  FASTNN_FN void add(const float (&v)[kLanes], int64_t) {
-    for (int l = 0; l < kLanes; ++l) sum[l] += static_cast<double>(v[l]);
-  }
-};
-
-template <class T>
-struct MeanRow {
-  T* y;
-  float row_divisor;
-  const float* col_divisors;
-  template <int kLanes>
-  FASTNN_FN void store(int64_t ow, const SumWindows<kLanes>& windows) const {
-    for (int l = 0; l < kLanes; ++l)
-      y[ow + l] = from_float<T>(static_cast<float>(
-          windows.sum[l] / static_cast<double>(row_divisor * col_divisors[ow + l])));
-  }
-};
 
 template <class T>
 void avg_pool_fwd(const AvgPoolFwdArgs& args, Slice s) {
   const PoolGrid& g = args.grid;
-  const Range planes = planes_of(s, g.h * g.w, g.planes);
-  for (int64_t p = planes.begin; p < planes.end; ++p)
-    pool_plane<SumWindows>(static_cast<const T*>(args.x) + p * g.h * g.w, g, [&](int64_t oh) {
-      return MeanRow<T>{static_cast<T*>(args.y) + (p * g.out_h + oh) * g.out_w,
-                        args.row_divisors[oh], args.col_divisors};
-    });
+  const Range planes = planes_of(s, g.h * g.w * g.channels, g.planes);
+  for (int64_t p = planes.begin; p < planes.end; ++p) {
+    const T* x = static_cast<const T*>(args.x) + p * g.h * g.w * g.channels;
+    T* y = static_cast<T*>(args.y) + p * g.out_h * g.out_w * g.channels;
+    if (g.channels != 1)
+      pool_image<SumWindows>(x, g, [&](int64_t oh, int64_t ow) {
+        return MeanPlace<T>{y + (oh * g.out_w + ow) * g.channels,
+                            static_cast<double>(args.row_divisors[oh] * args.col_divisors[ow])};
+      });
+    else
+      pool_plane<SumWindows>(x, g, [&](int64_t oh) {
+        return MeanRow<T>{y + oh * g.out_w, args.row_divisors[oh], args.col_divisors};
+      });
+  }
 }
 
 // ---- windows given by spans -----------------------------------------------------------------
@@ -318,10 +252,10 @@ FASTNN_FN bool same(PoolSpan a, PoolSpan b) { return a.begin == b.begin && a.end
 template <class T>
 void avg_pool_bwd(const AvgPoolBwdArgs& args, Slice s) {
   const PoolSpans& spans = args.spans;
-  const int64_t w = spans.out_w;
+  const int64_t channels = spans.channels, w = spans.out_w * channels;
   const Range planes = planes_of(s, spans.out_h * w, spans.planes);
   for (int64_t p = planes.begin; p < planes.end; ++p) {
-    const T* dy = static_cast<const T*>(args.dy) + p * spans.h * spans.w;
+    const T* dy = static_cast<const T*>(args.dy) + p * spans.h * spans.w * channels;
     T* dx = static_cast<T*>(args.dx) + p * spans.out_h * w;
     for (int64_t ih = 0; ih < spans.out_h; ++ih, dx += w) {
       const PoolSpan rows = spans.rows[ih];
@@ -329,10 +263,14 @@ void avg_pool_bwd(const AvgPoolBwdArgs& args, Slice s) {
         __builtin_memcpy(dx, dx - w, static_cast<uint64_t>(w) * sizeof(T));
         continue;
       }
-      for (int64_t iw = 0; iw < w; ++iw) {
+      for (int64_t iw = 0; iw < spans.out_w; ++iw) {
         const PoolSpan cols = spans.cols[iw];
         if (iw > 0 && same(cols, spans.cols[iw - 1])) {
-          dx[iw] = dx[iw - 1];
+          for (int64_t c = iw * channels; c < (iw + 1) * channels; ++c) dx[c] = dx[c - channels];
+          continue;
+        }
+        if (channels != 1) {
+          avg_pool_bwd_place(dy, dx + iw * channels, args, rows, cols);
           continue;
         }
         double total = 0;

@@ -29,6 +29,8 @@ __device__ __forceinline__ float clip_factor(const OptimArgs& args) {
 // would freeze its weight for ever). Parameters are read only where they matter.
 template <class T>
 __global__ void __launch_bounds__(kOptimThreads) optim_check_kernel(OptimArgs args) {
+  // The norm has shown that no gradient is bad.
+  if (args.clip_is_norm && args.squares == Squares::kNone && args.clip[0] <= kMaxFloat) return;
   const Gradient gradient(args.options, 0, clip_factor(args));
   const bool sums = args.squares == Squares::kSum, squares = args.squares != Squares::kNone;
   const bool weights = squares && gradient.l2 != 0.f;

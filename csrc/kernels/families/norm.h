@@ -66,6 +66,19 @@ struct Planes {
   constexpr int64_t sample(int64_t statistic) const { return groups > 0 ? statistic / groups : 0; }
 };
 
+// The same with the channels last: columns. A task has whole groups of at most kNormColumns columns
+// of one sample, or for batch norm of all samples, whose places are its rows.
+struct ColumnTasks {
+  int64_t per_statistic, columns, strips, samples, rows;
+  constexpr ColumnTasks(int64_t batch, int64_t channels, int64_t plane_size, int64_t groups)
+      : per_statistic(groups > 0 && channels > 0 ? channels / groups : 1),
+        columns(kNormColumns / per_statistic * per_statistic),
+        strips(ceil_div(channels, columns)),
+        samples(groups > 0 ? batch : 1),
+        rows(groups > 0 ? plane_size : batch * plane_size) {}
+  constexpr int64_t tasks() const { return samples * strips; }
+};
+
 struct ChannelNormFwdArgs {
   const void *x, *w, *b;
   void* y;

@@ -25,6 +25,7 @@ struct OptimArgs {
   int32_t num_chunks;
   OptimOptions options;
   Squares squares;
+  bool clip_is_norm = false;  // of all these gradients: where it is finite, so are they
 };
 
 struct GradNormArgs {

@@ -1,6 +1,7 @@
-// Pooling of planes (batch x channels) of h x w. Windows stand on a grid, or are given axis by axis
-// as spans (adaptive and fractional pooling). Tasks: chunks of planes, so that no two tasks write
-// the same gradient.
+// Pooling of planes (batch x channels) of h x w; or channels-last, on the CPU, of images whose
+// elements are `channels` numbers side by side, which count as one plane. Windows stand on a grid,
+// or are given axis by axis as spans (adaptive and fractional pooling). Tasks: chunks of planes, so
+// that no two tasks write the same gradient.
 #pragma once
 #include "../kernel.h"
 #include "random.h"
@@ -10,6 +11,7 @@ namespace fastnn {
 struct PoolGrid {
   int64_t planes, h, w, out_h, out_w;
   int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  int64_t channels = 1;
 };
 // Window `out` of an axis has the elements begin, begin + step, ... below end.
 struct PoolSpan {
@@ -21,6 +23,7 @@ struct PoolSpans {
   int64_t planes, h, w, out_h, out_w;
   int32_t step_h, step_w;
   bool per_plane;
+  int64_t channels = 1;
 };
 
 // y is the largest of the window and offsets (which may be null) its place there, row by row: what

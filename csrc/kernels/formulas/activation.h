@@ -194,22 +194,23 @@ struct Gelu {
     // As integers, which is one instruction; a NaN, clamped as well, comes back with the last line.
     const float t = from_bits(at_most(to_bits(abs(x)), to_bits(15.f)));
     const NormalTail tail(t);
-    const Sum2 square = two_product(-0.5f * t, t);
-    const float n = mad(square.hi, 2.f * tail.m, -0.5f * t);
-    const float d = 1.f + mad_once(-NormalTail::kN, n, t * tail.e);
-    const Reduced e = reduce_once<64>(square.hi, square.lo);
-    const float y = e.s * mad(n, expm1_poly(e.r), n) / d;
-    return mad(y, kExpScale, x < 0.f ? -0.f : x);
+    const Sum2 square = two_product(t, t);
+    const float n = mad(square.hi, tail.m, t);  // t N
+    const float d = 1.f + mad_once(NormalTail::kN, n, t * tail.e);
+    const Reduced e = reduce_minus_half<64>(square);
+    const float y = e.s * mad(n * e.r, mad(expm1_coeffs<-2>(e.r), e.r, -0.5f), n) / d;
+    return mad(y, -0.5f * kExpScale, x < 0.f ? -0.f : x);
   }
   FASTNN_FN static float bwd(float dy, float x, float) {
     constexpr float kInvSqrt2Pi = 3.989423e-01f;
     const float t = at_most(abs(x), 15.f);
     const NormalTail tail(t);
-    const float n = mad(t, tail.m, 0.5f);
+    const float n = mad(t, tail.m, 1.f);
     const float ratio = n / mad(t, mad(NormalTail::kN, n, tail.e), 1.f);
     const Reduced e = reduce<64>(-0.5f * t * t);
-    const float d = e.s * exp_poly(e.r) * mad(kInvSqrt2Pi, t, -ratio);
-    return dy * mad(d, x < 0.f ? -kExpScale : kExpScale, x < 0.f ? 0.f : 1.f);
+    const float d = e.s * exp_poly(e.r) * mad(2.f * kInvSqrt2Pi, t, -ratio);
+    constexpr float kHalf = 0.5f * kExpScale;
+    return dy * mad(d, x < 0.f ? -kHalf : kHalf, x < 0.f ? 0.f : 1.f);
   }
 };
 

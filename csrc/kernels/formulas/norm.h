@@ -16,6 +16,17 @@ FASTNN_FN Statistics statistics(double shift, double sum, double squares, double
   const double of_one = 1.0 / n, mean = sum * of_one, var = (squares - sum * mean) * of_one;
   return {shift + mean, var < 0.0 ? 0.0 : var};
 }
+// Of several runs of equally many numbers together.
+FASTNN_FN Statistics statistics_of(const Statistics* runs, int64_t count) {
+  const double of_one = 1.0 / double(count);
+  Statistics all = {0, 0};
+  for (int64_t i = 0; i < count; ++i) all.mean += runs[i].mean * of_one;
+  for (int64_t i = 0; i < count; ++i) {
+    const double d = runs[i].mean - all.mean;
+    all.var += (runs[i].var + d * d) * of_one;
+  }
+  return all;
+}
 FASTNN_FN float reciprocal_std(double var, float eps) {
   return float(1.0 / __builtin_sqrt(var + double(eps)));
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
@@ -55,7 +56,13 @@ def _batch_norm(
     return y, _channel_vjp("batch_norm", (x, w, b), saved, 0, not training, eps, after)
 
 
-@_rules.keeps_layout
+def _has_columns(x: Any, groups: int = 0, **params: Any) -> bool:
+    """Whether the kernels take channels as columns; without groups, one by one."""
+    channels: int = x.shape[1]
+    return x.device == "cpu" and channels <= (groups or channels) * _core.NORM_COLUMNS
+
+
+@partial(_rules.keeps_layout, native=_has_columns)
 def _group_norm(
     x: Any, w: Any, b: Any, *, groups: int, eps: float, after: After
 ) -> tuple[Any, Vjp]:
@@ -63,7 +70,7 @@ def _group_norm(
     return y, _channel_vjp("group_norm", (x, w, b), saved, groups, False, eps, after)
 
 
-@_rules.keeps_layout
+@partial(_rules.keeps_layout, native=_has_columns)
 def _instance_norm(
     x: Any,
     w: Any,

@@ -8,6 +8,7 @@ where a window has over 256 elements. Of equal ones the first counts; NaN is lar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
@@ -30,7 +31,12 @@ def pair(op: str, name: str, value: Any, spatial: int, trivial: int = 1) -> tupl
 # ---- max -----------------------------------------------------------------------------------------
 
 
-@_rules.keeps_layout
+def _has_offsets(x: Any, grid: tuple[Any, ...], indices: bool, **params: Any) -> bool:
+    (height, width), *_ = grid
+    return x.device == "cpu" and not indices and height * width <= _core.MAX_POOL_OFFSETS
+
+
+@partial(_rules.keeps_layout, native=_has_offsets)
 def _max_pool(
     x: Any, *, spatial: int, grid: tuple[Any, ...], save: bool, indices: bool
 ) -> tuple[Any, Vjp]:
@@ -157,7 +163,7 @@ def max_pool2d(
 # ---- average -------------------------------------------------------------------------------------
 
 
-@_rules.keeps_layout
+@partial(_rules.keeps_layout, native=lambda x, **params: x.device == "cpu")
 def _avg_pool(x: Any, *, spatial: int, grid: tuple[Any, ...]) -> tuple[Any, Vjp]:
     shape = list(x.shape)
     y = _core.avg_pool(x, spatial, *grid)

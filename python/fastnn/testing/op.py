@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,11 +104,15 @@ class Op:
         """All (shapes, params) to test."""
         return [(s, p) for p in self.params for s in self.shapes] + list(self.pairs)
 
+    def bind(self, *inputs: Any, **params: Any) -> Callable[[], Any]:
+        """The op's own call with these Tensors or arrays, to be made without more ado."""
+        function: Any = reduce(getattr, self.name.split(".")[1:], fastnn)
+        named = {k: v for k, v in zip(self.arrays, inputs[1:], strict=True) if v is not None}
+        return partial(function, inputs[0], **named, **params)
+
     def call(self, *inputs: Any, **params: Any) -> Any:
         """Call the op with Tensors or arrays; several results become one vector."""
-        function = reduce(getattr, self.name.split(".")[1:], fastnn)
-        named = {k: v for k, v in zip(self.arrays, inputs[1:], strict=True) if v is not None}
-        y = function(inputs[0], **named, **params)  # type: ignore[operator]
+        y = self.bind(*inputs, **params)()
         return F.cat([part.reshape(-1) for part in y]) if isinstance(y, tuple) else y
 
     def generator(self, seed: int = 0) -> np.random.Generator:

@@ -1,0 +1,103 @@
+// What windows side by side gather, and how their results are stored. As in torch, the first of the
+// largest wins, and NaN is larger than all: the last one of a window.
+#pragma once
+#include "loops.h"
+
+namespace fastnn {
+namespace {
+
+// Whether v takes the place of the maximum so far.
+FASTNN_FN bool replaces(float v, float best) { return (v > best) | (v != v); }
+
+// On vector types: the compiler does not vectorise two selections by one comparison.
+template <int kLanes>
+struct Vectors {
+  using Floats [[gnu::vector_size(4 * kLanes)]] = float;
+  using Ints [[gnu::vector_size(4 * kLanes)]] = int32_t;
+};
+template <>
+struct Vectors<1> {
+  using Floats = float;
+  using Ints = int32_t;
+};
+
+// Straight to memory where nothing is converted: a store through an array would be read back in
+// other pieces than it was written, which stalls.
+template <int kLanes, class T>
+FASTNN_FN void store_vector(T* y, typename Vectors<kLanes>::Floats v) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    __builtin_memcpy(y, &v, sizeof v);
+  } else {
+    float values[kLanes];
+    __builtin_memcpy(values, &v, sizeof v);
+    for (int l = 0; l < kLanes; ++l) y[l] = from_float<T>(values[l]);
+  }
+}
+
+template <int kLanes>
+struct MaxWindows {
+  using Floats = typename Vectors<kLanes>::Floats;
+  using Ints = typename Vectors<kLanes>::Ints;
+  Floats value;
+  Ints at;
+  FASTNN_FN explicit MaxWindows(int64_t first)
+      : value(Floats{} - kInf), at(Ints{} + static_cast<int32_t>(first)) {}
+  FASTNN_FN void add(const float (&x)[kLanes], int64_t k) {
+    Floats v;
+    __builtin_memcpy(&v, x, sizeof v);
+    const Ints larger = (v > value) | (v != v);
+    value = larger ? v : value;
+    at = larger ? Ints{} + static_cast<int32_t>(k) : at;
+  }
+};
+
+template <bool kOffsets, class T>
+struct MaxRow {
+  T* y;
+  uint8_t* offsets;
+  template <int kLanes>
+  FASTNN_FN void store(int64_t ow, const MaxWindows<kLanes>& windows) const {
+    store_vector<kLanes>(y + ow, windows.value);
+    if constexpr (kOffsets) {
+      int32_t at[kLanes];
+      __builtin_memcpy(at, &windows.at, sizeof at);
+      for (int l = 0; l < kLanes; ++l) offsets[ow + l] = static_cast<uint8_t>(at[l]);
+    }
+  }
+};
+
+template <int kLanes>
+struct SumWindows {
+  double sum[kLanes] = {};
+  FASTNN_FN explicit SumWindows(int64_t) {}
+  FASTNN_FN void add(const float (&v)[kLanes], int64_t) {
+    for (int l = 0; l < kLanes; ++l) sum[l] += static_cast<double>(v[l]);
+  }
+};
+
+template <class T>
+struct MeanRow {
+  T* y;
+  float row_divisor;
+  const float* col_divisors;
+  template <int kLanes>
+  FASTNN_FN void store(int64_t ow, const SumWindows<kLanes>& windows) const {
+    for (int l = 0; l < kLanes; ++l)
+      y[ow + l] = from_float<T>(static_cast<float>(
+          windows.sum[l] / static_cast<double>(row_divisor * col_divisors[ow + l])));
+  }
+};
+
+template <class T>
+struct MeanPlace {
+  T* y;
+  double divisor;
+  template <int kLanes>
+  FASTNN_FN void store(int64_t c, const SumWindows<kLanes>& windows) const {
+    for (int l = 0; l < kLanes; ++l)
+      y[c + l] = from_float<T>(static_cast<float>(windows.sum[l] / divisor));
+  }
+};
+
+}  // namespace
+}  // namespace fastnn
