@@ -58,6 +58,19 @@ def test_there_is_a_goal_for_each_id():
     assert [goal.id for goal in GOALS] == [f"G{i}" for i in range(1, 18)]
 
 
+def test_the_lines_to_check_in_name_the_fastest_path():
+    from bench.gpu.products import measured_lines
+
+    peers = {"fastnn cublaslt": 9.0, "fastnn tiles": 30.0, "torch eager": 1.0}
+    record = {"title": "wgmma float32 NT 64x8x32", "fastnn_us": 10.0, "peers": peers}
+    slower = {**record, "title": "wgmma bfloat16 TN 1x2x3", "peers": {"torch eager": 1.0}}
+    failed = {"title": "wgmma float16 NN 1x2x3"}
+    assert measured_lines([record, {"case": "probe"}, slower, failed]) == [
+        "{kFloat32, true, true, 64, 8, 32, kByCublasLt},",
+        "{kBFloat16, false, false, 1, 2, 3, kByWgmma},",
+    ]
+
+
 def test_the_table_tells_the_newest_run_on_a_gpu(tmp_path):
     from readme import gpu_table
 
@@ -77,7 +90,7 @@ def test_the_table_tells_the_newest_run_on_a_gpu(tmp_path):
 @pytest.mark.skipif(not emulated, reason="a dry run is one of the emulator")
 def test_a_dry_run_does_all_but_the_tests(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "gpu_check.py"), "--fake", "--out"]
-    stages = "--only=probe,load,ops,sanitize,bench"
+    stages = "--only=probe,load,ops,sanitize,bench,products"
     done = subprocess.run(
         [*command, str(tmp_path), stages],
         capture_output=True, text=True, check=False, cwd=tmp_path,
@@ -94,6 +107,9 @@ def test_a_dry_run_does_all_but_the_tests(tmp_path):
     verdicts = {v["goal"]: v["verdict"] for v in result["goals"]}
     assert (verdicts["G15"], verdicts["G16"]) == ("PASS", "PASS")
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == len(result["records"])
+    lines = (tmp_path / "measured.txt").read_text().splitlines()
+    assert len(lines) == 6  # of blas_measured.h
+    assert lines[0].startswith("{kBFloat16, true, true, 40, 40, 40, kBy")
     measured = {r["goal"] for r in result["records"] if r.get("fastnn_us")}
     assert measured == {f"G{i}" for i in range(1, 15)} - {"G10"}
 

@@ -4,9 +4,11 @@
     python3 tools/gpu_check.py --fake --out DIR     # the emulated library and tiny shapes, on a CPU
 
 Stages: probe, load, correct (pytest -m gpu), ops (three runs of every op: bits and errors),
-sanitize (compute-sanitizer, where there is one), bench (against torch in the same run). Each case
-appends one JSON line to OUT/log.jsonl at once, so that a kill loses one case; at the end
-OUT/<date>-<commit>.json has all of them and the verdicts, one line for each goal of docs/goals.md.
+sanitize (compute-sanitizer, where there is one), bench (against torch in the same run), products
+(each path that makes products of matrices: do they agree, which is the fastest; OUT/measured.txt
+has the lines for blas_measured.h). Each case appends one JSON line to OUT/log.jsonl at once, so
+that a kill loses one case; at the end OUT/<date>-<commit>.json has all of them and the verdicts,
+one line for each goal of docs/goals.md.
 Exits with 1 if a case failed; a goal that is missed is a number, not a failure.
 """
 
@@ -35,7 +37,7 @@ from bench.gpu.timing import interleaved  # noqa: E402
 if TYPE_CHECKING:
     from bench.gpu.maker import Case, Maker
 
-STAGES = ("probe", "load", "correct", "ops", "sanitize", "bench")
+STAGES = ("probe", "load", "correct", "ops", "sanitize", "bench", "products")
 RESULTS = ROOT / "bench" / "gpu" / "results"
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
 
@@ -107,6 +109,7 @@ def load() -> dict[str, Any]:
     return {
         "device": found["device"],
         "cublaslt": found["cublaslt_version"] or found["cublaslt_reason"],
+        "wgmma": found["wgmma_reason"] or "available",
         "version": fn.__version__,
         "import_ms": round(1e3 * (imported - start), 1),
         "load_ms": round(1e3 * (loaded - imported), 1),
@@ -244,6 +247,23 @@ def bench(run: Run) -> None:
         run.case(f"bench {case.title}", lambda case=case: timed(run, case, maker, bandwidth))
 
 
+def products(run: Run) -> None:
+    """Products of matrices by wgmma kernels, cuBLASLt and own tiles; the table of the fastest."""
+    import fastnn as fn
+
+    from bench.gpu.maker import Maker
+    from bench.gpu.products import measured_lines, product_cases
+
+    maker = Maker(run.fake)
+    for case in product_cases(maker):
+        run.case(f"products {case.title}", lambda case=case: timed(run, case, maker, None))
+    fn.cuda.set_product_path("auto")
+    fn.set_float32_matmul_precision("highest")
+    lines = measured_lines(run.records)
+    (run.out / "measured.txt").write_text("".join(line + "\n" for line in lines))
+    run.case("products by path", lambda: {"refused": fn.cuda.info()["refused"], "lines": lines})
+
+
 def report(run: Run) -> None:
     """All records and the verdicts in one file, and a line for each goal."""
     verdicts = [judge(goal, run.records) for goal in GOALS]
@@ -309,7 +329,12 @@ def main() -> int:
     library(run)
     if "correct" in stages:
         run.case("correct", lambda: correct(run))
-    for name, stage in (("ops", ops), ("sanitize", sanitize), ("bench", bench)):
+    for name, stage in (
+        ("ops", ops),
+        ("sanitize", sanitize),
+        ("bench", bench),
+        ("products", products),
+    ):
         if name in stages and loaded:
             stage(run)
     report(run)

@@ -128,7 +128,11 @@ GOALS = (
             Bar("plain step", 1 / 1.35, "^clipped"),
         ],
     ),
-    Goal("G8", "bfloat16 products", [Bar(_EAGER, 0.98)]),
+    Goal(
+        "G8",
+        "products: the path chosen; wgmma kernels",
+        [Bar(_EAGER, 0.98, "^matmul"), Bar(_EAGER, 0.9, "^wgmma bfloat16")],
+    ),
     Goal(
         "G9",
         "Linear with bias and GELU",

@@ -101,9 +101,10 @@ CudaBlasReport cuda_blas_report() {
   CudaBlas now{};
   usable().library->blas_report(&now);
   const auto text = [](const char* s) { return std::string(s != nullptr ? s : ""); };
-  return {text(now.path), text(now.reason), now.version,
-          now.by_library, now.by_own_tiles, text(now.refused)};
+  return {text(now.path), text(now.reason), now.version,      text(now.no_wgmma),
+          now.by_library, now.by_wgmma,     now.by_own_tiles, text(now.refused)};
 }
+void set_cuda_blas_path(int32_t path) { usable().library->blas_path(path); }
 
 const KernelTable& cuda_kernels() { return *usable().library->kernels; }
 void* cuda_stream() { return usable().stream; }

@@ -17,11 +17,13 @@ std::string cuda_reason();
 std::string cuda_description();                   // device name and build, when available
 void set_cuda_library_path(std::string path);     // where the wheel fastnn-cuda13 put it
 void set_cuda_blas_folders(std::string folders);  // where to look for cuBLASLt, colons between
-// What cuda::info() tells of products: path, reason, version, by the library, by own tiles,
-// refused.
+void set_cuda_blas_path(int32_t path);            // who makes products, as in abi.h
+// What cuda::info() tells of products, as in abi.h.
 struct CudaBlasReport {
   std::string path, reason;
-  int64_t version, by_library, by_own_tiles;
+  int64_t version;
+  std::string no_wgmma;
+  int64_t by_library, by_wgmma, by_own_tiles;
   std::string refused;
 };
 CudaBlasReport cuda_blas_report();

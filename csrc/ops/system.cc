@@ -61,8 +61,10 @@ void bind_system(py::module_& m) {
   m.def("set_cuda_blas_folders", &set_cuda_blas_folders, py::arg("folders"));
   m.def("cuda_blas_report", [] {
     const CudaBlasReport r = cuda_blas_report();
-    return std::make_tuple(r.path, r.reason, r.version, r.by_library, r.by_own_tiles, r.refused);
+    return std::make_tuple(r.path, r.reason, r.version, r.no_wgmma, r.by_library, r.by_wgmma,
+                           r.by_own_tiles, r.refused);
   });
+  m.def("set_cuda_blas_path", &set_cuda_blas_path, py::arg("path"));
   m.def("memory_stats", [] { return stats_of(*process_pool()); });
   m.def("pinned_memory_stats", [] { return stats_of(*pinned_pool()); });
   m.def("trim_memory", [] {

@@ -8,7 +8,17 @@ from typing import Any
 
 from fastnn import _core
 
-__all__ = ["device_description", "info", "is_available", "why_unavailable"]
+__all__ = [
+    "PRODUCT_PATHS",
+    "device_description",
+    "info",
+    "is_available",
+    "set_product_path",
+    "why_unavailable",
+]
+
+PRODUCT_PATHS = ("auto", "cublaslt", "wgmma", "tiles", "3xtf32")
+"""Who may make products of matrices; see :func:`set_product_path`."""
 
 
 def is_available() -> bool:
@@ -46,19 +56,24 @@ def info() -> dict[str, Any]:
     """What serves CUDA here: the device, and who makes products of matrices.
 
     Products are cuBLASLt's where libcublasLt is found (``FASTNN_CUBLASLT`` names one, or is
-    ``off``; else torch's, that of the wheel nvidia-cublas, or the loader's), and of fastnn's own
-    tiles elsewhere. Each class of products (dtype, transposes, bias, activation) is compared with
-    the own tiles on its first use; one that is wrong, or fails, is theirs from then on.
+    ``off``; else torch's, that of the wheel nvidia-cublas, or the loader's), then of fastnn's wgmma
+    kernels where the device is of compute capability 9.0, and of fastnn's own tiles elsewhere. Each
+    class of products (dtype, transposes, bias, activation) is compared with the own tiles on its
+    first use; one that is wrong, or fails, goes on to the next from then on.
 
     Returns:
         ``device``; ``cublaslt``, its path, or None; ``cublaslt_version``; ``cublaslt_reason``, why
-        there is none; ``products_by_cublaslt`` and ``products_by_own_tiles``, launched or recorded
-        so far; ``refused``, a line for each class that cuBLASLt does not make, with the reason.
+        there is none; ``wgmma_reason``, why there are no wgmma kernels, or an empty text;
+        ``products_by_cublaslt``, ``products_by_wgmma`` and ``products_by_own_tiles``, launched or
+        recorded so far; ``refused``, a line for each class that cuBLASLt does not make, or
+        ("wgmma: ") wgmma kernels do not, with the reason.
 
     Raises:
         CudaError: If CUDA is not available; the message says what is missing.
     """
-    path, reason, version, by_library, by_own_tiles, refused = _core.cuda_blas_report()
+    path, reason, version, no_wgmma, by_library, by_wgmma, by_own_tiles, refused = (
+        _core.cuda_blas_report()
+    )
     return {
         "device": device_description(),
         "cublaslt": path or None,
@@ -66,10 +81,38 @@ def info() -> dict[str, Any]:
         if path
         else None,
         "cublaslt_reason": reason,
+        "wgmma_reason": no_wgmma,
         "products_by_cublaslt": by_library,
+        "products_by_wgmma": by_wgmma,
         "products_by_own_tiles": by_own_tiles,
         "refused": refused.splitlines(),
     }
+
+
+def set_product_path(path: str) -> None:
+    """Choose who makes products of matrices from now on, to measure or to compare them.
+
+    Args:
+        path: ``"auto"``: the fastest that was measured, else cuBLASLt, else wgmma kernels;
+            ``"cublaslt"`` or ``"wgmma"``: these alone; ``"tiles"``: fastnn's own tiles;
+            ``"3xtf32"``: wgmma kernels, and float32 at precision "highest" as three products of
+            TF32, which keep 22 bits of each factor (and make NaN of infinities). Own tiles make
+            what the chosen one cannot. What is recorded already stays as it is.
+
+    Raises:
+        ValueError: If there is no such path.
+        CudaError: If CUDA is not available; the message says what is missing.
+
+    Example:
+        >>> import fastnn as fn
+        >>> if fn.cuda.is_available():
+        ...     fn.cuda.set_product_path("auto")
+    """
+    if path not in PRODUCT_PATHS:
+        raise ValueError(
+            f"cuda.set_product_path: expected one of {', '.join(PRODUCT_PATHS)}, got {path!r}"
+        )
+    _core.set_cuda_blas_path(PRODUCT_PATHS.index(path))
 
 
 def _find_blas() -> str:

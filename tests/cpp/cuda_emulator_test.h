@@ -157,5 +157,6 @@ void test_machinery();  // the emulator itself: what it must catch, graphs, erro
 void test_kernels();    // cuda_emulator_test.cc
 void test_small_kernels();
 void test_optimizers();
+void test_wgmma();
 
 }  // namespace fastnn::test

@@ -13,7 +13,7 @@
 namespace fastnn {
 
 // Counts the changes that the layout hash cannot see (the meaning of a field, say).
-inline constexpr uint32_t kCudaAbiVersion = 1;
+inline constexpr uint32_t kCudaAbiVersion = 2;
 
 // What every function below returns. After anything but kCudaOk, take_error() has the text.
 enum CudaCode : int32_t { kCudaOk, kCudaOutOfMemory, kCudaError };
@@ -26,14 +26,15 @@ struct CudaDevice {
   int64_t memory_bytes;
 };
 
-// Which cuBLASLt makes products, and which products it does not. The texts live until the next call
-// on the thread.
+// Who makes products, and which products cuBLASLt and wgmma kernels do not. The texts live until
+// the next call on the thread.
 struct CudaBlas {
-  const char* path;                  // null: none is used
-  const char* reason;                // why
-  int64_t version;                   // 120304 is 12.3.4
-  int64_t by_library, by_own_tiles;  // products launched or recorded so far
-  const char* refused;               // a line for each class of products, and why
+  const char* path;                            // of cuBLASLt; null: none is used
+  const char* reason;                          // why
+  int64_t version;                             // 120304 is 12.3.4
+  const char* no_wgmma;                        // why wgmma kernels cannot be used; empty: they can
+  int64_t by_library, by_wgmma, by_own_tiles;  // products launched or recorded so far
+  const char* refused;                         // a line for each class of products, and why
 };
 
 // All work is asynchronous and in order on the stream it is given; null is the default stream.
@@ -94,6 +95,10 @@ struct CudaLibrary {
   // Where else to look for libcublasLt, before the first product: folders, colons between them.
   void (*blas_folders)(const char* folders);
   void (*blas_report)(CudaBlas* report);
+  // Who makes products from now on: 0 the fastest known, 1 cuBLASLt, 2 wgmma kernels, 3 own tiles,
+  // 4 wgmma kernels, float32 as three products of TF32.
+  // Those that the one set cannot make are own tiles'.
+  void (*blas_path)(int32_t path);
 };
 
 // ---- layout hash: FNV-1a over the Args of every entry of Kernels, in order -------------------

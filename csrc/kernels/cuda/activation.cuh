@@ -47,5 +47,17 @@ __device__ __forceinline__ float activate(int32_t which, float x, float a, Activ
   return y;
 }
 
+// The same for some elements, which are chosen for once.
+template <int kCount, class... A>
+__device__ __forceinline__ void activate_all(int32_t which, float (&x)[kCount], float a,
+                                             ActivationList<A...>) {
+  const auto apply = [&]<class One>(One*) {
+    FASTNN_UNROLL
+    for (int j = 0; j < kCount; ++j) x[j] = One::fwd(x[j], a);
+  };
+  int32_t i = 0;
+  ((i++ == which ? apply(static_cast<A*>(nullptr)) : static_cast<void>(0)), ...);
+}
+
 }  // namespace
 }  // namespace fastnn

@@ -1,7 +1,7 @@
-// Products by cuBLASLt: how a row-major product is told to it, what it chose for each shape, and
-// the check of each class of products on its first use. Its C^T = B^T A^T is our C = A B, so its A
-// is our B. Invariant: everything here runs on the caller's stream, and allocates or waits on first
-// uses only, which are never captured.
+// Products by cuBLASLt (how a row-major product is told to it, and what it chose for each shape) or
+// by wgmma kernels; which of them, and the check of each class of products on its first use.
+// cuBLASLt's C^T = B^T A^T is our C = A B, so its A is our B. Invariant: everything here runs on
+// the caller's stream, and allocates or waits on first uses only, which are never captured.
 #include <array>
 #include <atomic>
 #include <map>
@@ -10,8 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "blas_sample.h"
+#include "blas_check.h"
+#include "blas_measured.h"
 #include "port.h"
+#include "wgmma/products.h"
 
 namespace fastnn::blas {
 namespace {
@@ -51,7 +53,8 @@ struct State {
   std::map<Key, bool> right;          // by class, of those checked
   std::map<void*, void*> workspaces;  // by stream
   std::set<std::string> refused;
-  std::atomic<int64_t> by_library{0}, by_own_tiles{0};
+  std::atomic<int64_t> by_library{0}, by_wgmma{0}, by_own_tiles{0};
+  std::atomic<Path> path{kAnyone};
 };
 State& state() {
   static auto* all = new State;
@@ -59,7 +62,8 @@ State& state() {
 }
 
 uint32_t epilogue_of(const Product& p) {
-  const uint32_t parts = (p.relu ? kRelu : 0u) | (p.bias != nullptr ? kBias : 0u);
+  const uint32_t parts =
+      (p.activation == kReluActivation ? kRelu : 0u) | (p.bias != nullptr ? kBias : 0u);
   return parts != 0 ? parts : kNoEpilogue;
 }
 // In bytes, of a pointer.
@@ -72,15 +76,17 @@ uint32_t alignment_of(const void* p) {
 const char* type_name(Type type) {
   return type == kFloat32 ? "float32" : type == kBFloat16 ? "bfloat16" : "float16";
 }
-std::string name_of(const Product& p) {
+std::string name_of(Path path, const Product& p) {
   const char* compute = p.compute == kExact    ? ""
                         : p.compute == kAsTf32 ? " as TF32"
                                                : " as bfloat16";
-  std::string name = std::string(type_name(p.type)) + compute + " " + (p.a_col == 1 ? "N" : "T") +
-                     (p.b_col == 1 ? "N" : "T");
+  std::string name = std::string(path == kByWgmma ? "wgmma: " : "") + type_name(p.type) + compute +
+                     " " + (p.a_col == 1 ? "N" : "T") + (p.b_col == 1 ? "N" : "T");
   if (p.c != nullptr) name += " + C";
   if (p.bias != nullptr) name += " + bias";
-  if (p.relu) name += ", relu";
+  if (p.z != nullptr) name += " + z";
+  if (p.activation == kReluActivation) name += ", relu";
+  if (p.activation > kReluActivation) name += ", activation " + std::to_string(p.activation);
   return p.items > 1 ? name + ", batch" : name;
 }
 
@@ -101,7 +107,7 @@ Key key_of(const Product& p) {
           p.c_step,
           p.type,
           p.compute,
-          p.relu,
+          p.activation,
           p.c != nullptr,
           p.bias != nullptr,
           alignment_of(p.a),
@@ -221,88 +227,101 @@ void* workspace_of(State& all, void* stream) {
 
 // ---- the check of a class ----------------------------------------------------------------------
 
-// Makes the small product both ways on the device, whose memory begins at `memory`.
-std::string compare(const Library& lt, Sample& sample, unsigned char* memory, void* workspace,
-                    void* stream, OwnTiles own) {
-  const auto on = static_cast<cudaStream_t>(stream);
-  const size_t bytes = sample.host.size();
-  cudaMemcpyAsync(memory, sample.host.data(), bytes, cudaMemcpyHostToDevice, on);
-  Product q = sample.product;
-  q.a = memory, q.b = memory + sample.begins[1];
-  if (q.c != nullptr) q.c = memory + sample.begins[2];
-  if (q.bias != nullptr) q.bias = memory + sample.begins[3];
-  q.d = memory + sample.begins[4];
-  own(q, stream);
-  q.d = memory + sample.begins[5];
-  Plan plan = make_plan(lt, q);
-  if (!run(lt, plan, q, workspace, stream)) return plan.why;
-  cudaMemcpyAsync(sample.host.data(), memory, bytes, cudaMemcpyDeviceToHost, on);
-  if (const cudaError_t error = cudaStreamSynchronize(on); error != cudaSuccess)
-    return cudaGetErrorString(error);
-  const unsigned char* results = sample.host.data();
-  return same(q.type, results + sample.begins[4], results + sample.begins[5], q.items * q.c_step)
-             ? ""
-             : "a wrong result in its check";
-}
-
-// Why the class cannot be used; empty if it can.
-std::string check(const Library& lt, const Product& p, void* workspace, void* stream,
-                  OwnTiles own) {
-  Sample sample = sample_of(p);
-  void* memory = nullptr;
-  const auto on = static_cast<cudaStream_t>(stream);
-  if (const cudaError_t error = cudaMallocAsync(&memory, sample.host.size(), on);
-      error != cudaSuccess) {
-    cudaGetLastError();
-    return cudaGetErrorString(error);
-  }
-  const std::string why =
-      compare(lt, sample, static_cast<unsigned char*>(memory), workspace, stream, own);
-  cudaFreeAsync(memory, on);
-  return why;
-}
-
-Key class_of(const Product& p) {
-  const Product q = small(p);
-  return {q.m,    q.n,       q.k,    q.items,        p.a_col == 1,     p.b_col == 1,
-          p.type, p.compute, p.relu, p.c != nullptr, p.bias != nullptr};
-}
-
-// Whether the class was right when it was checked, which is now if it was not before.
-bool is_right(State& all, const Library& lt, const Product& p, void* workspace, void* stream,
-              OwnTiles own) {
-  const Key key = class_of(p);
+// Whether the class of `p` was right when it was checked on this path, which is now if it was not
+// before. `what` is what else makes a class.
+bool is_right(State& all, Path path, int64_t what, const Product& p, Sizes most, void* stream,
+              OwnTiles own, const Maker& make) {
+  const Product q = small(p, most);
+  const Key key = {path,
+                   what,
+                   q.m,
+                   q.n,
+                   q.k,
+                   q.items,
+                   p.a_col == 1,
+                   p.b_col == 1,
+                   p.type,
+                   p.compute,
+                   p.activation,
+                   p.c != nullptr,
+                   p.bias != nullptr,
+                   p.z != nullptr};
   if (const auto known = all.right.find(key); known != all.right.end()) return known->second;
   if (is_captured(stream)) return false;
-  const std::string why = check(lt, p, workspace, stream, own);
-  if (!why.empty()) all.refused.insert(name_of(p) + ": " + why);
+  const std::string why = check(p, most, stream, own, make);
+  if (!why.empty()) all.refused.insert(name_of(path, p) + ": " + why);
   return all.right[key] = why.empty();
 }
 
-}  // namespace
+// ---- the two paths -----------------------------------------------------------------------------
 
-bool multiply(const Product& p, void* stream, OwnTiles own) {
+bool by_cublaslt(State& all, const Product& p, void* stream, OwnTiles own) {
   const Library& lt = library();
-  if (lt.path == nullptr) return false;
+  if (lt.path == nullptr || p.activation > kReluActivation || p.z != nullptr) return false;
   if (!operand_of(p.b_row, p.b_col, p.k, p.n).valid ||
       !operand_of(p.a_row, p.a_col, p.m, p.k).valid || p.ldc < p.n)
     return false;
-  State& all = state();
-  const std::lock_guard<std::mutex> lock(all.mutex);
   void* workspace = workspace_of(all, stream);
   if (workspace == nullptr) return false;
   const Key key = key_of(p);
   auto found = all.plans.find(key);
   if (found == all.plans.end()) {
-    if (!is_right(all, lt, p, workspace, stream, own)) return false;
+    const auto once = [&](const Product& q) {
+      Plan plan = make_plan(lt, q);
+      run(lt, plan, q, workspace, stream);
+      return plan.why;
+    };
+    if (!is_right(all, kByCublasLt, 0, p, {70, 66, 100}, stream, own, once)) return false;
     found = all.plans.emplace(key, make_plan(lt, p)).first;
   }
-  if (!run(lt, found->second, p, workspace, stream)) {
-    all.refused.insert(name_of(p) + ": " + found->second.why);
-    return false;
-  }
-  ++all.by_library;
-  return true;
+  if (run(lt, found->second, p, workspace, stream)) return true;
+  all.refused.insert(name_of(kByCublasLt, p) + ": " + found->second.why);
+  return false;
+}
+
+// The small product has several tiles for each block, and goes round the ring more than once.
+constexpr Sizes kSmallForWgmma{200, 328, 456};
+
+bool by_wgmma(State& all, Path path, const Product& p, void* stream, OwnTiles own) {
+  const bool splits = path == kBySplit && wgmma::can_split(p);
+  if (!wgmma::why_unavailable().empty() || !(splits || wgmma::can_make(p))) return false;
+  void* workspace = splits ? workspace_of(all, stream) : nullptr;
+  if (splits && workspace == nullptr) return false;
+  const auto make = [&](const Product& q, wgmma::Cut cut) {
+    return splits ? wgmma::make_split(q, cut, {workspace, kWorkspaceBytes}, stream)
+                  : wgmma::make(q, cut, stream);
+  };
+  const wgmma::Cut cut = wgmma::cut_of(p);
+  const auto once = [&](const Product& q) { return make(q, {cut.width, 2}); };
+  if (!is_right(all, kByWgmma, cut.width, p, kSmallForWgmma, stream, own, once)) return false;
+  const std::string why = make(p, cut);
+  if (!why.empty()) all.refused.insert(name_of(kByWgmma, p) + ": " + why);
+  return why.empty();
+}
+
+}  // namespace
+
+std::vector<Path> paths_of([[maybe_unused]] const Product& p) {
+  const Path set = state().path;
+  if (set != kAnyone) return set == kByTiles ? std::vector<Path>{} : std::vector<Path>{set};
+#ifdef FASTNN_EMULATOR
+  return {kByCublasLt};  // wgmma kernels where they are asked for: it takes seconds to check them
+#else
+  const Path fastest = fastest_of(kMeasured, p);
+  if (fastest == kByTiles) return {};
+  if (fastest == kByWgmma) return {kByWgmma, kByCublasLt};
+  return {kByCublasLt, kByWgmma};
+#endif
+}
+void set_path(Path path) { state().path = path; }
+
+bool multiply(Path path, const Product& p, void* stream, OwnTiles own) {
+  State& all = state();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  const bool made =
+      path == kByCublasLt ? by_cublaslt(all, p, stream, own) : by_wgmma(all, path, p, stream, own);
+  if (made) ++(path == kByCublasLt ? all.by_library : all.by_wgmma);
+  return made;
 }
 
 void count_own() { ++state().by_own_tiles; }
@@ -314,7 +333,10 @@ void report(CudaBlas* report) {
   const std::lock_guard<std::mutex> lock(all.mutex);
   lines.clear();
   for (const std::string& line : all.refused) lines += line + "\n";
-  *report = {lt.path, lt.reason, lt.version, all.by_library, all.by_own_tiles, lines.c_str()};
+  static thread_local std::string no_wgmma;
+  no_wgmma = wgmma::why_unavailable();
+  *report = {lt.path,        lt.reason,    lt.version,       no_wgmma.c_str(),
+             all.by_library, all.by_wgmma, all.by_own_tiles, lines.c_str()};
 }
 
 }  // namespace fastnn::blas

@@ -1,7 +1,9 @@
-// Products of matrices by cuBLASLt where there is one, for linear.cu. Invariant: a product that the
-// library cannot make, or has made wrong, is refused before anything is written, and by name: the
-// caller's own tiles make it then.
+// Products of matrices by cuBLASLt where there is one, or by wgmma kernels, for linear.cu.
+// Invariant: a product that a path cannot make, or has made wrong, is refused before anything is
+// written, and by name: the next path makes it then, in the end the caller's own tiles.
 #pragma once
+#include <vector>
+
 #include "abi.h"
 #include "blas_api.h"
 
@@ -12,21 +14,32 @@ struct Product {
   const void *a, *b;
   const void* c;  // null: nothing is added
   const void* bias;
-  void* d;
+  void *z, *d;  // z, the sum before the activation, may be null
   int64_t m, n, k;
   int64_t a_row, a_col, b_row, b_col, ldc;
   int64_t items, a_step, b_step, c_step;
   Type type;
   Compute compute;
-  bool relu;
+  int32_t activation;  // in Activations
+  float activation_param;
 };
+inline constexpr int32_t kReluActivation = 1;
 // The same by the caller's own kernel.
 using OwnTiles = void (*)(const Product& product, void* stream);
+
+// Who makes products; kAnyone is not a path, but the choice of one. kBySplit: wgmma kernels, and
+// float32 as three products of TF32, which is chosen only if it was set or measured.
+enum Path : int32_t { kAnyone, kByCublasLt, kByWgmma, kByTiles, kBySplit };
+// What to try for a product, in order, before the own tiles: what was set, else what was measured
+// to be the fastest (blas_measured.h), else cuBLASLt, then wgmma.
+std::vector<Path> paths_of(const Product& product);
+// For all products from now on.
+void set_path(Path path);
 
 // Makes the product on the stream, or returns false and does nothing. On the first use of a class
 // of products (types, transposes, epilogue, small sizes) a small one is made both ways and
 // compared, for which the host waits once; while a stream is captured there is no first use.
-bool multiply(const Product& product, void* stream, OwnTiles own);
+bool multiply(Path path, const Product& product, void* stream, OwnTiles own);
 // Another product was made by own tiles.
 void count_own();
 

@@ -1,7 +1,7 @@
 // The scheduler of the emulator: runs the blocks of a launch one after the other, and the threads
-// of a block as fibers between one meeting point (barrier, shuffle, vote) and the next. Invariant:
-// threads that meet must stand at the same line, all of them; anything else is an error that names
-// both lines, never a hang.
+// of a block as fibers between one meeting point (barrier, shuffle, vote, event) and the next.
+// Invariant: threads that meet must stand at the same line, all of them; anything else, or an event
+// that never comes, is an error that names the lines, never a hang.
 #include "emulator.h"
 
 #include <algorithm>
@@ -37,6 +37,10 @@ class Schedule {
       std::abort();
     }
   }
+  // Whether asynchronous work is done as it is issued.
+  bool at_once() { return kind_ == kReverse || (kind_ == kRandom && next() % 2 == 0); }
+  // Of `count` pieces of work that wait, the one that is done next.
+  size_t pick(size_t count) { return kind_ == kRandom ? next() % count : 0; }
   void order(std::vector<uint32_t>* items) {
     if (kind_ == kForward) return;
     if (kind_ == kReverse) return std::sort(items->rbegin(), items->rend());
@@ -78,13 +82,26 @@ class Block {
     order_.resize(threads_.size());
     std::iota(order_.begin(), order_.end(), 0);
     next_fresh_ = 0;
+    schedule_ = schedule;
+    work_.clear();
+    fault_.clear();
     schedule->order(&order_);
-    const std::string error = rounds(schedule);
+    std::string error = rounds(schedule);
+    if (error.empty() && !work_.empty()) error = "asynchronous work was left as the block ended";
     if (!error.empty()) {  // the fibers in flight are lost: their stacks are used again
       idle_.clear();
       for (auto& fiber : fibers_) fiber->start(&Block::work), idle_.push_back(fiber.get());
     }
     return error;
+  }
+
+  void later(std::function<void()> work) {
+    if (at_once()) return work();
+    work_.push_back(std::move(work));
+  }
+  bool at_once() { return schedule_->at_once(); }
+  void fault(const std::string& what) {
+    if (fault_.empty()) fault_ = "thread " + std::to_string(current_) + ": " + what;
   }
 
   const Wait& wait(const Wait& request) {
@@ -99,7 +116,15 @@ class Block {
   std::string rounds(Schedule* schedule) {
     while (next_fresh_ < order_.size()) resume(idle_fiber(), nullptr);
     for (;;) {
+      if (!fault_.empty()) return fault_;
       std::vector<uint32_t> ready = release();
+      if (!work_.empty() && (ready.empty() || schedule->at_once())) {
+        const auto next = work_.begin() + static_cast<int64_t>(schedule->pick(work_.size()));
+        const std::function<void()> work = std::move(*next);
+        work_.erase(next);
+        work();
+        if (ready.empty()) continue;
+      }
       if (ready.empty()) return blocked();
       schedule->order(&ready);
       for (const uint32_t t : ready) {
@@ -152,6 +177,11 @@ class Block {
   std::vector<uint32_t> release() {
     std::vector<uint32_t> ready;
     for (uint32_t warp = 0; warp < threads_.size(); warp += 32) release_warp(warp, &ready);
+    for (uint32_t t = 0; t < threads_.size(); ++t) {
+      const Wait& wait = threads_[t].wait;
+      if (!threads_[t].done && wait.kind == Wait::kEvent && wait.happened(wait.object, wait.value))
+        ready.push_back(t);
+    }
     if (ready.empty() && all_at_barrier()) {
       ready.resize(threads_.size());
       std::iota(ready.begin(), ready.end(), 0);
@@ -210,6 +240,7 @@ class Block {
     while (waiting < threads_.size() && threads_[waiting].done) ++waiting;
     if (waiting == threads_.size()) return "";
     const Wait& wait = threads_[waiting].wait;
+    if (wait.kind == Wait::kEvent) return text_of(waiting, wait) + " waits for what never comes";
     const std::string what =
         std::string(wait.kind == Wait::kBlock ? "__syncthreads" : "warp operation") +
         ": divergent: " + text_of(waiting, wait);
@@ -237,6 +268,9 @@ class Block {
   std::vector<uint32_t> order_;
   size_t next_fresh_ = 0;
   uint32_t current_ = 0;
+  Schedule* schedule_ = nullptr;
+  std::vector<std::function<void()>> work_;
+  std::string fault_;
   Fiber* running_ = nullptr;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> idle_;
@@ -244,12 +278,20 @@ class Block {
 
 std::mutex mutex;  // one launch at a time: threadIdx and the fibers are shared
 uint64_t serial = 0;
-std::unique_ptr<char[]> dynamic_memory;
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+std::unique_ptr<void, Free> dynamic_memory;
+size_t dynamic_bytes = 0;
 
 }  // namespace
 
 const Wait& wait(const Wait& request) { return Block::block().wait(request); }
+void later(std::function<void()> work) { Block::block().later(std::move(work)); }
+bool at_once() { return Block::block().at_once(); }
+void fault(const std::string& what) { Block::block().fault(what); }
 void* dynamic_shared() { return dynamic_memory.get(); }
+size_t dynamic_shared_bytes() { return dynamic_bytes; }
 uint64_t block_serial() { return serial; }
 
 std::string run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
@@ -267,9 +309,11 @@ std::string run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<
   for (const uint32_t b : blocks) {
     blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
     ++serial;
+    dynamic_bytes = shared_bytes;
     if (shared_bytes != 0) {
-      dynamic_memory = std::make_unique<char[]>(shared_bytes);
-      std::memset(dynamic_memory.get(), 0xff, shared_bytes);
+      void* memory = nullptr;
+      if (posix_memalign(&memory, 1024, shared_bytes) != 0) return "out of memory";
+      dynamic_memory.reset(std::memset(memory, 0xff, shared_bytes));
     }
     std::string error = Block::block().run(block, body, &schedule);
     if (!error.empty()) return error;

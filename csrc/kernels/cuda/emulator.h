@@ -10,6 +10,7 @@
 #include <cstring>
 #include <functional>
 #include <source_location>
+#include <string>
 #include <type_traits>
 
 #define __global__
@@ -32,10 +33,12 @@ using Location = std::source_location;
 // What a thread waits for. Threads that meet must have come to the same line: CUDA leaves anything
 // else undefined, and hardware often lets it pass.
 struct Wait {
-  enum Kind { kNothing, kBlock, kWarp } kind = kNothing;
+  enum Kind { kNothing, kBlock, kWarp, kEvent } kind = kNothing;
   Location where;
+  bool (*happened)(const void* object, uint64_t value) = nullptr;  // kEvent: go on when it has
+  const void* object = nullptr;
   uint32_t mask = 0;    // kWarp: the lanes that meet
-  uint64_t value = 0;   // kWarp: what this lane brings,
+  uint64_t value = 0;   // kWarp: what this lane brings; kEvent: for `happened`
   uint32_t source = 0;  //        the lane that it reads,
   uint64_t result = 0;  //        what it read there,
   uint32_t ballot = 0;  //        and which lanes brought a non-zero value
@@ -43,6 +46,13 @@ struct Wait {
 
 // Called on a fiber: gives control back until the others have come.
 const Wait& wait(const Wait& request);
+
+// What the device does by itself beside the threads: at once, or when no thread can go on without
+// it, or between, as the schedule has it.
+void later(std::function<void()> work);
+bool at_once();  // the schedule's answer for one such piece of work
+// A thread did what the device leaves undefined, or refuses; the launch fails with the first.
+void fault(const std::string& what);
 
 // Runs all blocks of a launch, or appends it to the stream's graph or queue. Errors are sticky
 // until cudaGetLastError(), as on the device.
@@ -54,7 +64,8 @@ std::function<void()> bind(F kernel, Args... args) {
   return [=] { kernel(args...); };
 }
 
-void* dynamic_shared();   // of the block that runs
+void* dynamic_shared();  // of the block that runs, 1024-byte aligned
+size_t dynamic_shared_bytes();
 uint64_t block_serial();  // counts the blocks that were started
 
 // Static shared memory: one copy, since one block runs at a time, poisoned when a block first sees
@@ -161,7 +172,11 @@ enum cudaMemcpyKind {
   cudaMemcpyDeviceToHost,
   cudaMemcpyDeviceToDevice
 };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor
+};
 enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
@@ -218,3 +233,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}

@@ -145,8 +145,10 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {"fastnn emulator", 9, 0, 2, size_t{4} << 30};
   return cudaSetDevice(device);
 }
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int device) {
-  *value = 2;
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  *value = attribute == cudaDevAttrMultiProcessorCount      ? 2
+           : attribute == cudaDevAttrComputeCapabilityMajor ? 9
+                                                            : 0;
   return cudaSetDevice(device);
 }
 

@@ -230,6 +230,7 @@ const CudaLibrary& library() {
       .graph_destroy = graph_destroy,
       .blas_folders = blas::set_folders,
       .blas_report = blas::report,
+      .blas_path = [](int32_t path) { blas::set_path(static_cast<blas::Path>(path)); },
   };
   return library;
 }

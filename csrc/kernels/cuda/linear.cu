@@ -1,5 +1,5 @@
-// Matrix products, and the backward of a layer: by cuBLASLt where there is one (blas.h), else by
-// own tiles, which need no packing, so that one kernel serves all plans.
+// Matrix products, and the backward of a layer: by cuBLASLt or wgmma kernels where there are any
+// (blas.h), else by own tiles, which need no packing, so that one kernel serves all plans.
 #include <bit>
 
 #include "blas.h"
@@ -16,14 +16,13 @@ constexpr blas::Type kBlasType<bf16> = blas::kBFloat16;
 template <>
 constexpr blas::Type kBlasType<f16> = blas::kFloat16;
 
-constexpr int32_t kRelu = 1;  // in Activations
 template <class First, class Second, class... Rest>
 constexpr bool second_is_relu(ActivationList<First, Second, Rest...>) {
   return std::is_same_v<Second, Relu>;
 }
-static_assert(second_is_relu(Activations{}));
+static_assert(second_is_relu(Activations{}) && blas::kReluActivation == 1);
 
-// The same product by own tiles, for the check of cuBLASLt's.
+// The same product by own tiles, for the check of the others.
 template <class T>
 void own_tiles(const blas::Product& p, void* stream) {
   GemmBatchArgsOf<T> batch{};
@@ -33,7 +32,8 @@ void own_tiles(const blas::Product& p, void* stream) {
   g.m = p.m, g.n = p.n, g.k = p.k, g.ldc = p.ldc;
   g.a_row = p.a_row, g.a_col = p.a_col, g.b_row = p.b_row, g.b_col = p.b_col;
   g.bias = static_cast<const T*>(p.bias);
-  g.activation = p.relu ? kRelu : 0;
+  g.z = static_cast<T*>(p.z);
+  g.activation = p.activation, g.activation_param = p.activation_param;
   if (p.items > 1) {
     batch.num_axes = 1;
     batch.axes[0] = {p.items, p.a_step, p.b_step, p.c_step, 0};
@@ -54,6 +54,7 @@ blas::Product product_of(const GemmBatchArgsOf<T>& batch, blas::Compute compute)
           .b = g.b,
           .c = g.accumulate ? g.c : nullptr,
           .bias = g.bias,
+          .z = g.z,
           .d = g.c,
           .m = g.m,
           .n = g.n,
@@ -69,31 +70,37 @@ blas::Product product_of(const GemmBatchArgsOf<T>& batch, blas::Compute compute)
           .c_step = axis.c,
           .type = kBlasType<T>,
           .compute = compute,
-          .relu = false};
+          .activation = g.activation,
+          .activation_param = g.activation_param};
 }
 
-// Whether cuBLASLt has made the product. An activation other than ReLU is a kernel after it, which
-// 16-bit results do not allow: they would be rounded twice.
+// Float32 without its activation, which is a kernel of its own then; 16-bit results would be
+// rounded twice.
+template <class T>
+bool made_in_two(blas::Path path, blas::Product p, Slice s) {
+  const bool follow_one_another = p.ldc == p.n && (p.items == 1 || p.c_step == p.m * p.n);
+  const bool alone = p.activation == 0 && p.z == nullptr;
+  if (sizeof(T) != sizeof(float) || alone || !follow_one_another) return false;
+  const ActivationFwdArgs after{p.z != nullptr ? p.z : p.d, p.d, p.items * p.m * p.n,
+                                p.activation_param};
+  const int32_t activation = p.activation;
+  p.d = p.z != nullptr ? p.z : p.d, p.z = nullptr, p.activation = 0;
+  if (!blas::multiply(path, p, s.stream, own_tiles<T>)) return false;
+  cuda::Table<ElementwiseKernels>::of_dtype[0].activation_fwd[activation](after, s);
+  return true;
+}
+
+// Whether another has made the product.
 template <class T>
 bool by_blas(const GemmBatchArgsOf<T>& batch, Slice s, blas::Compute compute) {
   const GemmArgsOf<T>& g = batch.one;
   if (g.m <= 0 || g.n <= 0 || g.k <= 0 || batch.items <= 0) return false;
   if (batch.terms != 1 || batch.num_axes > 1 || (g.bias != nullptr && batch.items > 1))
     return false;
-  blas::Product p = product_of(batch, compute);
-  if (g.activation == kRelu && g.z == nullptr) {
-    p.relu = true;
-    if (blas::multiply(p, s.stream, own_tiles<T>)) return true;
-    p.relu = false;
-  }
-  if (g.activation == 0 && g.z == nullptr) return blas::multiply(p, s.stream, own_tiles<T>);
-  const bool follow_one_another = g.ldc == g.n && (batch.items == 1 || p.c_step == g.m * g.n);
-  if (sizeof(T) != sizeof(float) || !follow_one_another) return false;
-  if (g.z != nullptr) p.d = g.z;
-  if (!blas::multiply(p, s.stream, own_tiles<T>)) return false;
-  const ActivationFwdArgs after{p.d, g.c, batch.items * g.m * g.n, g.activation_param};
-  cuda::Table<ElementwiseKernels>::of_dtype[0].activation_fwd[g.activation](after, s);
-  return true;
+  const blas::Product p = product_of(batch, compute);
+  for (const blas::Path path : blas::paths_of(p))
+    if (blas::multiply(path, p, s.stream, own_tiles<T>) || made_in_two<T>(path, p, s)) return true;
+  return false;
 }
 
 template <class T, blas::Compute kCompute = blas::kExact>

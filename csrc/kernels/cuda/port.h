@@ -19,6 +19,7 @@
 // `name` points to the dynamic shared memory, whose size FASTNN_LAUNCH_SHARED gives.
 #define FASTNN_DYNAMIC_SHARED(T, name) \
   T* const name = static_cast<T*>(::fastnn::emulator::dynamic_shared())
+#define FASTNN_GRID_CONSTANT
 #define FASTNN_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)               \
   ::fastnn::emulator::launch(                                                              \
       {static_cast<unsigned>(grid)}, {static_cast<unsigned>(block)}, shared_bytes, stream, \
@@ -32,9 +33,12 @@
 #define FASTNN_UNROLL _Pragma("unroll")
 #define FASTNN_NO_UNROLL _Pragma("unroll 1")
 #define FASTNN_SHARED(T, name, count) __shared__ T name[count]
-#define FASTNN_DYNAMIC_SHARED(T, name)                                         \
-  extern __shared__ __align__(16) unsigned char fastnn_dynamic_shared_bytes[]; \
+// 1024: where the pattern of a swizzle of 128 bytes begins.
+#define FASTNN_DYNAMIC_SHARED(T, name)                                           \
+  extern __shared__ __align__(1024) unsigned char fastnn_dynamic_shared_bytes[]; \
   T* const name = reinterpret_cast<T*>(fastnn_dynamic_shared_bytes)
+// A parameter that stays where the launch has put it, so that its address can be taken.
+#define FASTNN_GRID_CONSTANT __grid_constant__
 #define FASTNN_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)        \
   kernel<<<static_cast<unsigned>(grid), static_cast<unsigned>(block), shared_bytes, \
            static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__)
@@ -81,21 +85,25 @@ __host__ __device__ __forceinline__ f16 from_float<f16>(float x) {
 
 }  // namespace
 
+// Of the current device.
+inline int64_t multiprocessors() {
+  constexpr int kDevices = 64;
+  static int64_t counts[kDevices];  // written more than once with the same value
+  int device = 0, found = 0;
+  cudaGetDevice(&device);
+  if (device < kDevices && counts[device] != 0) return counts[device];
+  cudaDeviceGetAttribute(&found, cudaDevAttrMultiProcessorCount, device);
+  const int64_t count = found > 0 ? found : 1;
+  if (device < kDevices) counts[device] = count;
+  return count;
+}
 // Blocks that fill the device some times over: grids are cut to this many, and loop. No result may
 // depend on it.
 inline int64_t max_blocks() {
 #ifdef FASTNN_EMULATOR
   return 6;  // few, so that small shapes take the loop as well
 #else
-  constexpr int kDevices = 64;
-  static int64_t blocks[kDevices];  // written more than once with the same value
-  int device = 0, multiprocessors = 0;
-  cudaGetDevice(&device);
-  if (device < kDevices && blocks[device] != 0) return blocks[device];
-  cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  const int64_t count = int64_t{16} * (multiprocessors > 0 ? multiprocessors : 1);
-  if (device < kDevices) blocks[device] = count;
-  return count;
+  return 16 * multiprocessors();
 #endif
 }
 inline int64_t grid_for(int64_t blocks) { return blocks < max_blocks() ? blocks : max_blocks(); }
