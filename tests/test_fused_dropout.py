@@ -1,4 +1,5 @@
-"""Dropout fused after a norm and its activation: the bits of the chain, one op, one draw."""
+"""Dropout fused after a linear layer or a norm, and its activation: the bits of the chain, one op,
+one draw. And the residual of a linear layer."""
 
 import re
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 from fastnn import nn
 from fastnn.functional import (
+    add,
     batch_norm,
     dropout,
     group_norm,
     instance_norm,
     layer_norm,
+    linear,
     rms_norm,
 )
 from fastnn.testing.compare import assert_bitwise_equal
@@ -22,6 +25,11 @@ NORMS = {
     "batch_norm": (lambda x, **k: batch_norm(x, training=True, **k), ((9, 300), (3, 4, 33))),
     "group_norm": (lambda x, **k: group_norm(x, 2, **k), ((3, 4, 7), (2, 6))),
     "instance_norm": (lambda x, **k: instance_norm(x, **k), ((3, 4, 600),)),
+    # Few rows, packed on their way, across, and panels: all that ends a product.
+    "linear": (
+        lambda x, weight=None, **k: linear(x, weights(x) if weight is None else weight, **k),
+        ((3, 37), (21, 9), (29, 130), (200, 450)),
+    ),
 }
 CASES = [(name, shape) for name, (_, shapes) in NORMS.items() for shape in shapes]
 
@@ -30,11 +38,15 @@ def numbers(shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
+def weights(x):
+    return np.random.default_rng(1).standard_normal((200, x.shape[-1])).astype(np.float32)
+
+
 def result(f, shape):
     fn.manual_seed(3)
     x = fn.tensor(numbers(shape), requires_grad=True)
     y = f(x)
-    y.backward(numbers(shape)[::-1])
+    y.backward(numbers(y.shape)[::-1])
     return np.array(y.detach()), np.array(x.grad)
 
 
@@ -47,6 +59,23 @@ def test_the_bits_are_those_of_the_chain(name, shape, activation, p):
     chain = result(lambda x: dropout(norm(x, activation=activation), p), shape)
     for a, b in zip(fused, chain, strict=True):
         assert_bitwise_equal(a, b)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+def test_a_residual_is_what_add_adds(activation):
+    w, b = weights(numbers((29, 130))), numbers(200)
+
+    def grads(f):
+        x, r = (fn.tensor(numbers(s), requires_grad=True) for s in ((29, 130), (29, 200)))
+        fn.manual_seed(3)
+        y = f(x, r)
+        y.backward(numbers((29, 200))[::-1])
+        return y, x.grad, r.grad
+
+    fused = grads(lambda x, r: linear(x, w, b, activation=activation, residual=r, dropout_p=0.25))
+    chain = grads(lambda x, r: dropout(add(linear(x, w, b), r, activation=activation), 0.25))
+    for got, expected in zip(fused, chain, strict=True):
+        assert_bitwise_equal(np.array(got.detach()), np.array(expected.detach()))
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -69,6 +98,7 @@ LAYERS = {
     "RMSNorm": lambda: nn.RMSNorm(6),
     "BatchNorm1d": lambda: nn.BatchNorm1d(6),
     "GroupNorm": lambda: nn.GroupNorm(2, 6),
+    "Linear": lambda: nn.Linear(6, 6),
 }
 
 
@@ -82,7 +112,7 @@ def count_nodes(y):
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("activation", [None, nn.GELU])
-def test_a_sequential_fuses_norm_activation_and_dropout(layer, activation):
+def test_a_sequential_fuses_layer_activation_and_dropout(layer, activation):
     layers = [LAYERS[layer](), *([activation()] if activation else []), nn.Dropout(0.4)]
     model = nn.Sequential(*layers)
 
@@ -124,9 +154,10 @@ def test_a_trained_swish_is_not_lost():
     assert_bitwise_equal(np.array(nn.Sequential(linear, swish)(x).detach()), expected)
 
 
-def test_a_recorded_step_draws_anew_and_sees_the_mode_of_a_fused_layer():
+@pytest.mark.parametrize("layer", [lambda: nn.LayerNorm(64), lambda: nn.Linear(64, 64)])
+def test_a_recorded_step_draws_anew_and_sees_the_mode_of_a_fused_layer(layer):
     drop = nn.Dropout(0.5)
-    model = nn.Sequential(nn.LayerNorm(64), nn.ReLU(), drop)
+    model = nn.Sequential(layer(), nn.ReLU(), drop)
     step = fn.capture(lambda x: model(x))
     x = fn.tensor(numbers((8, 64)))
     fn.manual_seed(1)

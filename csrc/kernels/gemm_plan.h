@@ -4,11 +4,13 @@
 #pragma once
 #include <cstdint>
 
+#include "families/random.h"
+#include "formulas/dropout.h"
 #include "primitives.h"
 
 namespace fastnn {
 
-// C[m, n] = act(A[m, k] B[k, n] + bias), or act(C + A B + bias) when `accumulate`.
+// C[m, n] = drop(act(A[m, k] B[k, n] + bias + residual)), with C + A B for A B when `accumulate`.
 // Strides are in elements, so a transpose is a swap of two strides. C is row-major, and it is not
 // read unless `accumulate`. C overlaps no input. Sums are float32 whatever T is, and C is rounded
 // once, after the activation.
@@ -24,6 +26,11 @@ struct GemmArgsOf {
   float activation_param;
   bool accumulate;
   float* scratch;  // gemm_plan().scratch() floats, 64-byte aligned; may be null if that is 0
+  // On the CPU only, and not of a batch:
+  const T* residual;    // [m, n] with ldc, or null
+  bool z_is_activated;  // z is what dropout is of
+  const RngDraw* draw;  // of dropout, for elements as they lie in memory; or null
+  Keep keep;
 };
 using GemmArgs = GemmArgsOf<float>;
 using GemmBf16Args = GemmArgsOf<bf16>;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <vector>
 
 #include "common.h"
 
@@ -184,8 +185,16 @@ struct Where {
   }
 };
 
+// A convolution that is to be launched, and its memory.
+struct Prepared {
+  ConvArgs args;
+  int64_t tasks;
+  Array scratch;
+  OptionalArray packed;
+};
+
 // `pack` says how the weights lie in `pack.w`: turned ones, and those of lanes, are packed.
-void launch_conv(const Where& where, ConvArgs args, ConvPackArgs pack) {
+Prepared prepare_conv(const Where& where, ConvArgs args, ConvPackArgs pack) {
   const ConvGrid& g = args.grid;
   const ConvPlan plan = conv_plan(g);
   const Array scratch = where.scratch(plan.tasks, plan.scratch);
@@ -201,7 +210,7 @@ void launch_conv(const Where& where, ConvArgs args, ConvPackArgs pack) {
            &Kernels::conv_pack, pack);
   }
   args.w = packed ? read(*packed) : pack.w;
-  launch(where.launch(plan.tasks, cost_of(g)), &Kernels::conv, args);
+  return {args, plan.tasks, scratch, packed};
 }
 
 // args.y[narrow] = act(w * args.x[wide] + bias).
@@ -210,15 +219,16 @@ void convolve(const Where& where, ConvArgs args) {
   args.y_row = args.grid.w.out;
   args.y_col = 1;
   const ConvGrid& g = args.grid;
-  launch_conv(where, args,
-              {.w = args.w,
-               .groups = g.groups,
-               .rows = g.filters,
-               .channels = g.channels,
-               .row_step = g.channels,
-               .channel_step = 1,
-               .h = {g.h.taps, 0, 1, g.h.taps},
-               .w_axis = {g.w.taps, 0, 1, g.w.taps}});
+  const Prepared conv = prepare_conv(where, args,
+                                     {.w = args.w,
+                                      .groups = g.groups,
+                                      .rows = g.filters,
+                                      .channels = g.channels,
+                                      .row_step = g.channels,
+                                      .channel_step = 1,
+                                      .h = {g.h.taps, 0, 1, g.h.taps},
+                                      .w_axis = {g.w.taps, 0, 1, g.w.taps}});
+  launch(where.launch(conv.tasks, cost_of(g)), &Kernels::conv, conv.args);
 }
 
 // Of an axis, the positions first, first + stride, ... of the wide side: they are a convolution of
@@ -242,6 +252,16 @@ Phase phase_of(const ConvAxis& a, int64_t first) {
           {taps, tap + (taps - 1) * step, -step, a.taps}};
 }
 
+// Launches phases together, and forgets them.
+void launch_phases(const Where& where, std::vector<Prepared>& phases) {
+  ConvPhasesArgs args{};
+  double cost = 0;
+  for (const Prepared& phase : phases)
+    cost += cost_of((args.phases[args.count++] = phase.args).grid);
+  if (args.count > 0) launch(where.launch(phases[0].tasks, cost), &Kernels::conv_phases, args);
+  phases.clear();
+}
+
 // args.y[wide] = act(sum of what each element of args.x[narrow] adds by w, + bias); `grid` is that
 // of the convolution whose transpose it is.
 void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args) {
@@ -249,6 +269,7 @@ void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args
   args.y_plane = grid.in_size();
   args.y_row = grid.w.in * grid.h.stride;
   args.y_col = grid.w.stride;
+  std::vector<Prepared> phases;
   for (int64_t i = 0; i < std::min<int64_t>(grid.h.stride, grid.h.in); ++i)
     for (int64_t j = 0; j < std::min<int64_t>(grid.w.stride, grid.w.in); ++j) {
       const Phase h = phase_of(grid.h, i), v = phase_of(grid.w, j);
@@ -256,16 +277,20 @@ void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args
       const auto first = static_cast<size_t>(i * grid.w.in + j) * item_size(where.dtype);
       args.y = y + first;
       args.z = z != nullptr ? z + first : nullptr;
-      launch_conv(where, args,
-                  {.w = args.w,
-                   .groups = grid.groups,
-                   .rows = grid.channels,
-                   .channels = grid.filters,
-                   .row_step = 1,
-                   .channel_step = grid.channels,
-                   .h = h.taps,
-                   .w_axis = v.taps});
+      Prepared phase = prepare_conv(where, args,
+                                    {.w = args.w,
+                                     .groups = grid.groups,
+                                     .rows = grid.channels,
+                                     .channels = grid.filters,
+                                     .row_step = 1,
+                                     .channel_step = grid.channels,
+                                     .h = h.taps,
+                                     .w_axis = v.taps});
+      if (phases.size() == kConvPhases || (!phases.empty() && phases[0].tasks != phase.tasks))
+        launch_phases(where, phases);
+      phases.push_back(std::move(phase));
     }
+  launch_phases(where, phases);
 }
 
 // The gradient of w from the wide side and the gradient of the narrow one.
@@ -333,11 +358,7 @@ Result conv_fwd(const Array& x, const Array& w, const OptionalArray& b, int spat
                       .activation = activation.first,
                       .activation_param = activation.second};
   const Where where{op.c_str(), x.device(), x.dtype};
-  if (transposed) {
-    convolve_transposed(where, g, args);
-  } else {
-    convolve(where, args);
-  }
+  transposed ? convolve_transposed(where, g, args) : convolve(where, args);
   return {y, z};
 }
 
@@ -360,11 +381,7 @@ Gradients conv_bwd(const Array& dy, const Array& x, const Array& w, const Option
   if (needs[0]) {
     dx = empty_like(x);
     const ConvArgs args{.x = read(dz), .w = read(w), .y = write(*dx), .grid = g};
-    if (transposed) {
-      convolve(where, args);
-    } else {
-      convolve_transposed(where, g, args);
-    }
+    transposed ? convolve(where, args) : convolve_transposed(where, g, args);
   }
   if (needs[1]) dw = weight_gradient(where, g, transposed ? dz : x, transposed ? x : dz, w);
   return {dx, dw, db};

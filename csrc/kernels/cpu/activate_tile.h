@@ -1,7 +1,8 @@
-// Activations of a tile of results that a product has just stored.
+// What follows the sums of a tile that a product has just stored: activation, dropout.
 #pragma once
 #include "../formulas/activation.h"
 #include "gemm_micro.h"
+#include "philox_batch.h"
 
 namespace fastnn {
 namespace {
@@ -27,6 +28,16 @@ constexpr ActivateTable activate_table(ActivationList<F...>) {
   return {{activate_tile<F>...}};
 }
 inline constexpr ActivateTable kActivate = activate_table(Activations{});
+
+// Dropout of the rows from i and the columns from j on of C, which are at c.
+template <class T>
+void drop_tile(const GemmArgsOf<T>& g, float* c, int64_t ldc, int64_t i, int64_t j, int64_t rows,
+               int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r, c += ldc)
+    for_lanes_at((i + r) * g.ldc + j, cols, *g.draw,
+                 [c, keep = g.keep](int64_t x, uint32_t lane)
+                     __attribute__((always_inline)) { c[x] = keep_or_drop(c[x], lane, keep); });
+}
 
 }  // namespace
 }  // namespace fastnn

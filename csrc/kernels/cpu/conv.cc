@@ -148,27 +148,29 @@ void conv_offsets(const ConvGrid& g, const ConvPlan& plan, int32_t* at) {
       *at++ = static_cast<int32_t>(row * plan.row_length + col);
 }
 
-// Scratch of a range of tasks is that of its first: the band stays in the cache.
-void conv(const ConvArgs& args, Slice s) {
+// `scratch` is that of one task for as many as there are, so that the band stays in the cache.
+void conv_tasks(const ConvArgs& args, Slice s, int64_t scratch) {
   const ConvGrid& g = args.grid;
   const ConvPlan plan = conv_plan(g);
   const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
   const auto* bias = static_cast<const float*>(args.bias);
   auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
-  float* band = args.scratch + s.begin * plan.scratch;
+  float* band = args.scratch + scratch * plan.scratch;
   auto* at = reinterpret_cast<int32_t*>(band + plan.band);
   conv_offsets(g, plan, at);
   const int64_t phases = g.h.phases() * g.w.phases();
   const int64_t filters = plan.lanes ? conv_units(g.filters, kConvLanes) : g.filters;
+  const int64_t begin = conv_begin(plan.items, s.begin, plan.tasks);
   const int64_t end = conv_begin(plan.items, s.end, plan.tasks);
-  for (int64_t i = conv_begin(plan.items, s.begin, plan.tasks); i < end; ++i) {
+  for (int64_t i = begin; i < end; ++i) {
+    const bool kept = plan.bands == 1 && (i > begin || s.begin > scratch);
     const int64_t image = i / plan.bands, group = image % g.groups;  // image: of all groups
     const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
     const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
     const float* from = x + image * g.channels * g.in_size();
     for (int64_t c = 0; c < g.channels && g.depth() > 0; ++c)
-      copy_channel(g, plan.plane, from + c * g.in_size(), row, rows,
-                   band + c * phases * plan.plane);
+      copy_channel(g, plan.plane, from + c * g.in_size(), row, rows, band + c * phases * plan.plane,
+                   kept);
     const bool more = i + 1 < end && plan.bands == 1;
     const ConvItem item{
         w + group * filters * g.depth(),
@@ -188,6 +190,15 @@ void conv(const ConvArgs& args, Slice s) {
     for (int64_t first = 0; first < outputs; first += kNR)
       conv_strip(args, item, plan.row_length, pitch, first, least(kNR, outputs - first));
   }
+}
+
+void conv(const ConvArgs& args, Slice s) { conv_tasks(args, s, s.begin); }
+
+void conv_phases(const ConvPhasesArgs& args, Slice s) {
+  if (args.count == 1) return conv(args.phases[0], s);
+  for (int64_t task = s.begin; task < s.end; ++task)
+    for (int32_t i = 0; i < args.count; ++i)
+      conv_tasks(args.phases[i], {task, task + 1, s.stream}, s.begin);
 }
 
 // `rows` rows of weights from w, padded to `width`, for each k; or, without lanes, each by itself.
@@ -308,6 +319,7 @@ void conv_bwd_bias(const ConvBiasArgs& args, Slice s) {
 constexpr ConvKernels kernels() {
   return {
       .conv = conv,
+      .conv_phases = conv_phases,
       .conv_pack = conv_pack,
       .conv_bwd_weight = conv_bwd_weight,
       .conv_bwd_weight_sum = conv_bwd_weight_sum,

@@ -11,7 +11,7 @@ namespace {
 FASTNN_INLINE void copy_run(float* dst, const float* src, int64_t n) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) store(dst + i, load(src + i));
-  copy_few(dst + i, src + i, n - i);
+  if (i < n) copy_few(dst + i, src + i, n - i);
 }
 
 // From an output's place in a band to that of what a tap reads, of the phases [row][column].
@@ -34,8 +34,9 @@ FASTNN_INLINE Inside inside(const ConvAxis& axis, int64_t first, int64_t n) {
 }
 
 // What output rows [row, row + rows) read of one channel: the phases, each of `plane` floats.
+// kept: the band holds the same rows of another image, and so their padding.
 FASTNN_INLINE void copy_channel(const ConvGrid& g, int64_t plane, const float* x, int64_t row,
-                                int64_t rows, float* band) {
+                                int64_t rows, float* band, bool kept = false) {
   const int64_t length = g.w.length(g.w.out), height = g.h.length(rows);
   for (int64_t i = 0; i < g.h.phases(); ++i) {
     const int64_t top = row * g.h.stride + i - g.h.pad;
@@ -43,7 +44,7 @@ FASTNN_INLINE void copy_channel(const ConvGrid& g, int64_t plane, const float* x
     for (int64_t j = 0; j < g.w.phases(); ++j, band += plane) {
       const int64_t left = j - g.w.pad, step = g.w.stride;
       const Inside at = inside(g.w, left, length);
-      if (y.end - y.begin < height || at.end - at.begin < length)
+      if (!kept && (y.end - y.begin < height || at.end - at.begin < length))
         __builtin_memset(band, 0, sizeof(float) * static_cast<size_t>(height * length));
       const float* from = x + (top + y.begin * g.h.stride) * g.w.in + left + at.begin * step;
       float* to = band + y.begin * length + at.begin;

@@ -92,6 +92,16 @@ FASTNN_INLINE void lanes_chain(LanesTile t, int64_t rows, int64_t vectors) {
 
 // ---- forward, and gradient of the input ------------------------------------------------------
 
+// v into every other float from `to` on, and no float behind the last of them is read or written.
+template <int... L>
+FASTNN_INLINE void store_apart(float* to, Vec v, Indices<L...>) {
+  float* const end = to + kLanes - 1;
+  // Both before a store: what overlaps one waits for the cache.
+  const Vec low = load(to), high = load(end);
+  store(to, __builtin_shufflevector(low, v, (L % 2 == 0 ? kLanes + L / 2 : L)...));
+  store(end, __builtin_shufflevector(high, v, (L % 2 == 1 ? kLanes + (kLanes - 1 + L) / 2 : L)...));
+}
+
 // The transpose of n rows of c, of `width` floats, to a run of each filter's plane.
 void store_run(const ConvArgs& args, const float* c, int64_t width, int64_t filters, int64_t n,
                float* y) {
@@ -104,8 +114,13 @@ void store_run(const ConvArgs& args, const float* c, int64_t width, int64_t filt
       FASTNN_UNROLL for (int q = 0; q < 4; ++q) x[q] = load_quads(row + q, f);
       transpose_quads(x, MakeIndices<kLanes>::Type{});
       float* to = y + f * args.y_plane;
-      if (here == kLanes && args.y_col == 1 && f + 4 <= filters) {
-        FASTNN_UNROLL for (int q = 0; q < 4; ++q) store(to + q * args.y_plane, x[q]);
+      if (here == kLanes && args.y_col <= 2 && f + 4 <= filters) {
+        FASTNN_UNROLL for (int q = 0; q < 4; ++q, to += args.y_plane) {
+          if (args.y_col == 1)
+            store(to, x[q]);
+          else
+            store_apart(to, x[q], MakeIndices<kLanes>::Type{});
+        }
         continue;
       }
       alignas(64) float rest[4 * kLanes];

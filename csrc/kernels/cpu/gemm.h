@@ -50,11 +50,18 @@ struct TileAt {
 // Everything after the sums, for a tile at c. bias is added by the tile itself.
 FASTNN_INLINE void finish_tile(const GemmArgs& g, float* c, int64_t ldc, const TileAt& at,
                                int64_t width) {
-  if (g.z) {
+  const auto keep_z = [&] {
     for (int64_t r = 0; r < at.rows; ++r)
       __builtin_memcpy(g.z + (at.i + r) * g.ldc + at.j, c + r * ldc, 4 * at.cols);
+  };
+  for (int64_t r = 0; r < at.rows && g.residual; ++r) {
+    const float* residual = g.residual + (at.i + r) * g.ldc + at.j;
+    for (int64_t x = 0; x < at.cols; ++x) c[r * ldc + x] += residual[x];
   }
+  if (g.z && !g.z_is_activated) keep_z();
   if (g.activation) kActivate.tile[g.activation](c, ldc, at.rows, width, g.activation_param);
+  if (g.z && g.z_is_activated) keep_z();
+  if (g.draw) drop_tile(g, c, ldc, at.i, at.j, at.rows, at.cols);
 }
 
 // A tile that is narrower than its vectors is computed in a padded copy.
@@ -92,7 +99,7 @@ FASTNN_INLINE void run_tile(const GemmArgs& g, TileArgs& t, const TileAt& at) {
 
 // C += 0 leaves C as it is, even its negative zeros.
 FASTNN_INLINE bool leaves_c(const GemmArgs& g) {
-  return g.k == 0 && g.accumulate && !g.bias && !g.z && !g.activation;
+  return g.k == 0 && g.accumulate && !g.bias && !g.residual && !g.z && !g.activation && !g.draw;
 }
 
 // ---- kernels -----------------------------------------------------------------------------------

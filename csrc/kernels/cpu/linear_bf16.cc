@@ -73,10 +73,18 @@ void finish_strip(const GemmArgsOf<T>& g, float* sums, int64_t i, int64_t rows, 
       for (int64_t x = 0; x < cols; ++x) sum[x] = to_float(g.c[at + x]) + sum[x];
     if (g.bias)
       for (int64_t x = 0; x < cols; ++x) sum[x] += to_float(g.bias[j + x]);
-    if (g.z)
-      for (int64_t x = 0; x < cols; ++x) g.z[at + x] = from_float<T>(sum[x]);
+    if (g.residual)
+      for (int64_t x = 0; x < cols; ++x) sum[x] += to_float(g.residual[at + x]);
   }
+  const auto keep_z = [&] {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t x = 0; x < cols; ++x)
+        g.z[(i + r) * g.ldc + j + x] = from_float<T>(sums[r * kNR + x]);
+  };
+  if (g.z && !g.z_is_activated) keep_z();
   if (g.activation) kActivate.tile[g.activation](sums, kNR, rows, cols, g.activation_param);
+  if (g.z && g.z_is_activated) keep_z();
+  if (g.draw) drop_tile(g, sums, kNR, i, j, rows, cols);
   for (int64_t r = 0; r < rows; ++r) {
     T* c = g.c + (i + r) * g.ldc + j;
     for (int64_t x = 0; x < cols; ++x) c[x] = from_float<T>(sums[r * kNR + x]);

@@ -82,9 +82,15 @@ void conv_bwd_bias(const ConvBiasArgs& args, Slice s) {
 }
 
 template <class T>
+void conv_phases(const ConvPhasesArgs& args, Slice s) {
+  for (int32_t i = 0; i < args.count; ++i) conv<T>(args.phases[i], s);
+}
+
+template <class T>
 constexpr ConvKernels kernels() {
   return {
       .conv = conv<T>,
+      .conv_phases = conv_phases<T>,
       .conv_pack = conv_pack<T>,
       .conv_bwd_weight = conv_bwd_weight<T>,
       .conv_bwd_weight_sum = conv_bwd_weight_sum<T>,

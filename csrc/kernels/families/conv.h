@@ -19,6 +19,14 @@ struct ConvArgs {
   float* scratch;  // conv_plan().tasks times .scratch floats; a GPU needs none
 };
 
+// The phases of one array, of as many tasks each: a task is that of all phases, so that they fill
+// the lines they share while these are in the cache.
+inline constexpr int32_t kConvPhases = 4;
+struct ConvPhasesArgs {
+  ConvArgs phases[kConvPhases];
+  int32_t count;
+};
+
 // Weights as conv() takes them, [groups, rows, depth], or in panels where it has lanes of filters.
 // depth is [channels, taps of both axes], of the taps first, first + step, ... of `all`. Rows and
 // channels are so many kernels apart in w.
@@ -62,6 +70,7 @@ struct ConvBiasArgs {
 
 struct ConvKernels {
   Kernel<ConvArgs> conv;
+  Kernel<ConvPhasesArgs> conv_phases;
   Kernel<ConvPackArgs> conv_pack;
   Kernel<ConvWeightArgs> conv_bwd_weight;
   Kernel<ConvWeightSumArgs> conv_bwd_weight_sum;

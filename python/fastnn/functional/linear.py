@@ -1,10 +1,10 @@
-"""linear, with the activation fused into it, and products of matrices."""
+"""linear, with what follows it fused into it, and products of matrices."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn import _core, _rules
+from fastnn import _core, _rules, random
 from fastnn.functional.activation import Activation, resolve_activation
 from fastnn.tensor import Rule, Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
@@ -35,14 +35,40 @@ def make_rule(name: str, forward: Any, backward: Any) -> Rule:
 _linear = make_rule("linear", _core.linear_fwd, _core.linear_bwd)
 
 
+def _linear_ending(
+    x: Any, w: Any, b: Any, r: Any, *, kind: int, saves_output: bool, a: float, save: bool, p: float
+) -> tuple[Any, Vjp]:
+    generator = random.generator("dropout") if p else None
+    # Without dropout the output itself is saved; with it, what dropout is of.
+    after = saves_output and p != 0
+    save = save and kind != 0 and (after or not saves_output)
+    y, saved, draw = _core.linear_ending_fwd(x, w, b, r, kind, a, save, after, generator, p)
+    if kind != 0 and saves_output and not after:
+        saved = y
+
+    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        dz = dy if draw is None else _core.dropout(dy, draw, p, True, None)
+        if r is None or kind == 0:
+            return *_core.linear_bwd(dz, x, w, saved, kind, a, *needs[:3]), dz
+        dz = _core.activation_bwd(dz, saved, kind, a)
+        return *_core.linear_bwd(dz, x, w, None, 0, 0.0, *needs[:3]), dz
+
+    return y, vjp
+
+
+_linear_ending.__name__ = "linear"
+
+
 def linear(
     input: ArrayLike | Tensor,
     weight: ArrayLike | Tensor,
     bias: ArrayLike | Tensor | None = None,
     *,
     activation: Activation = None,
+    residual: ArrayLike | Tensor | None = None,
+    dropout_p: float = 0.0,
 ) -> Tensor:
-    """act(x W^T + b) over the last axis, in one pass.
+    """dropout(act(x W^T + b + r)) over the last axis, in one pass; on CUDA r and dropout are ops.
 
     Arrays are all float32 or all bfloat16, on CUDA all float16 as well. Sums are float32 in any
     case, in chains of 64 products within blocks of 384, and a 16-bit result is rounded once, after
@@ -54,12 +80,15 @@ def linear(
         bias: Array of shape (out,), or None.
         activation: Name of an activation, or (name, parameter), applied before the result is
             stored; its derivative and the bias gradient are fused in backward.
+        residual: The r, of the result's shape, added as in :func:`add`; or None.
+        dropout_p: Probability of dropping each element of the result; 0 draws nothing. Drops
+            what :func:`dropout` after it would.
 
     Returns:
         Tensor of shape (..., out).
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: If the shapes do not fit, or dropout_p is not in [0, 1]. Nothing is drawn then.
         TypeError: If a dtype is neither float32 nor bfloat16, or they differ.
 
     Example:
@@ -68,17 +97,22 @@ def linear(
         array([[0.]], dtype=float32)
     """
     kind, saves_output, a = resolve_activation("linear", activation)
-    result: Tensor = apply(
-        _linear,
-        input,
-        weight,
-        bias,
-        kind=kind,
-        saves_output=saves_output,
-        a=a,
-        recording=is_grad_enabled(),
-    )
-    return result
+    options = {"kind": kind, "saves_output": saves_output, "a": a}
+    recording = is_grad_enabled()
+    if residual is None and dropout_p == 0:
+        return apply(_linear, input, weight, bias, recording=recording, **options)
+    inputs = as_tensor(input), weight, bias
+    if inputs[0].device == "cpu":
+        p = float(dropout_p)
+        return apply(_linear_ending, *inputs, residual, save=recording, p=p, **options)
+    from fastnn.functional.arithmetic import add
+    from fastnn.functional.dropout import dropout
+
+    if residual is None:
+        y = apply(_linear, *inputs, recording=recording, **options)
+    else:
+        y = add(linear(*inputs), residual, activation=activation)
+    return dropout(y, dropout_p)
 
 
 def matmul(input: ArrayLike | Tensor, other: ArrayLike | Tensor) -> Tensor:

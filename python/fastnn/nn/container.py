@@ -1,5 +1,5 @@
 """Sequential, which fuses a linear layer, a convolution or a norm with the activation after it, and
-a norm with the dropout after that."""
+a linear layer or a norm with the dropout after that."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from fastnn.nn.norm import GroupNorm, LayerNorm, RMSNorm, _ChannelNorm
 
 __all__ = ["Sequential"]
 
-_TAKES_DROPOUT = (LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
-_TAKES_ACTIVATION = (Linear, _Conv, *_TAKES_DROPOUT)
+_TAKES_DROPOUT = (Linear, LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
+_TAKES_ACTIVATION = (_Conv, *_TAKES_DROPOUT)
 
 
 class Sequential(Module):
     """Layers applied one after the other.
 
     A Linear, a convolution or a norm and the activation after it run as one kernel, and so does
-    dropout after a norm (and its activation), unless one of them has a hook. The results have the
-    bits of layers applied one by one.
+    dropout after a Linear or a norm (and its activation), unless one of them has a hook. The
+    results have the bits of layers applied one by one.
 
     Example:
         >>> import fastnn as fn

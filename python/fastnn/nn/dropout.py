@@ -193,9 +193,9 @@ class DropConnect(Linear):
         super().__init__(in_features, out_features, bias)
         self.p, self.mode, self.inference = p, mode, inference
 
-    def forward(self, input: Any, activation: Activation = None) -> Any:
+    def forward(self, input: Any, activation: Activation = None, dropout_p: float = 0.0) -> Any:
         """Drop weights in training mode; the mean or a sample in evaluation mode."""
-        return F.drop_connect(
+        y = F.drop_connect(
             input,
             self.weight,
             self.bias,
@@ -205,6 +205,7 @@ class DropConnect(Linear):
             inference=self.inference,
             activation=activation,
         )
+        return F.dropout(y, dropout_p)
 
     def extra_repr(self) -> str:
         """Sizes and the probability."""

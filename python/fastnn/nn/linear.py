@@ -55,9 +55,9 @@ class Linear(Module):
             b.requires_grad = True
             self.bias = b
 
-    def forward(self, input: Any, activation: Activation = None) -> Any:
-        """act(x W^T + b)."""
-        return F.linear(input, self.weight, self.bias, activation=activation)
+    def forward(self, input: Any, activation: Activation = None, dropout_p: float = 0.0) -> Any:
+        """dropout(act(x W^T + b))."""
+        return F.linear(input, self.weight, self.bias, activation=activation, dropout_p=dropout_p)
 
     def extra_repr(self) -> str:
         """Sizes."""

@@ -286,6 +286,7 @@ def _row(
         covers=(
             "conv",
             "conv_pack",
+            "conv_phases",
             "conv_bwd_weight",
             "conv_bwd_weight_sum",
             "conv_bwd_bias",

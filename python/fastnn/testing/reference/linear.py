@@ -1,4 +1,4 @@
-"""linear and matmul: the definition, with the activation after it."""
+"""linear and matmul: the definition, with what follows it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.testing.reference import activation as act
+from fastnn.testing.reference.dropout import dropout
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Activation = str | tuple[str, float] | None
@@ -39,22 +40,42 @@ def activate(z: Array, activation: Activation) -> tuple[Array, Array]:
     return y, slope
 
 
-def linear(x: Array, w: Array, b: Array | None = None, *, activation: Activation = None) -> Array:
-    """act(x w^T + b)."""
+def linear(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    r: Array | None = None,
+    *,
+    activation: Activation = None,
+    dropout_p: float = 0.0,
+) -> Array:
+    """dropout(act(x w^T + b + r))."""
+    return dropout(activate(_sum(x, w, b, r), activation)[0], dropout_p)
+
+
+def _sum(x: Array, w: Array, b: Array | None, r: Array | None) -> Array:
     z = x @ w.T
-    return activate(z if b is None else z + b, activation)[0]
+    z = z if b is None else z + b
+    return z if r is None else z + r
 
 
 def linear_vjp(
-    dy: Array, x: Array, w: Array, b: Array | None = None, *, activation: Activation = None
-) -> tuple[Array, Array, Array | None]:
-    """With dz = dy act'(z):  dx = dz w,  dw = dz^T x,  db = sum dz."""
-    z = x @ w.T
-    dz = dy * activate(z if b is None else z + b, activation)[1]
+    dy: Array,
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    r: Array | None = None,
+    *,
+    activation: Activation = None,
+    dropout_p: float = 0.0,
+) -> tuple[Array, Array, Array | None, Array | None]:
+    """With dz = dropout(dy) act'(z):  dx = dz w,  dw = dz^T x,  db = sum dz,  dr = dz."""
+    dz = dropout(dy, dropout_p) * activate(_sum(x, w, b, r), activation)[1]
     count = int(np.prod(x.shape[:-1], dtype=np.int64))
     rows = dz.reshape(count, w.shape[0])
     dw = rows.T @ x.reshape(count, w.shape[1])
-    return dz @ w, dw, None if b is None else rows.sum(axis=0)
+    db = None if b is None else rows.sum(axis=0)
+    return dz @ w, dw, db, None if r is None else dz
 
 
 def matmul(a: Array, b: Array) -> Array:

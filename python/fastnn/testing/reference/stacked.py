@@ -24,7 +24,7 @@ def stacked_linear_vjp(
     """Those of linear for each i; a shared x has the sum of its gradients."""
     each = [x] * len(w) if x.ndim == 2 else x
     biases = [None] * len(w) if b is None else b
-    grads = [linear_vjp(*of, **params) for of in zip(dy, each, w, biases, strict=True)]
+    grads = [linear_vjp(*of, **params)[:3] for of in zip(dy, each, w, biases, strict=True)]
     dx = np.stack([g[0] for g in grads])
     dw = np.stack([g[1] for g in grads])
     db = None if b is None else np.stack([np.asarray(g[2]) for g in grads])
