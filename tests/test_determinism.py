@@ -28,7 +28,7 @@ def large(op):
         return op.large
     shapes = {
         "softmax": ((300, 1000),),
-        "linear": ((300, 200), (250, 200), (250,)),
+        "linear": ((300, 200), (250, 200), (250,), (300, 250)),
     }.get(op.family, ((200_003,),) * (1 + len(op.arrays)))
     params = dict(op.params[0])
     if op.family == "norm":
