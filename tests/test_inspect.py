@@ -52,7 +52,8 @@ def test_json():
             {"name": "b", "minimum": 5, "mean": 5.5, "std": 0.5, "maximum": 6, "missing": 1},
             {"name": "c", "minimum": 3, "mean": 3, "std": 0, "maximum": 3, "missing": 0},
         ],
-        "notes": {"texts_among_numbers": {}, "dates": [], "too_many_categories": [], "row_numbers": []},
+        "notes": {"texts_among_numbers": {}, "dates": [], "too_many_categories": [],
+                  "row_numbers": []},
     }  # fmt: skip
 
 
