@@ -56,10 +56,11 @@ def info() -> dict[str, Any]:
     """What serves CUDA here: the device, and who makes products of matrices.
 
     Products are cuBLASLt's where libcublasLt is found (``FASTNN_CUBLASLT`` names one, or is
-    ``off``; else torch's, that of the wheel nvidia-cublas, or the loader's), then of fastnn's wgmma
-    kernels where the device is of compute capability 9.0, and of fastnn's own tiles elsewhere. Each
-    class of products (dtype, transposes, bias, activation) is compared with the own tiles on its
-    first use; one that is wrong, or fails, goes on to the next from then on.
+    ``off``; else torch's, that of the wheel nvidia-cublas, or the loader's), and of fastnn's own
+    tiles elsewhere; of its wgmma kernels (devices of compute capability 9.0) where they are set
+    (:func:`set_product_path`) or were measured to be the fastest. Each class of products (dtype,
+    transposes, bias, activation) is compared with the own tiles on its first use; one that is
+    wrong, or fails, goes on to the next from then on.
 
     Returns:
         ``device``; ``cublaslt``, its path, or None; ``cublaslt_version``; ``cublaslt_reason``, why
@@ -93,11 +94,11 @@ def set_product_path(path: str) -> None:
     """Choose who makes products of matrices from now on, to measure or to compare them.
 
     Args:
-        path: ``"auto"``: the fastest that was measured, else cuBLASLt, else wgmma kernels;
-            ``"cublaslt"`` or ``"wgmma"``: these alone; ``"tiles"``: fastnn's own tiles;
-            ``"3xtf32"``: wgmma kernels, and float32 at precision "highest" as three products of
-            TF32, which keep 22 bits of each factor (and make NaN of infinities). Own tiles make
-            what the chosen one cannot. What is recorded already stays as it is.
+        path: ``"auto"``: the fastest that was measured, else cuBLASLt; ``"cublaslt"`` or
+            ``"wgmma"``: these alone; ``"tiles"``: fastnn's own tiles; ``"3xtf32"``: wgmma kernels,
+            and float32 at precision "highest" as three products of TF32, which keep 22 bits of each
+            factor (and make NaN of infinities). Own tiles make what the chosen one cannot. What is
+            recorded already stays as it is.
 
     Raises:
         ValueError: If there is no such path.

@@ -301,17 +301,14 @@ bool by_wgmma(State& all, Path path, const Product& p, void* stream, OwnTiles ow
 
 }  // namespace
 
-std::vector<Path> paths_of([[maybe_unused]] const Product& p) {
+// wgmma kernels only where they are set or were measured: a check cannot save a caller from a
+// kernel that never ends.
+std::vector<Path> paths_of(const Product& p) {
   const Path set = state().path;
-  if (set != kAnyone) return set == kByTiles ? std::vector<Path>{} : std::vector<Path>{set};
-#ifdef FASTNN_EMULATOR
-  return {kByCublasLt};  // wgmma kernels where they are asked for: it takes seconds to check them
-#else
-  const Path fastest = fastest_of(kMeasured, p);
-  if (fastest == kByTiles) return {};
-  if (fastest == kByWgmma) return {kByWgmma, kByCublasLt};
-  return {kByCublasLt, kByWgmma};
-#endif
+  const Path first = set != kAnyone ? set : fastest_of(kMeasured, p);
+  if (first == kByTiles) return {};
+  if (first == kByWgmma && set == kAnyone) return {kByWgmma, kByCublasLt};
+  return {first == kAnyone ? kByCublasLt : first};
 }
 void set_path(Path path) { state().path = path; }
 

@@ -31,7 +31,7 @@ using OwnTiles = void (*)(const Product& product, void* stream);
 // float32 as three products of TF32, which is chosen only if it was set or measured.
 enum Path : int32_t { kAnyone, kByCublasLt, kByWgmma, kByTiles, kBySplit };
 // What to try for a product, in order, before the own tiles: what was set, else what was measured
-// to be the fastest (blas_measured.h), else cuBLASLt, then wgmma.
+// to be the fastest (blas_measured.h), else cuBLASLt.
 std::vector<Path> paths_of(const Product& product);
 // For all products from now on.
 void set_path(Path path);
