@@ -73,6 +73,31 @@ CASES = {
         ValueError,
         "SGD: expected a group to be a dictionary with 'params', got Tensor",
     ),
+    "no optimizer for a schedule": (
+        lambda: optim.lr_scheduler.StepLR(nn.Linear(2, 2), step_size=3),
+        ValueError,
+        "StepLR: expected an Optimizer, got Linear",
+    ),
+    "a seed that is a text": (
+        lambda: fit(seed="a"),
+        ValueError,
+        "fit: expected 0 <= seed < 2**64, got 'a'",
+    ),
+    "validation data without labels": (
+        lambda: fit(validation_data=np.zeros((2, 2))),
+        ValueError,
+        "fit: expected validation_data (x, y) or (x, y, sample_weight), got ndarray",
+    ),
+    "a share that is a text": (
+        lambda: fit(validation_split="a"),
+        ValueError,
+        "fit: expected 0 <= validation_split < 1, got 'a'",
+    ),
+    "weights of classes in a list": (
+        lambda: fit(class_weight=[1.0, 2.0]),
+        TypeError,
+        "fit: expected class_weight to be a dictionary of weights by class, got list",
+    ),
     "another state": (
         lambda: optim.SGD([parameter()]).load_state_dict({"weight": 1}),
         ValueError,

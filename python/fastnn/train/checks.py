@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -192,6 +193,11 @@ def _of_classes(op: str, y: Tensor, class_weight: Mapping[int, float]) -> Any:
             f"{op}: expected class indices of shape (n,) for class_weight, got y {y.shape} of "
             f"{y.dtype}"
         )
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(
+            f"{op}: expected class_weight to be a dictionary of weights by class, got "
+            f"{type(class_weight).__name__}"
+        )
     weights = np.ones(labels.shape, np.float32)
     for label, weight in class_weight.items():
         if not 0 <= weight < float("inf"):
@@ -332,13 +338,15 @@ def check_arguments(
     for name, value in (("batch_size", batch_size), ("epochs", epochs)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"fit: expected a whole number {name} >= 1, got {value}")
-    if validation_data is not None and len(validation_data) not in (2, 3):
-        raise ValueError(
-            "fit: expected validation_data (x, y) or (x, y, sample_weight), got "
-            f"{len(validation_data)} items"
-        )
-    if not 0 <= validation_split < 1:
-        raise ValueError(f"fit: expected 0 <= validation_split < 1, got {validation_split}")
+    if validation_data is not None:
+        parts = isinstance(validation_data, (tuple, list))
+        got = f"{len(validation_data)} items" if parts else type(validation_data).__name__
+        if got not in ("2 items", "3 items"):
+            raise ValueError(
+                f"fit: expected validation_data (x, y) or (x, y, sample_weight), got {got}"
+            )
+    if not isinstance(validation_split, numbers.Real) or not 0 <= validation_split < 1:
+        raise ValueError(f"fit: expected 0 <= validation_split < 1, got {validation_split!r}")
     if verbose not in (0, 1, 2):
         raise ValueError(f"fit: expected verbose 0, 1 or 2, got {verbose}")
     if not (callable(shuffle) or isinstance(shuffle, (bool, np.bool_))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,10 +84,10 @@ class Position:
         known = self.samples > 0  # this is a position in a training, not only a number of epochs
         if seed is None:
             seed_now = self.seed if known else random.get_state()["shuffle"][0]
-        else:
+        elif isinstance(seed, numbers.Integral) and 0 <= seed < 1 << 64:
             seed_now = int(seed)
-        if not 0 <= seed_now < 1 << 64:
-            raise ValueError(f"fit: expected 0 <= seed < 2**64, got {seed}")
+        else:
+            raise ValueError(f"fit: expected 0 <= seed < 2**64, got {seed!r}")
         if known and (self.samples, self.batch_size) != (samples, batch_size):
             raise ValueError(
                 f"fit: expected {self.samples} samples in batches of {self.batch_size} to go "

@@ -57,6 +57,7 @@ class LRScheduler(OptimizerRates):
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+        self._need(isinstance(optimizer, Optimizer), "an Optimizer", type(optimizer).__name__)
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", float(group["lr"]))
