@@ -64,6 +64,16 @@ def test_a_hook_on_either_layer_disables_the_fusion(hooked, monkeypatch):
     assert (seen[0].min() < 0) == (hooked == 0)
 
 
+def test_a_subclass_with_a_forward_of_its_own_is_not_fused():
+    class Doubled(nn.Linear):
+        def forward(self, input):
+            return super().forward(input) * 2
+
+    layer = Doubled(19, 3)
+    y = nn.Sequential(layer, nn.ReLU(), nn.Dropout(0.0))(X)
+    assert_bitwise_equal(np.array(y.detach()), np.maximum(np.array(layer(X).detach()), 0))
+
+
 def test_a_hook_may_replace_the_output():
     model = nn.Sequential(nn.Linear(19, 3), nn.ReLU())
     model[0].register_forward_hook(lambda m, i, y: y * 0.0 + 2.0)

@@ -3,7 +3,9 @@ a linear layer or a norm with the dropout after that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastnn import _core
@@ -17,8 +19,13 @@ from fastnn.nn.norm import GroupNorm, LayerNorm, RMSNorm, _ChannelNorm
 
 __all__ = ["Sequential"]
 
-_TAKES_DROPOUT = (Linear, LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
-_TAKES_ACTIVATION = (_Conv, *_TAKES_DROPOUT)
+_FUSING = (Linear, _Conv, LayerNorm, RMSNorm, GroupNorm, _ChannelNorm)
+
+
+@functools.cache
+def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
+    """Their names: a subclass has a forward of its own, which may take less."""
+    return frozenset(inspect.signature(forward).parameters)
 
 
 class Sequential(Module):
@@ -69,14 +76,16 @@ class Sequential(Module):
 def _fused(layer: Module, following: list[Module]) -> dict[str, Any]:
     """The arguments of a layer that make the next ones part of it, one each."""
     fused: dict[str, Any] = {}
-    if not isinstance(layer, _TAKES_ACTIVATION) or layer._forward_hooks:
+    if not isinstance(layer, _FUSING) or layer._forward_hooks:
         return fused
+    takes = _arguments(type(layer).forward)
     for after in following:
         if after._forward_hooks:
             break
-        if isinstance(after, _Activation) and after.fused is not None and not fused:
-            fused["activation"] = after.fused
-        elif type(after) is Dropout and isinstance(layer, _TAKES_DROPOUT):
+        activation = after.fused if isinstance(after, _Activation) else None
+        if activation is not None and "activation" in takes and not fused:
+            fused["activation"] = activation
+        elif type(after) is Dropout and "dropout_p" in takes:
             if after.mode != "inverted":
                 break
             if _core.is_recording():
