@@ -248,6 +248,11 @@ def test_every_kernel_has_a_row():
     assert sorted(set(kernel_entries()) - known) == []
 
 
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.short)
+def test_what_is_timed_has_a_shape_for_every_array(op):
+    assert {len(shapes) for shapes in op.bench.shapes} <= {1 + len(op.arrays)}
+
+
 def test_every_activation_functor_has_a_row():
     names = {f"activation_{d}[{k}]" for k in fn._core.ACTIVATIONS for d in ("fwd", "bwd")}
     assert sorted(names - covered()) == []

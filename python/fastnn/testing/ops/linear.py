@@ -109,7 +109,7 @@ _LINEAR = Op(
     bound=linear,
     bench=Bench(
         tuple(
-            ((m, k), (n, k), (n,))
+            ((m, k), (n, k), (n,), None)
             for m, n, k in ((64, 128, 128), (256, 512, 512), (1024, 1024, 1024), (4096, 4096, 4096))
         ),
         linear_cost,
