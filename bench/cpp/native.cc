@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -76,17 +77,21 @@ double fma_peak(int threads, double seconds) {
   });
 }
 
+// On huge pages where the system gives them.
+std::shared_ptr<char> filled(size_t bytes, int value) {
+  constexpr size_t kPage = size_t{2} << 20;
+  const size_t room = (bytes + kPage - 1) / kPage * kPage;
+  std::shared_ptr<char> memory(static_cast<char*>(std::aligned_alloc(kPage, room)), std::free);
+  std::memset(memory.get(), value, bytes);
+  return memory;
+}
+
 double copy_peak(int threads, size_t bytes, double seconds) {
   const size_t each = std::max<size_t>(bytes / 2 / static_cast<size_t>(threads) / 64 * 64, 64);
   return best_rate(threads, seconds, [each](int) {
-    const size_t room = (each + (size_t{2} << 20) - 1) >> 21 << 21;
-    auto* from = static_cast<char*>(std::aligned_alloc(size_t{2} << 20, room));
-    auto* to = static_cast<char*>(std::aligned_alloc(size_t{2} << 20, room));
-    std::memset(from, 1, each);
-    std::memset(to, 2, each);
-    return [=] {
-      std::memcpy(to, from, each);
-      asm volatile("" : : "r"(to) : "memory");
+    return [each, from = filled(each, 1), to = filled(each, 2)] {
+      std::memcpy(to.get(), from.get(), each);
+      asm volatile("" : : "r"(to.get()) : "memory");
       return 2.0 * static_cast<double>(each);
     };
   });
