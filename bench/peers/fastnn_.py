@@ -13,6 +13,7 @@ from fastnn import F, _core, nn, optim
 from fastnn.data import augment
 from fastnn.data.augment.run import Runner
 from fastnn.system import info
+from fastnn.testing.op import joined
 from fastnn.testing.ops import OPS
 from fastnn.train.checks import Data
 from fastnn.train.epoch import Batches, Loop
@@ -310,7 +311,7 @@ def _outputs(
     if case["kind"] == "step":
         return _trained_weights(case, arrays, captured)
     results = next(iter(variants(case, arrays).values()))()
-    results = results if isinstance(results, list) else [results]
+    results = results if isinstance(results, list) else [joined(results)]
     return [np.array(r.detach().to("float32")) for r in results]
 
 

@@ -20,7 +20,7 @@ Case = tuple[Shapes, dict[str, Any]]
 Inputs = tuple[Array | None, ...]
 Make = Callable[[np.random.Generator, Shapes], Inputs]
 
-__all__ = ["Bad", "Bench", "Inputs", "Op", "Sample"]
+__all__ = ["Bad", "Bench", "Inputs", "Op", "Sample", "joined"]
 
 
 class Bad(NamedTuple):
@@ -40,6 +40,11 @@ class Bench(NamedTuple):
     shapes: tuple[Shapes, ...]
     cost: Callable[[Shapes], tuple[int, int]]
     params: tuple[dict[str, Any], ...] = ()
+
+
+def joined(y: Any) -> Any:
+    """Several results as one vector, one as it is."""
+    return F.cat([part.reshape(-1) for part in y]) if isinstance(y, tuple) else y
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,7 @@ class Op:
 
     def call(self, *inputs: Any, **params: Any) -> Any:
         """Call the op with Tensors or arrays; several results become one vector."""
-        y = self.bind(*inputs, **params)()
-        return F.cat([part.reshape(-1) for part in y]) if isinstance(y, tuple) else y
+        return joined(self.bind(*inputs, **params)())
 
     def generator(self, seed: int = 0) -> np.random.Generator:
         """Where samples come from: every op has numbers of its own."""
