@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import threading
-import time
 import traceback
 import weakref
 
@@ -227,19 +226,23 @@ def test_a_thread_keeps_what_is_its_own():
     made.close()
 
 
-def test_the_lock_is_free_while_the_thread_sleeps_and_while_rows_are_made():
-    """Else nothing here would go on until the switch interval is over."""
+@pytest.fixture
+def kept_lock():
+    """A thread has the interpreter's lock until it gives it away."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1000)
-    try:
-        made = squares(100, 2)
-        rows = iter(Loader(BIG.repeat(10, axis=0), batch_size=32, shuffle=False))
-        for i in range(30):
-            assert made.get() == i * i
-            next(rows)
-        made.close()
-    finally:
-        sys.setswitchinterval(interval)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("kept_lock")
+def test_the_lock_is_free_while_the_thread_sleeps_and_while_rows_are_made():
+    made = squares(100, 2)
+    rows = iter(Loader(BIG.repeat(10, axis=0), batch_size=32, shuffle=False))
+    for i in range(30):
+        assert made.get() == i * i
+        next(rows)
+    made.close()
 
 
 def threads_of_this_process():
@@ -283,25 +286,21 @@ def test_what_it_was_made_of_is_let_go(ahead):
 def test_it_may_close_itself():
     """As the garbage collector may, which runs on any thread."""
     made = _core.prefetch(lambda i: made.close() or i, 5, 1)
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            assert made.get() == 0
-        except _core.PrefetchError:
-            break
-    else:
-        pytest.fail("it goes on")
+    with pytest.raises(_core.PrefetchError, match=r"not after close\(\)$"):
+        assert [made.get(), made.get()] == [0, None]
 
 
+@pytest.mark.usefixtures("kept_lock")
 def test_waiting_is_counted_and_being_ready_is_not():
-    slow = _core.prefetch(lambda i: time.sleep(0.02), 3, 1)
-    slow.get()
-    assert 0.01 < slow.waited < 5
-    before = slow.waited
-    time.sleep(0.2)
-    slow.get()
-    assert slow.waited == before
-    slow.close()
+    last = threading.Event()
+    made = _core.prefetch(lambda i: last.set() if i == 2 else i, 3, 1)
+    assert made.get() == 0  # which the thread begins when this gives it the lock
+    waited = made.waited
+    assert waited > 0
+    last.wait()  # while 2 is made, 1 is ready
+    assert made.get() == 1
+    assert made.waited == waited
+    made.close()
 
 
 # ---- the process --------------------------------------------------------------------------------

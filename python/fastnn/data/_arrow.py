@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.data._columns import MISSING, Columns, Table, encoded, is_date
+from fastnn.data._columns import MISSING, Columns, Table, encoded, is_date, setting
 from fastnn.data.dataset import MAX_BYTES, filling, first_bad, shown
 
 
@@ -73,7 +73,7 @@ def columns(path: str, table: Any, want: Columns) -> Table:
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             raise ValueError(
                 f"{path}: expected numbers in column {shown(name)}, got {str(column.type)[:80]}"
-                + (_leave_out(name) if want.categories is None else "")
+                + (f"; to leave it out: {setting('drop', name)}" if want.categories is None else "")
             )
         if not want.missing:
             _check_whole(path, name, column)
@@ -96,10 +96,6 @@ def _holds_categories(pa: Any, kind: Any, name: str, want: Columns) -> bool:
     types = pa.types
     kinds = (types.is_dictionary, types.is_boolean, *_texts(pa))
     return any(is_kind(kind) for is_kind in kinds)
-
-
-def _leave_out(name: str) -> str:
-    return f"; to leave it out: data.drop={shown(name)[1:-1]}, drop=[{shown(name)}]"
 
 
 def _refuse_texts_of_dates(

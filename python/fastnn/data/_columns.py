@@ -17,7 +17,7 @@ import numpy as np
 from fastnn.data.dataset import check_header, listed, shown
 from fastnn.data.preprocessing.encode import in_order
 
-__all__ = ["MISSING", "Columns", "Table", "encoded", "is_date"]
+__all__ = ["MISSING", "Columns", "Table", "encoded", "is_date", "setting"]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "?")  # what a missing cell may hold
 _INDEX = re.compile(r"|__index_level_\d+__")  # of pandas, in a CSV and elsewhere
@@ -104,16 +104,26 @@ class Columns:
             ValueError: Unless the column was named as one of categories, or those are known.
         """
         if self.categories is None and name not in self.categorical:
-            plain, quoted = shown(name)[1:-1], shown(name)
             raise ValueError(
-                f"{path}: expected numbers or categories in column {quoted}, got dates or times: "
-                f"{got}; to leave it out: data.drop={plain}, drop=[{quoted}]; as categories: "
-                f"data.categorical={plain}, categorical=[{quoted}]"
+                f"{path}: expected numbers or categories in column {shown(name)}, got dates or "
+                f"times: {got}; to leave it out: {setting('drop', name)}; as categories: "
+                f"{setting('categorical', name)}"
             )
 
     def known(self, name: str) -> Sequence[str]:
         """Categories of a column that are known already."""
         return (self.categories or {}).get(name, ())
+
+
+def setting(option: str, name: str) -> str:
+    """How a column is named on the command line, and in Python.
+
+    Example:
+        >>> from fastnn.data._columns import setting
+        >>> setting("drop", "day")
+        "data.drop=day, drop=['day']"
+    """
+    return f"data.{option}={shown(name)[1:-1]}, {option}=[{shown(name)}]"
 
 
 def is_date(text: str) -> bool:
