@@ -11,9 +11,16 @@ namespace {
 void optim_begin(const OptimArgs& args, Slice) {
   if (!is_ok(args.status)) return;
   const OptimState* last = nullptr;
+  OptimState before{};  // what `last` held
   for (int32_t i = 0; i < args.num_chunks; ++i) {
     OptimState* state = args.chunks[i].state;
-    if (state != last) begin_step(*state, args.options, *args.rates);
+    if (state == last) continue;
+    if (last && state->step == before.step && state->mu_product == before.mu_product) {
+      *state = *last;  // most count alike, and powers of beta take longer than small updates
+    } else {
+      before = *state;
+      begin_step(*state, args.options, *args.rates);
+    }
     last = state;
   }
 }

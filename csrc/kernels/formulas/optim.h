@@ -76,9 +76,27 @@ FASTNN_FN float flush_subnormal(float x) { return abs(x) < kMinNormal ? 0.f : x;
 // (1 - w) m + w x: the weights add up to 1 exactly, and nothing overflows.
 FASTNN_FN float blend(float m, float x, float w) { return mad(w, x, mad(-w, m, m)); }
 FASTNN_FN float decaying_mean(float m, float x, float w) { return flush_subnormal(blend(m, x, w)); }
+// The same of squares, which need no abs().
+FASTNN_FN float decaying_square(float v, float x, float w) {
+  const float mean = blend(v, x * x, w);
+  return mean < kMinNormal ? 0.f : mean;
+}
 
 // a / b for b >= 0, where 0 / 0 (eps = 0 and no gradient yet) is 0.
 FASTNN_FN float ratio(float a, float b) { return a / at_least(b, kMinNormal); }
+
+// The same, to 2 units in the last place (3 without FMA), for b up to 2^100: the divider of the
+// processor is busy with the root in b, and this is done beside it. y is 1 / b to one part in 8 by
+// its exponent; what is left of it in b y = 1 - e goes with 1 / (1 - e) = 1 + e + e^2 to e^3,
+// twice.
+FASTNN_FN float ratio_to_root(float a, float b) {
+  const int32_t least_bits = to_bits(kMinNormal), b_bits = to_bits(b);
+  const float d = from_bits(b_bits < least_bits ? least_bits : b_bits);
+  float y = from_bits(0x7ef311c7 - to_bits(d)), e = mad(-d, y, 1.f);
+  y = mad(mad(e, e, e), y, y);
+  e = mad(-d, y, 1.f);
+  return a * mad(mad(e, e, e), y, y);
+}
 
 // The gradient that the formulas see: of the loss or of its negative, clipped, with coupled decay;
 // and the weight after decoupled decay (Loshchilov, Hutter 2019).
@@ -152,14 +170,14 @@ struct Adam {
         root(o, o.bias_correction != 0 ? s.correction2 : 1.0) {}
   FASTNN_FN float operator()(float g, float& m, float& v) const {
     m = decaying_mean(m, g, weight1);
-    v = decaying_mean(v, g * g, weight2);
-    return ratio(step_size * m, root(v));
+    v = decaying_square(v, g, weight2);
+    return ratio_to_root(step_size * m, root(v));
   }
   FASTNN_FN float operator()(float g, float& m, float& v, float& v_max) const {
     m = decaying_mean(m, g, weight1);
-    v = decaying_mean(v, g * g, weight2);
+    v = decaying_square(v, g, weight2);
     v_max = max(v_max, v);
-    return ratio(step_size * m, root(v_max));
+    return ratio_to_root(step_size * m, root(v_max));
   }
 };
 
@@ -179,8 +197,8 @@ struct NAdam {
   }
   FASTNN_FN float operator()(float g, float& m, float& v) const {
     m = decaying_mean(m, g, weight1);
-    v = decaying_mean(v, g * g, weight2);
-    return ratio(mad(step_m, m, step_g * g), root(v));
+    v = decaying_square(v, g, weight2);
+    return ratio_to_root(mad(step_m, m, step_g * g), root(v));
   }
 };
 
@@ -204,8 +222,8 @@ struct RAdam {
   }
   FASTNN_FN float operator()(float g, float& m, float& v) const {
     m = decaying_mean(m, g, weight1);
-    v = decaying_mean(v, g * g, weight2);
-    return ratio(step_size * m, mad(root_factor, sqrt(v), offset));
+    v = decaying_square(v, g, weight2);
+    return ratio_to_root(step_size * m, mad(root_factor, sqrt(v), offset));
   }
 };
 
@@ -245,13 +263,13 @@ struct RmsProp {
     return lr * direction;
   }
   FASTNN_FN float step(float g, float& v, float* mean, float* b) const {
-    v = decaying_mean(v, g * g, weight2);
+    v = decaying_square(v, g, weight2);
     float variance = v;
     if constexpr (kCentered) {
       *mean = decaying_mean(*mean, g, weight2);
       variance = at_least(mad(-*mean, *mean, v), 0.f);  // it may round to less than nothing
     }
-    return move(ratio(g, root(variance)), b);
+    return move(ratio_to_root(g, root(variance)), b);
   }
   FASTNN_FN float operator()(float g, float& v) const { return step(g, v, nullptr, nullptr); }
   FASTNN_FN float operator()(float g, float& v, float& other) const {
@@ -273,7 +291,7 @@ struct Adagrad {
       : lr(float(r.lr / (1.0 + double(s.step - 1) * o.lr_decay))), root(o, 1.0) {}
   FASTNN_FN float operator()(float g, float& sum) const {
     sum = mad(g, g, sum);
-    return lr * ratio(g, root(sum));
+    return lr * ratio_to_root(g, root(sum));
   }
 };
 
@@ -287,9 +305,9 @@ struct Adadelta {
   FASTNN_FN Adadelta(const OptimOptions& o, const OptimState&, const OptimRates& r)
       : lr(float(r.lr)), weight2(float(1.0 - o.beta2)), eps(float(o.eps)) {}
   FASTNN_FN float operator()(float g, float& v, float& a) const {
-    v = decaying_mean(v, g * g, weight2);
-    const float d = ratio(sqrt(a + eps) * g, sqrt(v + eps));
-    a = decaying_mean(a, d * d, weight2);
+    v = decaying_square(v, g, weight2);
+    const float d = ratio_to_root(sqrt(a + eps) * g, sqrt(v + eps));
+    a = decaying_square(a, d, weight2);
     return lr * d;
   }
 };
