@@ -102,6 +102,17 @@ FASTNN_INLINE bool leaves_c(const GemmArgs& g) {
   return g.k == 0 && g.accumulate && !g.bias && !g.residual && !g.z && !g.activation && !g.draw;
 }
 
+// Rows of C in tiles of nearly equal height, since a short tile wastes latency and reads as much of
+// B as a tall one. One division, since it costs a tile.
+struct Heights {
+  int64_t tiles, shorter, longer;  // the first `longer` are one row higher
+  Heights(int64_t rows, int64_t most) : tiles((rows + most - 1) / most) {
+    const auto all = static_cast<uint32_t>(rows), count = static_cast<uint32_t>(tiles);
+    shorter = all / count, longer = all % count;
+  }
+  int64_t operator()(int64_t tile) const { return shorter + (tile < longer); }
+};
+
 // ---- kernels -----------------------------------------------------------------------------------
 
 // Tasks: tiles of C.
@@ -118,22 +129,23 @@ void gemm_packed(const GemmArgs& g, Slice slice) {
       TileArgs t{};
       t.a_row = g.a_row, t.a_col = g.a_col, t.b_row = kNR, t.k = depth;
       const float* a = g.a + p * g.a_col;
-      int64_t a_step = g.a_row;  // from row to row
-      if (plan.a_block > 0)
+      int64_t a_step = g.a_row;                 // from row to row
+      const bool in_panels = plan.a_block > 0;  // of kMR rows, but for the last
+      if (in_panels)
         a = g.scratch + block * plan.a_block, a_step = depth, t.a_row = 1, t.a_col = kMR;
+      const Heights heights(i_end - i_begin, kMR);
       // Each tile of a strip fetches its part of the panel of the next strip into L2.
-      const int64_t tiles = (i_end - i_begin + kMR - 1) / kMR;
-      const int64_t lines = (kNR * kGemmChain / kLineFloats + tiles - 1) / tiles;
+      const int64_t lines = (kNR * kGemmChain / kLineFloats + heights.tiles - 1) / heights.tiles;
       for (int64_t j = j_begin; j < j_end; j += kNR) {
         t.b = b + j * depth;
         t.ahead = t.b + kNR * depth;
         t.ahead_lines = j + kNR < j_end ? lines : 0;
-        for (int64_t i = i_begin; i < i_end; i += kMR) {
+        for (int64_t q = 0, i = i_begin; q < heights.tiles; ++q) {
+          const int64_t here = in_panels ? least(kMR, i_end - i) : heights(q);
           t.a = a + i * a_step;
-          run_tile(g, t,
-                   {i, j, least(kMR, g.m - i), least(kNR, g.n - j), block == 0,
-                    block == plan.k_blocks - 1});
+          run_tile(g, t, {i, j, here, least(kNR, g.n - j), block == 0, block == plan.k_blocks - 1});
           t.ahead += lines * kLineFloats * ((depth + kGemmChain - 1) / kGemmChain);
+          i += here;
         }
       }
     }
@@ -198,12 +210,12 @@ void small_few(const GemmArgs& g, int64_t j, int64_t cols) {
 void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, int64_t k_blocks) {
   alignas(64) float panel[kGemmKC * kNR];
   const int64_t cols = least(kNR, g.n - j), vectors = (cols + kLanes - 1) / kLanes;
-  const int64_t height = tile_rows(vectors), tiles = (i_end - i_begin + height - 1) / height;
+  const Heights heights(i_end - i_begin, tile_rows(vectors));
   // Rows of B far apart fall into few sets of the L1 cache: a copy pays after some tiles, unless it
   // does not fit there and the tiles fetch them.
   const bool fetches = g.a_row != 1 && g.k >= 192;
   const bool in_place =
-      g.b_col == 1 && cols == vectors * kLanes && (g.b_row <= 256 || tiles < 8 || fetches);
+      g.b_col == 1 && cols == vectors * kLanes && (g.b_row <= 256 || heights.tiles < 8 || fetches);
   for (int64_t block = 0; block < k_blocks; ++block) {
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
     const float* b = g.b + j * g.b_col + p * g.b_row;
@@ -214,11 +226,8 @@ void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, i
       pack_panel(panel, b, g.b_col, g.b_row, depth, cols, t.b_row);
       t.b = panel;
     }
-    // Nearly equal heights, since a short tile wastes latency; one division, since it costs a tile.
-    const auto rows = static_cast<uint32_t>(i_end - i_begin), count = static_cast<uint32_t>(tiles);
-    const int64_t shorter = rows / count, longer = rows % count;
-    for (int64_t q = 0, i = i_begin; q < tiles; ++q) {
-      const int64_t here = shorter + (q < longer);
+    for (int64_t q = 0, i = i_begin; q < heights.tiles; ++q) {
+      const int64_t here = heights(q);
       t.a = g.a + i * g.a_row + p * g.a_col;
       run_tile(g, t, {i, j, here, cols, block == 0, block == k_blocks - 1});
       i += here;
