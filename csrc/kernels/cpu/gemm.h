@@ -41,9 +41,9 @@ inline constexpr Tiles kTiles = all_tiles(MakeIndices<kNV>::Type{});
 
 // ---- one tile of C -----------------------------------------------------------------------------
 
-// Where the tile is, and which of the k blocks it adds.
+// Where tiles are, and which of the k blocks they add.
 struct TileAt {
-  int64_t i, j, rows, cols;  // rows <= kMR, cols <= kNR
+  int64_t i, j, rows, cols;  // cols <= kNR
   bool first, last;
 };
 
@@ -83,11 +83,12 @@ __attribute__((noinline)) void run_narrow_tile(const GemmArgs& g, TileArgs t, co
   for (int64_t r = 0; r < at.rows; ++r) copy_few(c + r * g.ldc, padded + r * kNR, at.cols);
 }
 
-// t holds the operands; its C, bias and add are set here.
-FASTNN_INLINE void run_tile(const GemmArgs& g, TileArgs& t, const TileAt& at) {
+// t holds the operands and the number of tiles; their C, bias and add are set here. Tiles that are
+// narrower than their vectors come one by one.
+FASTNN_INLINE void run_tiles(const GemmArgs& g, TileArgs& t, const TileAt& at, int64_t height) {
   const int64_t vectors = (at.cols + kLanes - 1) / kLanes;
   const TileKind kind = t.a_row == 1 ? kInColumns : t.k > kGemmChain ? kInRowsFetching : kInRows;
-  const Tile tile = kTiles.of[kind][vectors - 1].of_rows[at.rows - 1];
+  const Tile tile = kTiles.of[kind][vectors - 1].of_rows[height - 1];
   t.add = !at.first || g.accumulate;
   t.bias = at.last && g.bias ? g.bias + at.j : nullptr;
   if (at.cols != vectors * kLanes) return run_narrow_tile(g, t, at, tile, vectors * kLanes);
@@ -97,21 +98,47 @@ FASTNN_INLINE void run_tile(const GemmArgs& g, TileArgs& t, const TileAt& at) {
   if (at.last) finish_tile(g, t.c, g.ldc, at, at.cols);
 }
 
+// Rows of C in tiles of two heights.
+struct Heights {
+  int64_t tall, tall_tiles, low, low_tiles;
+  int64_t tiles() const { return tall_tiles + low_tiles; }
+};
+// Nearly equal ones, since a short tile wastes latency and reads as much of B as a tall one. One
+// division, since it costs a tile.
+FASTNN_INLINE Heights equal_heights(int64_t rows, int64_t most) {
+  const auto all = static_cast<uint32_t>(rows), count = static_cast<uint32_t>(ceil_div(rows, most));
+  const int64_t low = all / count, tall_tiles = all % count;
+  return {low + 1, tall_tiles, low, count - tall_tiles};
+}
+// Those of packed panels.
+FASTNN_INLINE Heights panel_heights(int64_t rows) {
+  return {kMR, rows / kMR, rows % kMR, rows % kMR > 0};
+}
+
+// All tiles of a strip of C. a_step: from a row of A to the next, from tile to tile.
+FASTNN_INLINE void run_strip_of_tiles(const GemmArgs& g, TileArgs& t, TileAt at,
+                                      const Heights& heights, int64_t a_step) {
+  constexpr int64_t kFinishedAtOnce = 8;  // tiles that stay in L1 until they are
+  const bool finishes = at.last && (g.residual || g.z || g.activation || g.draw);
+  const int64_t most = at.cols % kLanes != 0 ? 1 : finishes ? kFinishedAtOnce : heights.tiles();
+  const auto run = [&](int64_t height, int64_t tiles) {
+    for (t.a_step = height * a_step; tiles > 0; tiles -= t.tiles) {
+      t.tiles = least(tiles, most);
+      at.rows = height * t.tiles;
+      run_tiles(g, t, at, height);
+      at.i += at.rows;
+      t.a += t.tiles * t.a_step;
+      t.ahead += t.tiles * t.ahead_lines * kLineFloats * ceil_div(t.k, kGemmChain);
+    }
+  };
+  run(heights.tall, heights.tall_tiles);
+  run(heights.low, heights.low_tiles);
+}
+
 // C += 0 leaves C as it is, even its negative zeros.
 FASTNN_INLINE bool leaves_c(const GemmArgs& g) {
   return g.k == 0 && g.accumulate && !g.bias && !g.residual && !g.z && !g.activation && !g.draw;
 }
-
-// Rows of C in tiles of nearly equal height, since a short tile wastes latency and reads as much of
-// B as a tall one. One division, since it costs a tile.
-struct Heights {
-  int64_t tiles, shorter, longer;  // the first `longer` are one row higher
-  Heights(int64_t rows, int64_t most) : tiles((rows + most - 1) / most) {
-    const auto all = static_cast<uint32_t>(rows), count = static_cast<uint32_t>(tiles);
-    shorter = all / count, longer = all % count;
-  }
-  int64_t operator()(int64_t tile) const { return shorter + (tile < longer); }
-};
 
 // ---- kernels -----------------------------------------------------------------------------------
 
@@ -133,20 +160,18 @@ void gemm_packed(const GemmArgs& g, Slice slice) {
       const bool in_panels = plan.a_block > 0;  // of kMR rows, but for the last
       if (in_panels)
         a = g.scratch + block * plan.a_block, a_step = depth, t.a_row = 1, t.a_col = kMR;
-      const Heights heights(i_end - i_begin, kMR);
+      const int64_t rows = i_end - i_begin;
+      const Heights heights = in_panels ? panel_heights(rows) : equal_heights(rows, kMR);
       // Each tile of a strip fetches its part of the panel of the next strip into L2.
-      const int64_t lines = (kNR * kGemmChain / kLineFloats + heights.tiles - 1) / heights.tiles;
+      const int64_t lines = ceil_div(kNR * kGemmChain / kLineFloats, heights.tiles());
       for (int64_t j = j_begin; j < j_end; j += kNR) {
+        t.a = a + i_begin * a_step;
         t.b = b + j * depth;
         t.ahead = t.b + kNR * depth;
         t.ahead_lines = j + kNR < j_end ? lines : 0;
-        for (int64_t q = 0, i = i_begin; q < heights.tiles; ++q) {
-          const int64_t here = in_panels ? least(kMR, i_end - i) : heights(q);
-          t.a = a + i * a_step;
-          run_tile(g, t, {i, j, here, least(kNR, g.n - j), block == 0, block == plan.k_blocks - 1});
-          t.ahead += lines * kLineFloats * ((depth + kGemmChain - 1) / kGemmChain);
-          i += here;
-        }
+        const TileAt at{
+            i_begin, j, rows, least(kNR, g.n - j), block == 0, block == plan.k_blocks - 1};
+        run_strip_of_tiles(g, t, at, heights, a_step);
       }
     }
   }
@@ -172,7 +197,7 @@ void small_across(const GemmArgs& g, int64_t i, int64_t rows, int64_t j_begin, i
                   int64_t k_blocks) {
   alignas(64) float panel[kGemmKC * kNR], across[(kGemmAcrossNC + kGemmRows) * kNR];
   const int64_t vectors = (rows + kLanes - 1) / kLanes, width = vectors * kLanes;
-  const int64_t height = tile_rows(vectors);
+  const Heights heights = equal_heights(j_end - j_begin, tile_rows(vectors));
   float* c = g.c + i * g.ldc + j_begin;
   if (g.accumulate) pack_panel(across, c, g.ldc, 1, j_end - j_begin, rows, width);
   TileArgs t{};
@@ -182,12 +207,16 @@ void small_across(const GemmArgs& g, int64_t i, int64_t rows, int64_t j_begin, i
     t.k = least(kGemmKC, g.k - p);
     t.add = block > 0 || g.accumulate;
     pack_panel(panel, g.a + i * g.a_row + p * g.a_col, g.a_row, g.a_col, t.k, rows, width);
-    for (int64_t j = j_begin; j < j_end; j += height) {
-      const int64_t here = least(height, j_end - j);
-      t.a = g.b + j * g.b_col + p * g.b_row;
-      t.c = across + (j - j_begin) * width;
-      kTiles.of[kInRows][vectors - 1].of_rows[here - 1](t);
-    }
+    t.a = g.b + j_begin * g.b_col + p * g.b_row;
+    t.c = across;
+    const auto run = [&](int64_t height, int64_t tiles) {
+      if (tiles == 0) return;
+      t.tiles = tiles, t.a_step = height * g.b_col;
+      kTiles.of[kInRows][vectors - 1].of_rows[height - 1](t);
+      t.a += tiles * t.a_step, t.c += tiles * height * width;
+    };
+    run(heights.tall, heights.tall_tiles);
+    run(heights.low, heights.low_tiles);
   }
   for (int64_t j = j_begin; j < j_end; j += kNR) {
     const int64_t cols = least(kNR, j_end - j);
@@ -210,12 +239,12 @@ void small_few(const GemmArgs& g, int64_t j, int64_t cols) {
 void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, int64_t k_blocks) {
   alignas(64) float panel[kGemmKC * kNR];
   const int64_t cols = least(kNR, g.n - j), vectors = (cols + kLanes - 1) / kLanes;
-  const Heights heights(i_end - i_begin, tile_rows(vectors));
+  const Heights heights = equal_heights(i_end - i_begin, tile_rows(vectors));
   // Rows of B far apart fall into few sets of the L1 cache: a copy pays after some tiles, unless it
   // does not fit there and the tiles fetch them.
   const bool fetches = g.a_row != 1 && g.k >= 192;
-  const bool in_place =
-      g.b_col == 1 && cols == vectors * kLanes && (g.b_row <= 256 || heights.tiles < 8 || fetches);
+  const bool in_place = g.b_col == 1 && cols == vectors * kLanes &&
+                        (g.b_row <= 256 || heights.tiles() < 8 || fetches);
   for (int64_t block = 0; block < k_blocks; ++block) {
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
     const float* b = g.b + j * g.b_col + p * g.b_row;
@@ -226,12 +255,9 @@ void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, i
       pack_panel(panel, b, g.b_col, g.b_row, depth, cols, t.b_row);
       t.b = panel;
     }
-    for (int64_t q = 0, i = i_begin; q < heights.tiles; ++q) {
-      const int64_t here = heights(q);
-      t.a = g.a + i * g.a_row + p * g.a_col;
-      run_tile(g, t, {i, j, here, cols, block == 0, block == k_blocks - 1});
-      i += here;
-    }
+    t.a = g.a + i_begin * g.a_row + p * g.a_col;
+    const TileAt at{i_begin, j, i_end - i_begin, cols, block == 0, block == k_blocks - 1};
+    run_strip_of_tiles(g, t, at, heights, g.a_row);
   }
 }
 

@@ -35,9 +35,13 @@ constexpr int tile_rows(int nv) {
 typedef float Quad __attribute__((vector_size(16)));
 typedef float QuadU __attribute__((vector_size(16), aligned(4), may_alias));
 
+// Tiles of C one below the other: in one call, since what lies between two tiles (arguments, a
+// call) takes as long as a sum of 10.
 struct TileArgs {
   const float* a;
   int64_t a_row, a_col;
+  int64_t a_step;  // from one tile to the next
+  int64_t tiles;   // 0: one
   const float* b;  // rows of whole vectors
   int64_t b_row, k;
   float* c;
@@ -119,6 +123,18 @@ struct Column {
   }
 };
 
+// Calls row(address, i) for R rows from c; returns the address of what follows them. One address at
+// a time: the compiler would keep all of them, in vector registers too, and spill those.
+template <int R, class Row>
+FASTNN_INLINE float* rows_of_c(float* c, int64_t ldc, Row row) {
+  FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+    row(c, i);
+    c += ldc;
+    asm volatile("" : "+r"(c));
+  }
+  return c;
+}
+
 // Rows of B that are fetched ahead of those in use: 100 cycles, what L2 takes while it is busy.
 inline constexpr int kRowsAhead = 8;
 
@@ -127,47 +143,43 @@ inline constexpr int kRowsAhead = 8;
 template <int R, int NV, bool kUnitRow, bool kFetch = false, class Step = OneProduct>
 __attribute__((noinline)) void tile(const TileArgs& t) {
   constexpr int kLineVecs = kLineFloats / kLanes;
-  FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-    FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs)
-        __builtin_prefetch(t.c + i * t.ldc + v * kLanes, 1);
-  }
-  // Forget the rows' addresses: the compiler would keep them in vector registers, and spill those.
-  asm volatile("" ::: "memory");
   const int64_t a_col = t.a_col, b_row = t.b_row;
-  Column<R, kUnitRow> a(t.a, t.a_row);
-  const float *b = t.b, *ahead = t.ahead;
-  Vec acc[R][NV];
-  sum_chains<kGemmChain / Step::kProducts>(
-      acc, t.k,
-      [&]() __attribute__((always_inline)) {
-        for (int64_t i = 0; i < t.ahead_lines; ++i, ahead += kLineFloats)
-          __builtin_prefetch(ahead, 0, 2);
-      },
-      [&]() __attribute__((always_inline)) {
-        Vec bv[NV];
-        FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
-        FASTNN_UNROLL for (int v = 0; kFetch && v < NV; v += kLineVecs)
-            __builtin_prefetch(b + kRowsAhead * b_row + v * kLanes);
-        a.template multiply<Step>(bv, acc);
-        a.advance(a_col);
-        b += b_row;
-      });
+  const float *first = t.a, *ahead = t.ahead;
   float* c = t.c;
-  const int64_t ldc = t.ldc;
-  if (t.add) {
-    FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] =
-          load(c + i * ldc + v * kLanes) + acc[i][v];
-    }
-  }
-  if (t.bias) {
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
-      const Vec bias = load(t.bias + v * kLanes);
-      FASTNN_UNROLL for (int i = 0; i < R; ++i) acc[i][v] += bias;
-    }
-  }
-  FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) store(c + i * ldc + v * kLanes, acc[i][v]);
+  for (int64_t tiles = t.tiles;;) {
+    rows_of_c<R>(c, t.ldc, [](float* row, int) __attribute__((always_inline)) {
+      FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs) __builtin_prefetch(row + v * kLanes, 1);
+    });
+    asm volatile("" ::: "memory");  // C is not read before the sums
+    Column<R, kUnitRow> a(first, t.a_row);
+    const float* b = t.b;
+    Vec acc[R][NV];
+    sum_chains<kGemmChain / Step::kProducts>(
+        acc, t.k,
+        [&]() __attribute__((always_inline)) {
+          for (int64_t i = 0; i < t.ahead_lines; ++i, ahead += kLineFloats)
+            __builtin_prefetch(ahead, 0, 2);
+        },
+        [&]() __attribute__((always_inline)) {
+          Vec bv[NV];
+          FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
+          FASTNN_UNROLL for (int v = 0; kFetch && v < NV; v += kLineVecs)
+              __builtin_prefetch(b + kRowsAhead * b_row + v * kLanes);
+          a.template multiply<Step>(bv, acc);
+          a.advance(a_col);
+          b += b_row;
+        });
+    const float* bias = t.bias;
+    const bool add = t.add;
+    c = rows_of_c<R>(c, t.ldc, [&](float* row, int i) __attribute__((always_inline)) {
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
+        if (add) acc[i][v] = load(row + v * kLanes) + acc[i][v];
+        if (bias) acc[i][v] += load(bias + v * kLanes);
+        store(row + v * kLanes, acc[i][v]);
+      }
+    });
+    if (--tiles <= 0) break;
+    first += t.a_step;
   }
 }
 
