@@ -64,34 +64,37 @@ FASTNN_INLINE void finish_tile(const GemmArgs& g, float* c, int64_t ldc, const T
   if (g.draw) drop_tile(g, c, ldc, at.i, at.j, at.rows, at.cols);
 }
 
-// A tile that is narrower than its vectors is computed in a padded copy.
-__attribute__((noinline)) void run_narrow_tile(const GemmArgs& g, TileArgs t, const TileAt& at,
-                                               Tile tile, int64_t width) {
-  alignas(64) float padded[kMaxRows * kNR] = {};
-  alignas(64) float bias[kNR] = {};
+// What stays in L1 until it is finished, or copied.
+inline constexpr int64_t kTilesAtOnce = 8;
+
+// Tiles narrower than their vectors are computed in a padded copy.
+__attribute__((noinline)) void run_narrow_tiles(const GemmArgs& g, TileArgs t, const TileAt& at,
+                                                Tile tile, int64_t width) {
+  alignas(64) float padded[kTilesAtOnce * kMaxRows * kNR], bias[kNR] = {};
   float* c = g.c + at.i * g.ldc + at.j;
-  if (t.add)
-    for (int64_t r = 0; r < at.rows; ++r) copy_few(padded + r * kNR, c + r * g.ldc, at.cols);
+  if (t.add) {
+    __builtin_memset(padded, 0, 4 * at.rows * width);
+    for (int64_t r = 0; r < at.rows; ++r) copy_few(padded + r * width, c + r * g.ldc, at.cols);
+  }
   if (t.bias) {
     copy_few(bias, t.bias, at.cols);
     t.bias = bias;
   }
   t.c = padded;
-  t.ldc = kNR;
+  t.ldc = width;
   tile(t);
-  if (at.last) finish_tile(g, padded, kNR, at, width);
-  for (int64_t r = 0; r < at.rows; ++r) copy_few(c + r * g.ldc, padded + r * kNR, at.cols);
+  if (at.last) finish_tile(g, padded, width, at, width);
+  for (int64_t r = 0; r < at.rows; ++r) copy_few(c + r * g.ldc, padded + r * width, at.cols);
 }
 
-// t holds the operands and the number of tiles; their C, bias and add are set here. Tiles that are
-// narrower than their vectors come one by one.
+// t holds the operands and the number of tiles; their C, bias and add are set here.
 FASTNN_INLINE void run_tiles(const GemmArgs& g, TileArgs& t, const TileAt& at, int64_t height) {
   const int64_t vectors = (at.cols + kLanes - 1) / kLanes;
   const TileKind kind = t.a_row == 1 ? kInColumns : t.k > kGemmChain ? kInRowsFetching : kInRows;
   const Tile tile = kTiles.of[kind][vectors - 1].of_rows[height - 1];
   t.add = !at.first || g.accumulate;
   t.bias = at.last && g.bias ? g.bias + at.j : nullptr;
-  if (at.cols != vectors * kLanes) return run_narrow_tile(g, t, at, tile, vectors * kLanes);
+  if (at.cols != vectors * kLanes) return run_narrow_tiles(g, t, at, tile, vectors * kLanes);
   t.c = g.c + at.i * g.ldc + at.j;
   t.ldc = g.ldc;
   tile(t);
@@ -118,9 +121,9 @@ FASTNN_INLINE Heights panel_heights(int64_t rows) {
 // All tiles of a strip of C. a_step: from a row of A to the next, from tile to tile.
 FASTNN_INLINE void run_strip_of_tiles(const GemmArgs& g, TileArgs& t, TileAt at,
                                       const Heights& heights, int64_t a_step) {
-  constexpr int64_t kFinishedAtOnce = 8;  // tiles that stay in L1 until they are
   const bool finishes = at.last && (g.residual || g.z || g.activation || g.draw);
-  const int64_t most = at.cols % kLanes != 0 ? 1 : finishes ? kFinishedAtOnce : heights.tiles();
+  const int64_t most =
+      finishes || at.cols % kLanes != 0 ? kTilesAtOnce : heights.tall_tiles + heights.low_tiles;
   const auto run = [&](int64_t height, int64_t tiles) {
     for (t.a_step = height * a_step; tiles > 0; tiles -= t.tiles) {
       t.tiles = least(tiles, most);
