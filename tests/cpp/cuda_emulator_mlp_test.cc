@@ -19,7 +19,8 @@ struct Network {
   std::vector<int32_t> sizes;
   int64_t rows, shift;
   std::vector<std::unique_ptr<Buffer<float>>> w, b, dw, db;
-  Buffer<float> x, t, y, loss, sums;
+  Buffer<float> x, t, y, loss;
+  std::unique_ptr<Buffer<float>> sums;
   Buffer<double> losses, count;
   Buffer<Status> status;
   MlpStepArgs args{};
@@ -32,7 +33,6 @@ struct Network {
         t(normal<float>(rows * sizes.back()), shift),
         y(rows * sizes.back(), shift),
         loss(1, shift),
-        sums(kMaxMlpBlocks * 200'000),
         losses(kMaxMlpBlocks),
         count(kMaxMlpBlocks),
         status(1) {
@@ -54,10 +54,12 @@ struct Network {
                         .saves_input = i + 1 < args.num_layers && Tanh::kSaved == Saved::kInput};
     }
     args.x = x.data(), args.targets = t.data(), args.y = y.data(), args.loss = loss.data();
-    args.sums = sums.data(), args.losses = losses.data(), args.count = count.data();
+    args.losses = losses.data(), args.count = count.data();
     args.mean = true, args.share = 1, args.status = status.data();
     status.data()->word = kStatusOk;
     expect(plan_mlp(&args), "a network has a plan");
+    sums = std::make_unique<Buffer<float>>(ceil_div(rows, 16) * args.num_sums);
+    args.sums = sums->data();
   }
   std::string bits() {
     std::string all = y.bits() + loss.bits();
@@ -217,7 +219,7 @@ bool is_found(Bug bug) {
                          nullptr, n.args, which);
     const char* error = library().take_error();
     return error != nullptr ? std::string(error)
-                            : n.sums.bits().substr(0, size_t(n.args.num_sums) * sizeof(float));
+                            : n.sums->bits().substr(0, size_t(n.args.num_sums) * sizeof(float));
   };
   const std::string right = run(kNoBug);
   bool found = false;
