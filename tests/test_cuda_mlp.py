@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}"),
 ]
-BOUND = 2e-6  # of the largest number of an array: sums of up to 128, 7 layers deep
+BOUND = 1e-6  # of the largest number of an array
 LAYERS = {
     "relu": nn.ReLU, "relu6": nn.ReLU6, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU,
     "silu": nn.SiLU, "elu": nn.ELU, "selu": nn.SELU, "softplus": nn.Softplus,
