@@ -33,6 +33,8 @@ NEEDED = [
     (r"take_kernel|gather_kernel|copy_rows_kernel", ["LDG.128", "STG.128"]),
     (r"optim_update_kernel", ["LDG.128", "STG.128"]),
     (r"optim_check_kernel", ["LDG.128"]),
+    (r"mlp_step_kernel", ["LDS.128", "LDG.128", "STG.128"]),  # weights, rows, sums
+    (r"mlp_sums_kernel", ["LDG.128"]),
     (r"conv_kernel<float", ["LDS.128", "STG.128"]),  # strips of both factors; y
     (r"conv_kernel|conv_weight_kernel", ["LDS.128"]),
     (r"conv_bias_kernel", ["LDG.128"]),

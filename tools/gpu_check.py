@@ -3,7 +3,8 @@
     python3 tools/gpu_check.py [--out bench/gpu/results] [--budget 540] [--only probe,bench]
     python3 tools/gpu_check.py --fake --out DIR     # the emulated library and tiny shapes, on a CPU
 
-Stages: probe, load, correct (pytest -m gpu), ops (three runs of every op: bits and errors),
+Stages: probe, load, correct (pytest -m gpu), ops (three runs of every op, and of the fused step of
+a small network: bits and errors),
 sanitize (compute-sanitizer, where there is one), bench (against torch in the same run), products
 (each path that makes products of matrices: do they agree, which is the fastest; OUT/measured.txt
 has the lines for blas_measured.h). Each case appends one JSON line to OUT/log.jsonl at once, so
@@ -154,6 +155,38 @@ def run_op(op: Any, dtype: str, sample: Any) -> Any:
         return np.array(op.call(*inputs, **sample.params).to("cpu"))
 
 
+def run_small_step() -> Any:
+    """Outputs, loss and gradients of a small network by the fused kernel, one after the other."""
+    import fastnn as fn
+
+    fn.manual_seed(0)
+    layers = [fn.nn.Linear(13, 70), fn.nn.GELU(), fn.nn.Linear(70, 33), fn.nn.ReLU()]
+    net = fn.nn.Sequential(*layers, fn.nn.Linear(33, 7)).to("cuda")
+    x = np.cos(np.arange(67 * 13, dtype=np.float32)).reshape(67, 13)
+    x, y = (fn.tensor(v, device="cuda") for v in (x, np.arange(67) % 7))
+    results = fn.train.forward_backward(net, fn.nn.CrossEntropyLoss(), x, y)
+    grads = [p.grad for p in net.parameters()]
+    return np.concatenate([np.array(v.to("cpu")).ravel() for v in (*results, *grads)])
+
+
+def small_step() -> dict[str, Any]:
+    """Whether three runs of the fused step have the same bits, and their distance to the ops."""
+    import fastnn as fn
+
+    fn.cuda.set_mlp_path("fused")
+    before = fn.cuda.info()["mlp_steps_fused"]
+    results = [run_small_step() for _ in range(3)]
+    fn.cuda.set_mlp_path("ops")
+    by_ops = run_small_step()
+    fn.cuda.set_mlp_path("auto")
+    refused = fn.cuda.info()["mlp_refused"]
+    if refused or fn.cuda.info()["mlp_steps_fused"] != before + 3:
+        raise RuntimeError(f"the fused step did not serve: {refused}")
+    error = float(np.linalg.norm(results[0] - by_ops) / np.linalg.norm(by_ops))
+    same = all(r.tobytes() == results[0].tobytes() for r in results)
+    return {"same_bits": same, "relative_error": error, "dtype": "float32"}
+
+
 def ops(run: Run) -> None:
     """Whether three runs of every op give the same bits, and how far they are from float64."""
 
@@ -168,6 +201,7 @@ def ops(run: Run) -> None:
         run.case(f"op {op.short} {d}", lambda a=(op, d, s): one(*a))
         for op, d, s in sample_of_every_op()
     ]
+    found.append(run.case("op mlp_step float32", small_step))
     measured = [r for r in found if "same_bits" in r]
     if not measured:
         return
@@ -311,6 +345,7 @@ def main() -> int:
     if args.every_op:
         for op in sample_of_every_op():
             run_op(*op)
+        small_step()
         return 0
     stages = args.only.split(",")
     if unknown := set(stages) - set(STAGES):

@@ -218,25 +218,33 @@ def _products(m: Maker) -> Iterator[Case]:
         yield Case("G9", f"linear gelu k{k}", make_linear, flops=2.0 * rows * out * k)
 
 
-def _small_step(m: Maker, batch: int) -> Case:
-    """A recorded step of 64-64-64-64-10 with Adam; torch's is eager."""
+def _small_step(m: Maker, batch: int, width: int = 64, hidden: int = 3) -> Case:
+    """A recorded step of a small network with Adam, by one kernel and by the ops; torch's is eager,
+    and compiled into one graph with its update."""
 
     def make() -> Ways:
-        sizes = [(64, 64)] * 3 + [(64, 10)]
+        sizes = [(64, width)] + [(width, width)] * (hidden - 1) + [(width, 10)]
         data, labels = m.numbers(batch, 64), np.arange(batch) % 10
         x, y = m.ours(data, "float32"), fn.tensor(labels, device="cuda")
-        layers = [layer for i, o in sizes for layer in (nn.Linear(i, o), nn.ReLU())][:-1]
-        net = nn.Sequential(*layers).to("cuda")
-        optimizer = optim.Adam(net.parameters(), lr=1e-3)
 
-        def step(x: Any, y: Any) -> Any:
-            optimizer.zero_grad()
-            loss = fn.functional.cross_entropy(net(x), y)
-            loss.backward()
-            optimizer.step()
-            return loss
+        def ours(path: str) -> Callable[[], Any]:
+            layers = [layer for i, o in sizes for layer in (nn.Linear(i, o), nn.ReLU())][:-1]
+            net, loss = nn.Sequential(*layers).to("cuda"), nn.CrossEntropyLoss()
+            optimizer = optim.Adam(net.parameters(), lr=1e-3)
 
-        recorded = fn.capture(step)
+            def step(x: Any, y: Any) -> Any:
+                optimizer.zero_grad()
+                value = fn.train.forward_backward(net, loss, x, y)[1]
+                optimizer.step()
+                return value
+
+            recorded, before = fn.capture(step), fn.cuda.info()["mlp_steps_fused"]
+            fn.cuda.set_mlp_path(path)
+            recorded(x, y)  # what is recorded stays as it is
+            fn.cuda.set_mlp_path("auto")
+            if (fn.cuda.info()["mlp_steps_fused"] > before) != (path == "fused"):
+                raise RuntimeError(f"not the path {path}: {fn.cuda.info()['mlp_refused']}")
+            return lambda: recorded(x, y)
 
         def theirs() -> Callable[[], Any]:
             t = m.torch
@@ -252,9 +260,16 @@ def _small_step(m: Maker, batch: int) -> Case:
 
             return step
 
-        return m.ways(lambda: recorded(x, y), theirs)
+        ways = {"fastnn": ours("fused"), "fastnn ops": ours("ops")}
+        if m.torch is not None:
+            ways["torch eager"] = theirs()
+            if not m.fake:
+                ways["torch compile"] = m.torch.compile(theirs(), mode="reduce-overhead")
+        return ways
 
-    return Case("G11", f"MLP step b{batch}", make)
+    weights = 64 * width + (hidden - 1) * width**2 + 10 * width
+    title = f"MLP step {hidden}x{width} b{batch}"
+    return Case("G11", title, make, flops=6.0 * batch * weights)
 
 
 def _lstm(m: Maker) -> Case:
@@ -300,7 +315,8 @@ def all_cases(m: Maker) -> Iterator[Case]:
         yield _adamw(m, count, n)
     yield _adamw(m, *tables[0], clip=True)
     yield from _products(m)
-    for batch in (1024, 4096) if not m.fake else (8,):
-        yield _small_step(m, batch)
+    small = [(w, h, b) for w, h in ((64, 2), (64, 6), (128, 6)) for b in (1024, 4096)]
+    for width, hidden, batch in small if not m.fake else [(8, 2, 8)]:
+        yield _small_step(m, batch, width, hidden)
     yield _lstm(m)
     yield from convolutions(m)

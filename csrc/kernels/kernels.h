@@ -10,6 +10,7 @@
 #include "families/linear_bf16.h"
 #include "families/loss.h"
 #include "families/margin.h"
+#include "families/mlp.h"
 #include "families/movement.h"
 #include "families/norm.h"
 #include "families/optim.h"
@@ -27,9 +28,9 @@ template <class... Family>
 struct FamilyList : Family... {};
 using Kernels =
     FamilyList<AugmentKernels, ConvKernels, DropoutKernels, ElementwiseKernels, EmbeddingKernels,
-               LinearKernels, LinearBf16Kernels, LossKernels, MarginKernels, MovementKernels,
-               NormKernels, OptimKernels, ParametricKernels, PenaltyKernels, PoolKernels,
-               RandomKernels, RecurrentKernels, ReduceKernels, SoftmaxKernels>;
+               LinearKernels, LinearBf16Kernels, LossKernels, MarginKernels, MlpKernels,
+               MovementKernels, NormKernels, OptimKernels, ParametricKernels, PenaltyKernels,
+               PoolKernels, RandomKernels, RecurrentKernels, ReduceKernels, SoftmaxKernels>;
 using KernelTable = Kernels[kNumTableDTypes];
 
 // One per compiled instruction set (cpu/table.cc); see core/dispatch.cc.

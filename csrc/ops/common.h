@@ -83,6 +83,7 @@ void bind_linear(py::module_& m);
 void bind_loss(py::module_& m);
 void bind_margin(py::module_& m);
 void bind_matmul(py::module_& m);
+void bind_mlp(py::module_& m);
 void bind_norm(py::module_& m);
 void bind_optim(py::module_& m);
 void bind_penalty(py::module_& m);

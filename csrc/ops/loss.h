@@ -107,6 +107,7 @@ inline void check_class_weight(const char* op, const Array& x, const OptionalArr
 inline StatusSite label_site(const char* op, const Array& target, int64_t lowest, int64_t classes,
                              Device device) {
   return StatusSite(device, [=](DataError code, int64_t index) {
+    if (code == DataError::kNanLoss) return std::string(kNotFinite);
     if (code == DataError::kEmptyRow)
       return concat(op, ": expected a logit above -inf in each row, got none in row ", index);
     const Array labels = on_host(target);

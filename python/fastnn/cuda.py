@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 from typing import Any
@@ -9,16 +10,45 @@ from typing import Any
 from fastnn import _core
 
 __all__ = [
+    "MLP_PATHS",
     "PRODUCT_PATHS",
     "device_description",
     "info",
     "is_available",
+    "set_mlp_path",
     "set_product_path",
     "why_unavailable",
 ]
 
 PRODUCT_PATHS = ("auto", "cublaslt", "wgmma", "tiles", "3xtf32")
 """Who may make products of matrices; see :func:`set_product_path`."""
+MLP_PATHS = ("auto", "fused", "ops")
+"""What may make the step of a small network; see :func:`set_mlp_path`."""
+
+
+@dataclasses.dataclass
+class _MlpPath:
+    """Who makes the steps of small networks (train/mlp.py), and what was found out about them."""
+
+    path: str = "auto"
+    steps: int = 0  # by the fused kernel, launched or recorded
+    problems: dict[Any, str] = dataclasses.field(default_factory=dict)  # by class, of those checked
+
+    def is_asked_for(self) -> bool:
+        """Whether the fused kernel may be tried. It was measured nowhere yet: not unasked."""
+        return self.path == "fused"
+
+    def is_known(self, key: Any) -> bool:
+        return key in self.problems
+
+    def note(self, key: Any, name: str, problem: str) -> None:
+        self.problems[key] = f"{name}: {problem}" if problem else ""
+
+    def serves(self, key: Any) -> bool:
+        return not self.problems[key]
+
+
+mlp = _MlpPath()
 
 
 def is_available() -> bool:
@@ -67,7 +97,9 @@ def info() -> dict[str, Any]:
         there is none; ``wgmma_reason``, why there are no wgmma kernels, or an empty text;
         ``products_by_cublaslt``, ``products_by_wgmma`` and ``products_by_own_tiles``, launched or
         recorded so far; ``refused``, a line for each class that cuBLASLt does not make, or
-        ("wgmma: ") wgmma kernels do not, with the reason.
+        ("wgmma: ") wgmma kernels do not, with the reason; ``mlp_steps_fused``, the steps of small
+        networks that one kernel made (:func:`set_mlp_path`), launched or recorded so far, and
+        ``mlp_refused``, a line for each class of networks that it made wrong.
 
     Raises:
         CudaError: If CUDA is not available; the message says what is missing.
@@ -87,6 +119,8 @@ def info() -> dict[str, Any]:
         "products_by_wgmma": by_wgmma,
         "products_by_own_tiles": by_own_tiles,
         "refused": refused.splitlines(),
+        "mlp_steps_fused": mlp.steps,
+        "mlp_refused": sorted(filter(None, mlp.problems.values())),
     }
 
 
@@ -114,6 +148,32 @@ def set_product_path(path: str) -> None:
             f"cuda.set_product_path: expected one of {', '.join(PRODUCT_PATHS)}, got {path!r}"
         )
     _core.set_cuda_blas_path(PRODUCT_PATHS.index(path))
+
+
+def set_mlp_path(path: str) -> None:
+    """Choose who makes the training step of a small network from now on, forward to gradients.
+
+    One kernel can do it for a Sequential of 2 to 7 Linear layers and activations in float32, of at
+    most 64 features, 128 units and 32 outputs, under cross-entropy of labels or squared error: in a
+    Trainer, or by :func:`fastnn.train.forward_backward`. Each class of networks (sizes,
+    activations, loss) is compared with the ops, and with itself, on its first use; one that is
+    wrong, or fails, is made by the ops from then on (:func:`info` tells).
+
+    Args:
+        path: ``"auto"``: the fused kernel where it was measured to be faster, which is nowhere
+            yet; ``"fused"``: the fused kernel where there is one; ``"ops"``: one kernel for each
+            op. What is recorded already stays as it is.
+
+    Raises:
+        ValueError: If there is no such path.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.cuda.set_mlp_path("auto")
+    """
+    if path not in MLP_PATHS:
+        raise ValueError(f"cuda.set_mlp_path: expected one of {', '.join(MLP_PATHS)}, got {path!r}")
+    mlp.path = path
 
 
 def _find_blas() -> str:

@@ -171,6 +171,7 @@ constexpr uint64_t hash_kernels() {
   add_fields<RngDraw>(&hash);
   add_fields<Keep>(&hash);
   add_fields<NormEpilogue>(&hash);
+  add_fields<MlpLayer>(&hash);
   add_fields<PoolGrid>(&hash);
   add_fields<PoolSpan>(&hash);
   add_fields<PoolSpans>(&hash);

@@ -58,6 +58,18 @@ __device__ __forceinline__ void activate_all(int32_t which, float (&x)[kCount], 
   int32_t i = 0;
   ((i++ == which ? apply(static_cast<A*>(nullptr)) : static_cast<void>(0)), ...);
 }
+// And dy times the derivative at what was saved.
+template <int kCount, class... A>
+__device__ __forceinline__ void differentiate_all(int32_t which, float (&dy)[kCount],
+                                                  const float (&saved)[kCount], float a,
+                                                  ActivationList<A...>) {
+  const auto apply = [&]<class One>(One*) {
+    FASTNN_UNROLL
+    for (int j = 0; j < kCount; ++j) dy[j] = One::bwd(dy[j], saved[j], a);
+  };
+  int32_t i = 0;
+  ((i++ == which ? apply(static_cast<A*>(nullptr)) : static_cast<void>(0)), ...);
+}
 
 }  // namespace
 }  // namespace fastnn

@@ -19,6 +19,7 @@ from fastnn.train.interrupt import Terminated
 from fastnn.train.last import load_last
 from fastnn.train.loggers import CSVLogger, JSONLogger, TensorBoard
 from fastnn.train.lr_search import lr_range_test, lr_search
+from fastnn.train.mlp import forward_backward
 from fastnn.train.model_checkpoint import ModelCheckpoint
 from fastnn.train.monitor import Monitor
 from fastnn.train.objective import ActivationPenalty, Objective, WeightPenalty
@@ -58,6 +59,7 @@ __all__ = [
     "WeightedSampler",
     "check",
     "diagnose",
+    "forward_backward",
     "load_last",
     "load_model",
     "lr_range_test",

@@ -8,6 +8,7 @@ from fastnn import F, nn
 from fastnn.train.checks import Data
 from fastnn.train.epoch import Batches, Loop, Result, structure
 from fastnn.train.members import members_of
+from fastnn.train.mlp import fused_step
 from fastnn.train.objective import Objective
 
 if TYPE_CHECKING:
@@ -36,11 +37,14 @@ def train_loop(trainer: Trainer, data: Data, batch_size: int, limit: int | None 
         optimizer.zero_grad()
         for part in parts_of(rows, batch_size):
             x, y, weight = batches.take(part)
-            results = _results(trainer, models, x, y, weight)
-            losses = [loss for _, loss, _ in results]
-            loss = losses[0] if len(models) == 1 else F.stack(losses).sum()
-            share = loss if is_sum or part == rows else loss * (part / rows)
-            (share if scaler is None else scaler.scale(share)).backward()
+            share = 1.0 if is_sum else part / rows
+            results = _fused(trainer, x, y, weight, share)
+            if results is None:
+                results = _results(trainer, models, x, y, weight)
+                losses = [loss for _, loss, _ in results]
+                loss = losses[0] if len(models) == 1 else F.stack(losses).sum()
+                loss = loss if share == 1.0 else loss * share
+                (loss if scaler is None else scaler.scale(loss)).backward()
             batches.count(results, y, part, is_sum)
         norm = flags.gradient_clip_val
         if norm is not None and flags.gradient_clip_algorithm == "value":
@@ -90,6 +94,15 @@ def _results(
     for member, outputs in zip(models, trainer.precision.run(trainer.model, x), strict=True):
         results.append((outputs, *objective(member, outputs, y, weight)))
     return results
+
+
+def _fused(trainer: Trainer, x: Any, y: Any, weight: Any, share: float) -> list[Result] | None:
+    """What a small network makes of a batch, with its gradients, by one kernel; None without it."""
+    objective, precision = trainer.objective, trainer.precision
+    if objective.penalties or weight is not None or precision.dtype is not None:
+        return None
+    made = fused_step(trainer.model, objective.loss, x, y, share)
+    return None if made is None else [(*made, {})]
 
 
 def parts_of(rows: int, batch_size: int) -> list[int]:

@@ -98,6 +98,7 @@ INTERNALS: Mapping[str, str] = {
     "gemm_medium_pack": "test_matmul_precision.py",
     "gemm_medium": "test_matmul_precision.py",
     "gemm_high": "test_cuda_blas.py",
+    "mlp_step": "test_cuda_mlp.py",
     "soft_threshold": "test_constraint.py",
     "max_norm": "test_constraint.py",
 }
