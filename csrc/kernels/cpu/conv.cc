@@ -3,6 +3,7 @@
 #include "../families/conv.h"
 
 #include "activate_tile.h"
+#include "conv_images.h"
 #include "conv_lanes.h"
 #include "conv_tile.h"
 #include "conv_weight_lanes.h"
@@ -148,21 +149,60 @@ void conv_offsets(const ConvGrid& g, const ConvPlan& plan, int32_t* at) {
       *at++ = static_cast<int32_t>(row * plan.row_length + col);
 }
 
+// An item whose images are in the lanes.
+void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float* band) {
+  const ConvGrid& g = args.grid;
+  const int64_t image = item / plan.bands, group = image % g.groups;
+  const int64_t row = item % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
+  const ConvBlock block(g.batch, image / g.groups, g.groups * g.channels * g.in_size());
+  const auto *w = static_cast<const float*>(args.w), *bias = static_cast<const float*>(args.bias);
+  const float* x = static_cast<const float*>(args.x) + block.first * block.apart +
+                   group * g.channels * g.in_size();
+  for (int64_t c = 0; c < g.channels; ++c)
+    turn_channel(g, block, x + c * g.in_size(), row, rows, band + c * plan.plane);
+  ConvArgs to = args;
+  to.y_plane = g.groups * g.filters * args.y_plane;
+  const int64_t at_y =
+      block.first * to.y_plane + group * g.filters * args.y_plane + row * args.y_row;
+  auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
+  float* products = band + plan.band;
+  float* runs = band + conv_units(plan.band + 2 * g.depth(), 16);
+  ConvImages{.args = to,
+             .plan = plan,
+             .w = w + group * g.filters * g.depth(),
+             .bias = bias ? bias + group * g.filters : nullptr,
+             .band = band,
+             .y = y + at_y,
+             .z = z ? z + at_y : nullptr,
+             .plane = args.y_plane,
+             .images = block.images,
+             .row = row,
+             .rows = rows,
+             .products = reinterpret_cast<ImagesProduct*>(products),
+             .runs = reinterpret_cast<ImagesRun*>(runs),
+             .c = runs + conv_units(3 * conv_image_runs(g), 16)}
+      .run();
+}
+
 // `scratch` is that of one task for as many as there are, so that the band stays in the cache.
 void conv_tasks(const ConvArgs& args, Slice s, int64_t scratch) {
-  const ConvGrid& g = args.grid;
-  const ConvPlan plan = conv_plan(g);
+  const ConvPlan plan = conv_plan(args.grid);
+  const ConvGrid g = plan.images ? conv_side_by_side(args.grid) : args.grid;
   const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
   const auto* bias = static_cast<const float*>(args.bias);
   auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
   float* band = args.scratch + scratch * plan.scratch;
   auto* at = reinterpret_cast<int32_t*>(band + plan.band);
-  conv_offsets(g, plan, at);
+  if (!plan.images) conv_offsets(g, plan, at);
   const int64_t phases = g.h.phases() * g.w.phases();
   const int64_t filters = plan.lanes ? conv_units(g.filters, kConvLanes) : g.filters;
   const int64_t begin = conv_begin(plan.items, s.begin, plan.tasks);
   const int64_t end = conv_begin(plan.items, s.end, plan.tasks);
   for (int64_t i = begin; i < end; ++i) {
+    if (plan.images) {
+      conv_block(args, plan, i, band);
+      continue;
+    }
     const bool kept = plan.bands == 1 && (i > begin || s.begin > scratch);
     const int64_t image = i / plan.bands, group = image % g.groups;  // image: of all groups
     const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
@@ -238,9 +278,11 @@ void conv_pack(const ConvPackArgs& args, Slice s) {
 
 // ---- gradients of weights and bias -----------------------------------------------------------
 
-void conv_bwd_weight(const ConvWeightArgs& args, Slice s) {
+void conv_bwd_weight(const ConvWeightArgs& given, Slice s) {
+  const ConvWeightPlan plan = conv_weight_plan(given.grid);
+  ConvWeightArgs args = given;
+  if (plan.images_in_lanes) args.grid = conv_side_by_side(given.grid);
   const ConvGrid& g = args.grid;
-  const ConvWeightPlan plan = conv_weight_plan(g);
   float* dz = args.scratch + s.begin * plan.scratch;
   float* bands =
       dz + (plan.lanes ? kConvSpan * plan.row : conv_units(g.filters * kConvSpanRow, 16));
@@ -255,7 +297,7 @@ void conv_bwd_weight(const ConvWeightArgs& args, Slice s) {
     const int64_t of_k = plan.lanes ? plan.row : 1;
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t i = k_begin * of_k; i < k_end * of_k; ++i) sums[r * depth + i] = 0;
-    const ConvWeightTask t{args, plan, group, k_begin, k_end, dz, bands};
+    const ConvWeightTask t{args, given.grid, plan, group, k_begin, k_end, dz, bands};
     const int64_t end = conv_begin(plan.spans, chunk + 1, plan.chunks);
     for (int64_t i = conv_begin(plan.spans, chunk, plan.chunks); i < end; ++i) {
       const ConvSpan span(g, plan, i);
@@ -284,21 +326,28 @@ void conv_bwd_weight_sum(const ConvWeightSumArgs& args, Slice s) {
   }
 }
 
-// One plane of a channel; returns the sum of dz, which is in the cache then.
+// Adds one plane of a channel, at `at`, to the sums of its dz.
 template <class A>
-double conv_bwd_plane(const ConvBiasArgs& args, int64_t at) {
-  const float* dz = static_cast<const float*>(args.dy) + at;
-  if (args.saved != nullptr) {
-    const float a = args.activation_param;
-    float* to = static_cast<float*>(args.dz) + at;
-    zip(dz, static_cast<const float*>(args.saved) + at, to, {0, args.size},
-        [a](float dy, float saved) { return A::bwd(dy, saved, a); });
-    dz = to;
-  }
-  return args.db != nullptr ? sum(dz, args.size, 0.f, [](float v) { return v; }) : 0;
+void conv_bwd_plane(const ConvBiasArgs& args, int64_t at, Lanes& sums) {
+  const float* dy = static_cast<const float*>(args.dy) + at;
+  if (args.saved == nullptr)
+    return for_blocks(args.size, [&](int64_t i, int lanes) __attribute__((always_inline)) {
+      sums += load_lanes(dy + i, lanes, 0.f);
+    });
+  const float *saved = static_cast<const float*>(args.saved) + at, a = args.activation_param;
+  float* dz = static_cast<float*>(args.dz) + at;
+  for_blocks(args.size, [&](int64_t i, int lanes) __attribute__((always_inline)) {
+    float v[kBlockLanes], s[kBlockLanes];
+    load_block(dy + i, lanes, 0.f, v);
+    load_block(saved + i, lanes, 0.f, s);
+    FASTNN_FOR_LANES(l) v[l] = A::bwd(v[l], s[l], a);
+    store_block(dz + i, lanes, v);
+    if (lanes < kBlockLanes) FASTNN_FOR_LANES(l) v[l] = l < lanes ? v[l] : 0;
+    sums += Lanes(v);
+  });
 }
 
-using ConvBwdPlane = double (*)(const ConvBiasArgs&, int64_t);
+using ConvBwdPlane = void (*)(const ConvBiasArgs&, int64_t, Lanes&);
 template <class... A>
 ConvBwdPlane conv_bwd_plane_of(int activation, ActivationList<A...>) {
   static constexpr ConvBwdPlane kOf[] = {conv_bwd_plane<A>...};
@@ -309,10 +358,9 @@ ConvBwdPlane conv_bwd_plane_of(int activation, ActivationList<A...>) {
 void conv_bwd_bias(const ConvBiasArgs& args, Slice s) {
   const auto plane = conv_bwd_plane_of(args.activation, Activations{});
   for (int64_t c = s.begin; c < s.end; ++c) {
-    double total = 0;
-    for (int64_t n = 0; n < args.batch; ++n)
-      total += plane(args, (n * args.channels + c) * args.size);
-    if (args.db != nullptr) static_cast<float*>(args.db)[c] = static_cast<float>(total);
+    Lanes sums;
+    for (int64_t n = 0; n < args.batch; ++n) plane(args, (n * args.channels + c) * args.size, sums);
+    if (args.db != nullptr) static_cast<float*>(args.db)[c] = static_cast<float>(combine(sums));
   }
 }
 

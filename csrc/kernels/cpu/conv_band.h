@@ -25,6 +25,7 @@ FASTNN_INLINE int64_t band_offset(const ConvGrid& g, int64_t plane, int64_t i, i
 // The elements of an axis that positions first, first + stride, ... hit: those [begin, end) of n.
 struct Inside {
   int64_t begin, end;
+  bool operator==(const Inside&) const = default;
 };
 FASTNN_INLINE Inside inside(const ConvAxis& axis, int64_t first, int64_t n) {
   const auto below = [&](int64_t x) {
