@@ -193,7 +193,7 @@ struct ConvWeightTask {
       const int64_t last = begin + conv_begin(end - begin, q_end, col_tiles);
       int64_t at[kDotTogether * kDotCols];
       for (int64_t k = first; k < last; ++k) {
-        at[k - first] = band + band_offset(g, plan.plane, i, j);
+        at[k - first] = band + band_offset(g, g.w.length(g.w.out), plan.plane, i, j);
         if (++j == g.w.taps) j = 0, ++i;
         if (i == g.h.taps) i = 0, band += plan.band;
       }
