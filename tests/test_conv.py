@@ -39,7 +39,8 @@ def configuration(rng, transposed):
         }
         outer, inner = (channels, filters) if not transposed else (filters, channels)
         w = (inner, outer // groups, *kernel.tolist())
-        x = (int(rng.integers(0, 4)), channels, *size.tolist())
+        batch = int(rng.integers(0, 4)) + pick(rng, 0, 0, 0, 0, 14, 31)
+        x = (batch, channels, *size.tolist())
         if transposed:
             extra = [int(rng.integers(0, max(a, b))) for a, b in zip(stride, dilation, strict=True)]
             options["output_padding"] = tuple(extra)
@@ -98,6 +99,8 @@ def test_integers_are_exact(seed):
     [
         ((2, 3, 40, 37), (5, 3, 3, 3), {"padding": 1}),  # a span is a part of an image
         ((40, 2, 3, 3), (3, 2, 3, 3), {"padding": 1}),  # many images are one
+        ((33, 6, 14, 14), (16, 6, 5, 5), {}),  # images in the lanes
+        ((16, 9, 6, 11), (7, 9, 4, 5), {"padding": (6, 9), "dilation": (1, 3)}),  # taps see none
         ((1, 70, 60, 60), (4, 70, 3, 3), {}),  # bands of an image
         ((1, 2, 5, 2000), (3, 2, 3, 3), {"stride": (1, 2)}),
         ((2, 200, 4, 4), (70, 200, 3, 3), {"padding": 1}),  # rows of k in parts

@@ -35,6 +35,9 @@ inline constexpr int64_t kConvTasks = 32, kConvBand = int64_t{1} << 17;
 // Outputs whose sums wait between the chains of filters in lanes: they stay in L1, as do the
 // weights of a chain.
 inline constexpr int64_t kConvStrip = 64;
+// Where images are in the lanes: the longest row of a band (not longer than a span), how many items
+// are worth it that bands read the same rows, and filters whose outputs wait for being turned back.
+inline constexpr int64_t kConvLongest = 64, kConvImageItems = 8, kConvImageFilters = 6;
 // One task of conv_pack packs this many rows of weights.
 inline constexpr int64_t kConvPackRows = 64;
 // Vectors run over the ends of rows, into at most this many floats behind the last.
@@ -67,63 +70,132 @@ constexpr int64_t conv_begin(int64_t size, int64_t part, int64_t parts) {
 }
 constexpr int64_t conv_units(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
 
-// Whether vectors are of filters, not of positions. In products of one element: a tile of positions
-// loads across cache lines, and its vectors run over the ends of rows; one of filters is transposed
-// into y, and a single vector of filters waits for its fma.
-constexpr bool conv_has_lanes(const ConvGrid& g) {
-  if (g.depth() == 0) return false;
+// Vectors are of filters or of positions. In products of one element: a tile of positions loads
+// across cache lines, and its vectors run over the ends of rows; one of filters is transposed into
+// y, and a single vector of filters waits for its fma.
+struct ConvCosts {
+  int64_t by_filters, by_positions;
+};
+constexpr ConvCosts conv_costs(const ConvGrid& g) {
   const int64_t apart = g.h.out * conv_units(g.w.out, kConvLanes);
   const int64_t end = (g.h.out - 1) * g.w.length(g.w.out) + g.w.out;
   const int64_t through = conv_units(end, kConvLanes);
   const int64_t positions = 4 * apart <= 5 * through ? apart : through;
   const int64_t filters = conv_units(g.filters, kConvLanes);
   const int64_t by_filters = (g.depth() + 32) * filters * g.out_size();
-  const int64_t by_positions = (11 * g.depth() + 160) * g.filters * positions;
-  return (filters > kConvLanes ? 40 : 50) * by_filters < 4 * by_positions;
+  return {(filters > kConvLanes ? 40 : 50) * by_filters / 4,
+          (11 * g.depth() + 160) * g.filters * positions};
+}
+constexpr bool conv_has_lanes(const ConvGrid& g) {
+  const ConvCosts costs = conv_costs(g);
+  return g.depth() > 0 && costs.by_filters < costs.by_positions;
+}
+
+// Images side by side, in the lanes: each element of an image is kConvLanes floats, one of each.
+// Then a vector is whole whatever the size of an image, and no load crosses a cache line.
+constexpr ConvGrid conv_side_by_side(const ConvGrid& g) {
+  constexpr auto lanes = static_cast<int32_t>(kConvLanes);
+  return {ceil_div(g.batch, kConvLanes),
+          g.groups,
+          g.channels,
+          g.filters,
+          g.h,
+          {g.w.in * lanes, g.w.out * lanes, g.w.taps, 1, g.w.dilation * lanes, g.w.pad * lanes}};
+}
+// Where outputs side by side read neighbours, and a band of a row stays in L2.
+constexpr bool conv_may_be_side_by_side(const ConvGrid& g) {
+  const int64_t length = g.w.length(g.w.out);
+  return g.depth() > 0 && g.h.stride == 1 && g.w.stride == 1 && length <= kConvLongest &&
+         g.w.dilation <= kConvLongest && g.w.pad <= kConvLongest && g.w.pad >= -kConvLongest &&
+         g.channels * g.h.length(1) * length * kConvLanes <= kConvBand;
+}
+
+// Pairs of an output of an axis and a tap that sees the image.
+constexpr int64_t conv_seen(const ConvAxis& axis) {
+  int64_t pairs = 0;
+  for (int64_t at = -int64_t{axis.pad}, t = 0; t < axis.taps; ++t, at += axis.dilation)
+    pairs += most(0, least(axis.out, axis.in - at) - most(0, -at));
+  return pairs;
+}
+
+// By costs of an image as those of conv_has_lanes(): only products with what is inside an image are
+// made, and what is turned costs some.
+constexpr bool conv_has_images(const ConvGrid& g) {
+  if (!conv_may_be_side_by_side(g)) return false;
+  const ConvCosts costs = conv_costs(g);
+  const int64_t blocks = conv_units(g.batch, kConvLanes), size = g.out_size();
+  const int64_t products = g.channels * conv_seen(g.h) * conv_seen(g.w);
+  const int64_t by_images =
+      11 * (g.filters * (products + 40 * size) + 10 * g.channels * g.in_size());
+  return blocks * by_images < g.batch * least(costs.by_filters, costs.by_positions);
+}
+
+// Runs of products in a sum, each of a chain: one per channel, and one more where a chain of at
+// least kConvLanes ends.
+constexpr int64_t conv_image_runs(const ConvGrid& g) {
+  return g.channels + g.depth() / kConvLanes + 1;
 }
 
 // Items are (image, group, band of output rows); a task is a range of them.
 struct ConvPlan {
   bool lanes;           // of filters, whose weights are packed: filters rounded up to kConvLanes
+  bool images;          // in the lanes: all of this is that of conv_side_by_side()
   int64_t rows, bands;  // output rows of a band, bands of an image
   int64_t row_length, plane;      // of the phases that a band reads: floats of a row, of a phase
   int64_t band;                   // floats of all channels
   int64_t items, tasks, scratch;  // floats of scratch per task, a multiple of a cache line
 };
 
-constexpr ConvPlan conv_plan(const ConvGrid& g) {
+constexpr ConvPlan conv_plan(const ConvGrid& grid) {
   ConvPlan plan{};
+  plan.images = conv_has_images(grid);
+  plan.lanes = !plan.images && conv_has_lanes(grid);
+  const ConvGrid g = plan.images ? conv_side_by_side(grid) : grid;
+  const int64_t wanted = plan.images ? kConvImageItems : kConvWeightTasks;
   const int64_t phases = g.channels * g.h.phases() * g.w.phases(), images = g.batch * g.groups;
   plan.row_length = g.w.length(g.w.out);
   const auto band_of = [&](int64_t rows) { return phases * g.h.length(rows) * plan.row_length; };
   plan.rows = g.h.out;
   while (plan.rows > 1 &&
          (band_of(plan.rows) > kConvBand ||
-          (images * ceil_div(g.h.out, plan.rows) < kConvWeightTasks && plan.rows * g.w.out > 256)))
+          (images * ceil_div(g.h.out, plan.rows) < wanted && plan.rows * g.w.out > 256)))
     plan.rows = ceil_div(plan.rows, 2);
   plan.bands = plan.rows > 0 ? ceil_div(g.h.out, plan.rows) : 0;
   plan.plane = g.h.length(plan.rows) * plan.row_length;
   plan.band = phases * plan.plane + kConvSlack;
   plan.items = images * plan.bands;
   plan.tasks = plan.items < kConvTasks ? plan.items : kConvTasks;
-  plan.lanes = conv_has_lanes(g);
   const int64_t places = plan.lanes ? plan.rows * g.w.out : 0;
   plan.scratch = conv_units(plan.band + g.depth() + places, 16);
+  if (plan.images)
+    plan.scratch = conv_units(plan.band + 2 * g.depth(), 16) +
+                   conv_units(3 * conv_image_runs(g), 16) + kConvImageFilters * plan.rows * g.w.out;
   return plan;
 }
 
 // The same of the gradient of the weights, whose vectors of positions end with each row.
-constexpr bool conv_weight_has_lanes(const ConvGrid& g) {
+constexpr ConvCosts conv_weight_costs(const ConvGrid& g) {
   const int64_t positions = g.h.out * conv_units(g.w.out, kConvLanes);
   const int64_t filters = conv_units(g.filters, kConvLanes);
   const int64_t by_filters = (g.depth() + 8) * filters * g.out_size();
-  const int64_t by_positions = g.depth() * g.filters * positions;
-  return (filters > kConvLanes ? 4 : 5) * by_filters < 5 * by_positions;
+  return {(filters > kConvLanes ? 4 : 5) * by_filters / 5, g.depth() * g.filters * positions};
+}
+constexpr bool conv_weight_has_lanes(const ConvGrid& g) {
+  const ConvCosts costs = conv_weight_costs(g);
+  return costs.by_filters < costs.by_positions;
+}
+constexpr bool conv_weight_has_images(const ConvGrid& g) {
+  if (!conv_may_be_side_by_side(g)) return false;
+  const ConvCosts costs = conv_weight_costs(g);
+  const int64_t by_images = g.depth() * g.filters * g.out_size();
+  return conv_units(g.batch, kConvLanes) * by_images <
+         g.batch * least(costs.by_filters, costs.by_positions);
 }
 
 // Tasks are (group, range of k, chunk of spans); each chunk has sums of its own.
 struct ConvWeightPlan {
   bool lanes;                            // of filters
+  bool images_in_lanes;                  // all of this is that of conv_side_by_side()
   int64_t images, row_parts, col_parts;  // images of a span, or parts of an image
   int64_t spans, chunks, parts;
   int64_t channels;     // whose bands are in scratch at a time
@@ -134,11 +206,13 @@ struct ConvWeightPlan {
   constexpr int64_t tasks(const ConvGrid& g) const { return g.groups * parts * chunks; }
 };
 
-constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& g) {
+constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& grid) {
   ConvWeightPlan plan{};
+  plan.images_in_lanes = conv_weight_has_images(grid);
+  plan.lanes = !plan.images_in_lanes && conv_weight_has_lanes(grid);
+  const ConvGrid g = plan.images_in_lanes ? conv_side_by_side(grid) : grid;
   const int64_t width = conv_units(g.w.out, kConvLanes), size = g.h.out * width;
   const int64_t depth = g.depth(), rows = width > 0 && width < kConvSpan ? kConvSpan / width : 1;
-  plan.lanes = conv_weight_has_lanes(g);
   plan.images = size > 0 && size <= kConvSpan ? kConvSpan / size : 1;
   plan.row_parts = size <= kConvSpan ? 1 : ceil_div(g.h.out, rows);
   plan.col_parts = size <= kConvSpan ? 1 : ceil_div(g.w.out, kConvSpan);

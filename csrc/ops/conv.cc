@@ -3,10 +3,10 @@
 // is a transposed convolution, whose forward is that and whose gradient is a convolution.
 #include <algorithm>
 #include <array>
-#include <numeric>
 #include <vector>
 
 #include "common.h"
+#include "conv_phase.h"
 
 namespace fastnn {
 namespace {
@@ -231,33 +231,17 @@ void convolve(const Where& where, ConvArgs args) {
   launch(where.launch(conv.tasks, cost_of(g)), &Kernels::conv, conv.args);
 }
 
-// Of an axis, the positions first, first + stride, ... of the wide side: they are a convolution of
-// stride 1 over the narrow side. With d = dilation, q = first + stride t reads, of the narrow side,
-// (q + pad - i d) / stride for the taps i where that is whole: every `step`-th one.
-struct Phase {
-  ConvAxis axis;
-  ConvPackAxis taps;
-};
-Phase phase_of(const ConvAxis& a, int64_t first) {
-  const int32_t common = std::gcd(a.dilation, a.stride), step = a.stride / common;
-  int32_t tap = 0;
-  while (tap < a.taps && (first + a.pad - int64_t{tap} * a.dilation) % a.stride != 0) ++tap;
-  const int32_t taps = tap < a.taps ? (a.taps - tap + step - 1) / step : 0;
-  const int32_t dilation = a.dilation / common;
-  // The turned taps begin with the last.
-  const int64_t pad = taps > 0 ? int64_t{dilation} * (taps - 1) -
-                                     (first + a.pad - int64_t{tap} * a.dilation) / a.stride
-                               : 0;
-  return {{a.out, ceil_div(a.in - first, a.stride), taps, 1, dilation, static_cast<int32_t>(pad)},
-          {taps, tap + (taps - 1) * step, -step, a.taps}};
-}
-
 // Launches phases together, and forgets them.
 void launch_phases(const Where& where, std::vector<Prepared>& phases) {
   ConvPhasesArgs args{};
   double cost = 0;
   for (const Prepared& phase : phases)
     cost += cost_of((args.phases[args.count++] = phase.args).grid);
+  if (const ConvPhasesPlan plan = conv_phases_plan(args); plan.shared && where.on_cpu()) {
+    phases[0].scratch =
+        where.scratch(phases[0].tasks, conv_plan(args.phases[0].grid).scratch + plan.band);
+    args.phases[0].scratch = write_as<float>(phases[0].scratch);
+  }
   if (args.count > 0) launch(where.launch(phases[0].tasks, cost), &Kernels::conv_phases, args);
   phases.clear();
 }

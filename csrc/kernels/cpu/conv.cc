@@ -1,8 +1,9 @@
 // Convolution as an implicit GEMM: the weights are A as they are, and a row of B is the padded band
 // of an image read from an offset, so that neither im2col nor a packed panel is ever written.
-#include "../families/conv.h"
-
+#include "../conv_phases.h"
 #include "activate_tile.h"
+#include "conv_bias.h"
+#include "conv_images.h"
 #include "conv_lanes.h"
 #include "conv_tile.h"
 #include "conv_weight_lanes.h"
@@ -27,10 +28,10 @@ struct ConvItem {
 
 // Outputs are numbered over rows of `pitch`, more than there are: vectors begin with each row, or
 // run through the ends of rows as the band has them, where that saves a fifth of them.
-int64_t pitch_of(const ConvGrid& g, const ConvPlan& plan, int64_t rows) {
+int64_t pitch_of(const ConvGrid& g, int64_t row_length, int64_t rows) {
   const int64_t apart = conv_units(g.w.out, kLanes);
-  const int64_t through = (rows - 1) * plan.row_length + g.w.out;
-  return 4 * rows * apart <= 5 * conv_units(through, kLanes) ? apart : plan.row_length;
+  const int64_t through = (rows - 1) * row_length + g.w.out;
+  return 4 * rows * apart <= 5 * conv_units(through, kLanes) ? apart : row_length;
 }
 
 // Outputs [first, first + n) of `filters` filters, from rows of kNR floats to y.
@@ -45,6 +46,11 @@ void store_outputs(const ConvArgs& args, const float* c, int64_t filters, int64_
     for (int64_t r = 0; r < filters; ++r, from += kNR, to += args.y_plane) {
       if (args.y_col == 1) {
         copy_run(to, from, count);
+      } else if (args.y_col == 2 && count >= kLanes) {
+        for (int64_t i = 0; i < count; i += kLanes) {
+          const int64_t at = least(i, count - kLanes);  // the last overlaps those before
+          store_apart(to + 2 * at, load(from + at), MakeIndices<kLanes>::Type{});
+        }
       } else {
         for (int64_t i = 0; i < count; ++i) to[i * args.y_col] = from[i];
       }
@@ -136,69 +142,155 @@ void conv_lanes(const ConvArgs& args, const ConvItem& item) {
   }
 }
 
+// What is copied for some outputs, and how far apart its rows and channels then are.
+struct ConvBand {
+  ConvGrid grid;
+  int64_t row_length, plane;
+};
+ConvBand band_of(const ConvGrid& g, const ConvPlan& plan) {
+  return {g, plan.row_length, plan.plane};
+}
+
 // Offsets in the band: of each k, then, for lanes of filters, of each output of its rows.
-void conv_offsets(const ConvGrid& g, const ConvPlan& plan, int32_t* at) {
-  const int64_t phases = g.h.phases() * g.w.phases();
+void conv_offsets(const ConvGrid& g, const ConvPlan& plan, const ConvBand& band, int32_t* at) {
+  const int64_t channel = g.h.phases() * g.w.phases() * band.plane;
+  const int64_t first = (band.grid.h.pad - g.h.pad) * band.row_length + band.grid.w.pad - g.w.pad;
   for (int64_t c = 0; c < g.channels; ++c)
     for (int64_t i = 0; i < g.h.taps; ++i)
       for (int64_t j = 0; j < g.w.taps; ++j)
-        *at++ = static_cast<int32_t>(c * phases * plan.plane + band_offset(g, plan.plane, i, j));
+        *at++ = static_cast<int32_t>(first + c * channel +
+                                     band_offset(g, band.row_length, band.plane, i, j));
   for (int64_t row = 0; row < plan.rows && plan.lanes; ++row)
     for (int64_t col = 0; col < g.w.out; ++col)
-      *at++ = static_cast<int32_t>(row * plan.row_length + col);
+      *at++ = static_cast<int32_t>(row * band.row_length + col);
+}
+
+// Copies what an item reads of an image of all groups. kept: as copy_channel() has it.
+void copy_item(const ConvArgs& args, const ConvBand& band, int64_t image, int64_t row, int64_t rows,
+               bool kept, float* to) {
+  const ConvGrid& g = band.grid;
+  const float* x = static_cast<const float*>(args.x) + image * g.channels * g.in_size();
+  const int64_t channel = g.h.phases() * g.w.phases() * band.plane;
+  for (int64_t c = 0; c < g.channels && g.depth() > 0; ++c)
+    copy_channel(g, band.plane, x + c * g.in_size(), row, rows, to + c * channel, kept);
+}
+
+// All outputs of an item from its band; `more` says that the image after this comes next.
+void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band, int64_t i,
+               const float* copied, const int32_t* at, bool more) {
+  const ConvGrid& g = args.grid;
+  const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
+  const auto* bias = static_cast<const float*>(args.bias);
+  auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
+  const int64_t filters = plan.lanes ? conv_units(g.filters, kConvLanes) : g.filters;
+  const int64_t image = i / plan.bands, group = image % g.groups;  // image: of all groups
+  const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
+  const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
+  const float* next = x + (image + 1) * g.channels * g.in_size();
+  const ConvItem item{w + group * filters * g.depth(),
+                      bias ? bias + group * g.filters : nullptr,
+                      y + at_y,
+                      z ? z + at_y : nullptr,
+                      copied,
+                      at,
+                      at + g.depth(),
+                      rows,
+                      {next, more ? g.channels : 0, g.in_size(), g.in_size()}};
+  if (plan.lanes) return conv_lanes(args, item);
+  const int64_t pitch = pitch_of(g, band.row_length, rows), outputs = (rows - 1) * pitch + g.w.out;
+  for (int64_t first = 0; first < outputs; first += kNR)
+    conv_strip(args, item, band.row_length, pitch, first, least(kNR, outputs - first));
+}
+
+// An item whose images are in the lanes.
+void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float* band) {
+  const ConvGrid& g = args.grid;
+  const int64_t image = item / plan.bands, group = image % g.groups;
+  const int64_t row = item % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
+  const ConvBlock block(g.batch, image / g.groups, g.groups * g.channels * g.in_size());
+  const auto *w = static_cast<const float*>(args.w), *bias = static_cast<const float*>(args.bias);
+  const float* x = static_cast<const float*>(args.x) + block.first * block.apart +
+                   group * g.channels * g.in_size();
+  for (int64_t c = 0; c < g.channels; ++c)
+    turn_channel(g, block, x + c * g.in_size(), row, rows, band + c * plan.plane);
+  ConvArgs to = args;
+  to.y_plane = g.groups * g.filters * args.y_plane;
+  const int64_t at_y =
+      block.first * to.y_plane + group * g.filters * args.y_plane + row * args.y_row;
+  auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
+  float* products = band + plan.band;
+  float* runs = band + conv_units(plan.band + 2 * g.depth(), 16);
+  ConvImages{.args = to,
+             .plan = plan,
+             .w = w + group * g.filters * g.depth(),
+             .bias = bias ? bias + group * g.filters : nullptr,
+             .band = band,
+             .y = y + at_y,
+             .z = z ? z + at_y : nullptr,
+             .plane = args.y_plane,
+             .images = block.images,
+             .row = row,
+             .rows = rows,
+             .products = reinterpret_cast<ImagesProduct*>(products),
+             .runs = reinterpret_cast<ImagesRun*>(runs),
+             .c = runs + conv_units(3 * conv_image_runs(g), 16)}
+      .run();
 }
 
 // `scratch` is that of one task for as many as there are, so that the band stays in the cache.
 void conv_tasks(const ConvArgs& args, Slice s, int64_t scratch) {
-  const ConvGrid& g = args.grid;
-  const ConvPlan plan = conv_plan(g);
-  const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
-  const auto* bias = static_cast<const float*>(args.bias);
-  auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
-  float* band = args.scratch + scratch * plan.scratch;
-  auto* at = reinterpret_cast<int32_t*>(band + plan.band);
-  conv_offsets(g, plan, at);
-  const int64_t phases = g.h.phases() * g.w.phases();
-  const int64_t filters = plan.lanes ? conv_units(g.filters, kConvLanes) : g.filters;
+  const ConvPlan plan = conv_plan(args.grid);
+  float* copied = args.scratch + scratch * plan.scratch;
+  auto* at = reinterpret_cast<int32_t*>(copied + plan.band);
+  const ConvBand band = band_of(args.grid, plan);
+  if (!plan.images) conv_offsets(args.grid, plan, band, at);
   const int64_t begin = conv_begin(plan.items, s.begin, plan.tasks);
   const int64_t end = conv_begin(plan.items, s.end, plan.tasks);
   for (int64_t i = begin; i < end; ++i) {
-    const bool kept = plan.bands == 1 && (i > begin || s.begin > scratch);
-    const int64_t image = i / plan.bands, group = image % g.groups;  // image: of all groups
-    const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
-    const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
-    const float* from = x + image * g.channels * g.in_size();
-    for (int64_t c = 0; c < g.channels && g.depth() > 0; ++c)
-      copy_channel(g, plan.plane, from + c * g.in_size(), row, rows, band + c * phases * plan.plane,
-                   kept);
-    const bool more = i + 1 < end && plan.bands == 1;
-    const ConvItem item{
-        w + group * filters * g.depth(),
-        bias ? bias + group * g.filters : nullptr,
-        y + at_y,
-        z ? z + at_y : nullptr,
-        band,
-        at,
-        at + g.depth(),
-        rows,
-        {from + g.channels * g.in_size(), more ? g.channels : 0, g.in_size(), g.in_size()}};
-    if (plan.lanes) {
-      conv_lanes(args, item);
+    if (plan.images) {
+      conv_block(args, plan, i, copied);
       continue;
     }
-    const int64_t pitch = pitch_of(g, plan, rows), outputs = (rows - 1) * pitch + g.w.out;
-    for (int64_t first = 0; first < outputs; first += kNR)
-      conv_strip(args, item, plan.row_length, pitch, first, least(kNR, outputs - first));
+    const bool one = plan.bands == 1, kept = one && (i > begin || s.begin > scratch);
+    const int64_t row = i % plan.bands * plan.rows;
+    copy_item(args, band, i / plan.bands, row, least(plan.rows, args.grid.h.out - row), kept,
+              copied);
+    conv_item(args, plan, band, i, copied, at, one && i + 1 < end);
   }
 }
 
 void conv(const ConvArgs& args, Slice s) { conv_tasks(args, s, s.begin); }
 
+// Item by item: the phases fill the lines they share while these are in the cache.
 void conv_phases(const ConvPhasesArgs& args, Slice s) {
   if (args.count == 1) return conv(args.phases[0], s);
-  for (int64_t task = s.begin; task < s.end; ++task)
-    for (int32_t i = 0; i < args.count; ++i)
-      conv_tasks(args.phases[i], {task, task + 1, s.stream}, s.begin);
+  const ConvPhasesPlan shared = conv_phases_plan(args);
+  for (int64_t task = s.begin; task < s.end && !shared.shared; ++task)
+    for (int32_t p = 0; p < args.count; ++p)
+      conv_tasks(args.phases[p], {task, task + 1, s.stream}, s.begin);
+  if (!shared.shared) return;
+  ConvPlan plans[kConvPhases];
+  int32_t* at[kConvPhases];
+  const ConvBand band{shared.grid, shared.row_length, shared.plane};
+  for (int32_t p = 0; p < args.count; ++p) {
+    plans[p] = conv_plan(args.phases[p].grid);
+    const int64_t of_task = plans[p].scratch + (p == 0 ? shared.band : 0);
+    float* scratch = args.phases[p].scratch + s.begin * of_task;
+    at[p] = reinterpret_cast<int32_t*>(scratch + plans[p].band);
+    conv_offsets(args.phases[p].grid, plans[p], band, at[p]);
+  }
+  const ConvPlan& plan = plans[0];
+  const bool one = plan.bands == 1;
+  float* copied = args.phases[0].scratch + s.begin * (plan.scratch + shared.band) + plan.scratch;
+  const int64_t begin = conv_begin(plan.items, s.begin, plan.tasks);
+  const int64_t end = conv_begin(plan.items, s.end, plan.tasks);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t row = i % plan.bands * plan.rows;
+    copy_item(args.phases[0], band, i / plan.bands, row, least(plan.rows, band.grid.h.out - row),
+              one && i > begin, copied);
+    for (int32_t p = 0; p < args.count; ++p)
+      conv_item(args.phases[p], plans[p], band, i, copied, at[p], p == 0 && one && i + 1 < end);
+  }
 }
 
 // `rows` rows of weights from w, padded to `width`, for each k; or, without lanes, each by itself.
@@ -238,9 +330,11 @@ void conv_pack(const ConvPackArgs& args, Slice s) {
 
 // ---- gradients of weights and bias -----------------------------------------------------------
 
-void conv_bwd_weight(const ConvWeightArgs& args, Slice s) {
+void conv_bwd_weight(const ConvWeightArgs& given, Slice s) {
+  const ConvWeightPlan plan = conv_weight_plan(given.grid);
+  ConvWeightArgs args = given;
+  if (plan.images_in_lanes) args.grid = conv_side_by_side(given.grid);
   const ConvGrid& g = args.grid;
-  const ConvWeightPlan plan = conv_weight_plan(g);
   float* dz = args.scratch + s.begin * plan.scratch;
   float* bands =
       dz + (plan.lanes ? kConvSpan * plan.row : conv_units(g.filters * kConvSpanRow, 16));
@@ -255,7 +349,7 @@ void conv_bwd_weight(const ConvWeightArgs& args, Slice s) {
     const int64_t of_k = plan.lanes ? plan.row : 1;
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t i = k_begin * of_k; i < k_end * of_k; ++i) sums[r * depth + i] = 0;
-    const ConvWeightTask t{args, plan, group, k_begin, k_end, dz, bands};
+    const ConvWeightTask t{args, given.grid, plan, group, k_begin, k_end, dz, bands};
     const int64_t end = conv_begin(plan.spans, chunk + 1, plan.chunks);
     for (int64_t i = conv_begin(plan.spans, chunk, plan.chunks); i < end; ++i) {
       const ConvSpan span(g, plan, i);
@@ -281,38 +375,6 @@ void conv_bwd_weight_sum(const ConvWeightSumArgs& args, Slice s) {
           total += from[chunk * g.groups * plan.sums];
         dw[(group * g.filters + o) * depth + k] = static_cast<float>(total);
       }
-  }
-}
-
-// One plane of a channel; returns the sum of dz, which is in the cache then.
-template <class A>
-double conv_bwd_plane(const ConvBiasArgs& args, int64_t at) {
-  const float* dz = static_cast<const float*>(args.dy) + at;
-  if (args.saved != nullptr) {
-    const float a = args.activation_param;
-    float* to = static_cast<float*>(args.dz) + at;
-    zip(dz, static_cast<const float*>(args.saved) + at, to, {0, args.size},
-        [a](float dy, float saved) { return A::bwd(dy, saved, a); });
-    dz = to;
-  }
-  return args.db != nullptr ? sum(dz, args.size, 0.f, [](float v) { return v; }) : 0;
-}
-
-using ConvBwdPlane = double (*)(const ConvBiasArgs&, int64_t);
-template <class... A>
-ConvBwdPlane conv_bwd_plane_of(int activation, ActivationList<A...>) {
-  static constexpr ConvBwdPlane kOf[] = {conv_bwd_plane<A>...};
-  return kOf[activation];
-}
-
-// Tasks: channels.
-void conv_bwd_bias(const ConvBiasArgs& args, Slice s) {
-  const auto plane = conv_bwd_plane_of(args.activation, Activations{});
-  for (int64_t c = s.begin; c < s.end; ++c) {
-    double total = 0;
-    for (int64_t n = 0; n < args.batch; ++n)
-      total += plane(args, (n * args.channels + c) * args.size);
-    if (args.db != nullptr) static_cast<float*>(args.db)[c] = static_cast<float>(total);
   }
 }
 

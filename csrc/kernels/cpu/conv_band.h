@@ -14,17 +14,20 @@ FASTNN_INLINE void copy_run(float* dst, const float* src, int64_t n) {
   if (i < n) copy_few(dst + i, src + i, n - i);
 }
 
-// From an output's place in a band to that of what a tap reads, of the phases [row][column].
-FASTNN_INLINE int64_t band_offset(const ConvGrid& g, int64_t plane, int64_t i, int64_t j) {
+// From an output's place in a band to that of what a tap reads, of the phases [row][column], whose
+// rows are `length` floats.
+FASTNN_INLINE int64_t band_offset(const ConvGrid& g, int64_t length, int64_t plane, int64_t i,
+                                  int64_t j) {
   const int64_t y = i * g.h.dilation, x = j * g.w.dilation;
-  if (g.h.stride == 1 && g.w.stride == 1) return y * g.w.length(g.w.out) + x;  // without division
+  if (g.h.stride == 1 && g.w.stride == 1) return y * length + x;  // without division
   const int64_t phase = y % g.h.stride * g.w.phases() + x % g.w.stride;
-  return phase * plane + y / g.h.stride * g.w.length(g.w.out) + x / g.w.stride;
+  return phase * plane + y / g.h.stride * length + x / g.w.stride;
 }
 
 // The elements of an axis that positions first, first + stride, ... hit: those [begin, end) of n.
 struct Inside {
   int64_t begin, end;
+  bool operator==(const Inside&) const = default;
 };
 FASTNN_INLINE Inside inside(const ConvAxis& axis, int64_t first, int64_t n) {
   const auto below = [&](int64_t x) {

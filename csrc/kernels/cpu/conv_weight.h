@@ -2,7 +2,7 @@
 // in 16 lanes whatever the instruction set. Rows of dz are copied, filled up with zeros to whole
 // vectors; x is read from the band of its channel, at one offset per k.
 #pragma once
-#include "conv_band.h"
+#include "conv_images.h"
 #include "lane_tree.h"
 
 namespace fastnn {
@@ -121,14 +121,30 @@ struct ConvSpan {
 // A group's part of a span, and its sums for k in [k_begin, k_end): [filters, depth], or
 // [depth, filters rounded up to kConvLanes] where those are in the lanes.
 struct ConvWeightTask {
-  const ConvWeightArgs& args;
+  const ConvWeightArgs& args;  // whose grid is that of images side by side where those are in lanes
+  const ConvGrid& grid;        // of one image
   ConvWeightPlan plan;
   int64_t group, k_begin, k_end;
   float *dz, *bands;  // scratch: dz of the filters, and the bands of some channels
 
   int64_t taps() const { return int64_t{args.grid.h.taps} * args.grid.w.taps; }
 
+  // The images of one side by side, and the group's first float of them, in planes of `size`.
+  ConvBlock block_of(int64_t image, int64_t planes, int64_t size) const {
+    return ConvBlock(grid.batch, image, grid.groups * planes * size);
+  }
+  void turn_dz(const ConvSpan& span) const {  // whose rows are whole
+    const int64_t size = grid.out_size(), floats = span.rows * grid.w.out;
+    for (int64_t n = 0; n < span.images; ++n) {
+      const ConvBlock block = block_of(span.image + n, grid.filters, size);
+      const float* from = static_cast<const float*>(args.dz) + block.first * block.apart +
+                          group * grid.filters * size + span.row * grid.w.out;
+      for (int64_t o = 0; o < grid.filters; ++o, from += size)
+        turn_images(from, block, 1, floats, 0, dz + o * kConvSpanRow + n * floats * kConvLanes, 0);
+    }
+  }
   void copy_dz(const ConvSpan& span) const {
+    if (plan.images_in_lanes) return turn_dz(span);
     const ConvGrid& g = args.grid;
     for (int64_t n = 0; n < span.images; ++n) {
       const int64_t planes = ((span.image + n) * g.groups + group) * g.filters;
@@ -148,9 +164,18 @@ struct ConvWeightTask {
     const ConvGrid& g = args.grid;
     for (int64_t n = 0; n < span.images; ++n)
       for (int64_t c = 0; c < count; ++c) {
+        float* to = bands + (n * plan.channels + c) * plan.band;
+        if (plan.images_in_lanes) {
+          const ConvBlock block = block_of(span.image + n, grid.channels, grid.in_size());
+          turn_channel(grid, block,
+                       static_cast<const float*>(args.x) + block.first * block.apart +
+                           (group * grid.channels + first + c) * grid.in_size(),
+                       span.row, span.rows, to);
+          continue;
+        }
         const int64_t plane = ((span.image + n) * g.groups + group) * g.channels + first + c;
         copy_channel(g, plan.plane, static_cast<const float*>(args.x) + plane * g.in_size(),
-                     span.row, span.rows, bands + (n * plan.channels + c) * plan.band);
+                     span.row, span.rows, to);
       }
   }
   // For k in [begin, end), whose channels, from `channel` on, are in the bands.
@@ -168,7 +193,7 @@ struct ConvWeightTask {
       const int64_t last = begin + conv_begin(end - begin, q_end, col_tiles);
       int64_t at[kDotTogether * kDotCols];
       for (int64_t k = first; k < last; ++k) {
-        at[k - first] = band + band_offset(g, plan.plane, i, j);
+        at[k - first] = band + band_offset(g, g.w.length(g.w.out), plan.plane, i, j);
         if (++j == g.w.taps) j = 0, ++i;
         if (i == g.h.taps) i = 0, band += plan.band;
       }

@@ -53,9 +53,9 @@ struct ConvWeightLanes {
     const ConvGrid& g = task.args.grid;
     for (int64_t k = begin; k < end; ++k) {
       const int64_t tap = k % task.taps();
-      at[k - begin] =
-          static_cast<int32_t>((k / task.taps() - channel) * task.plan.band +
-                               band_offset(g, task.plan.plane, tap / g.w.taps, tap % g.w.taps));
+      at[k - begin] = static_cast<int32_t>(
+          (k / task.taps() - channel) * task.plan.band +
+          band_offset(g, g.w.length(g.w.out), task.plan.plane, tap / g.w.taps, tap % g.w.taps));
     }
     const int64_t rows = end - begin;
     for (int64_t p = 0; p < positions; p += kGemmChain)

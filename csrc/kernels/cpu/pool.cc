@@ -4,6 +4,7 @@
 
 #include "../formulas/pool_regions.h"
 #include "pool_last.h"
+#include "pool_tiles.h"
 #include "pool_windows.h"
 #include "table.h"
 
@@ -18,6 +19,11 @@ void max_pool_planes(const MaxPoolFwdArgs& args, Range planes) {
   const auto out_at = [&](int64_t i) {
     return MaxRow<kOffsets, T>{static_cast<T*>(args.y) + i, kOffsets ? args.offsets + i : nullptr};
   };
+  if (is_tiled(g)) {
+    const T* x = static_cast<const T*>(args.x) + planes.begin * g.h * g.w;
+    const MaxRow<kOffsets, T> out = out_at(planes.begin * g.out_h * g.out_w);
+    return max_pool_tiles<kOffsets>(x, out.y, out.offsets, g, planes);
+  }
   for (int64_t p = planes.begin; p < planes.end; ++p) {
     const T* x = static_cast<const T*>(args.x) + p * g.h * g.w * g.channels;
     const auto place = [&](int64_t oh, int64_t ow) {
@@ -50,43 +56,6 @@ FASTNN_FN void write_sums(const float* sums, T* dx, int64_t n) {
     for (int64_t i = 0; i < n; ++i) dx[i] = from_float<T>(sums[i]);
 }
 
-// Windows of 2 x 2 side by side: each element has one window, and rows are written in order. For
-// the place k of an element in its window, and k + 1 of its right neighbour.
-template <class T>
-FASTNN_FN void place_pairs(const T* dy, const uint8_t* offsets, int k, int64_t n, T* dx) {
-  constexpr int kLanes = 8;
-  using Floats = Vectors<kLanes>::Floats;
-  using Ints = Vectors<kLanes>::Ints;
-  using Bytes [[gnu::vector_size(kLanes)]] = uint8_t;
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    float values[kLanes];
-    for (int l = 0; l < kLanes; ++l) values[l] = to_float(dy[i + l]);
-    Floats v;
-    Bytes bytes;
-    __builtin_memcpy(&v, values, sizeof v);
-    __builtin_memcpy(&bytes, offsets + i, sizeof bytes);
-    const Ints at = __builtin_convertvector(bytes, Ints);
-    const Floats left = at == k ? v : Floats{}, right = at == k + 1 ? v : Floats{};
-    const Floats low = __builtin_shuffle(left, right, Ints{0, 8, 1, 9, 2, 10, 3, 11});
-    const Floats high = __builtin_shuffle(left, right, Ints{4, 12, 5, 13, 6, 14, 7, 15});
-    store_vector<kLanes>(dx + 2 * i, low);
-    store_vector<kLanes>(dx + 2 * i + kLanes, high);
-  }
-  for (; i < n; ++i)
-    for (int right = 0; right < 2; ++right)
-      dx[2 * i + right] = offsets[i] == k + right ? dy[i] : from_float<T>(0.f);
-}
-template <class T>
-FASTNN_FN void max_pool_bwd_2x2(const T* dy, const uint8_t* offsets, T* dx, const PoolGrid& g) {
-  for (int64_t ih = 0; ih < g.h; ++ih) {
-    const int64_t row = ih / 2 * g.out_w, cols = ih / 2 < g.out_h ? g.out_w : 0;
-    T* out = dx + ih * g.w;
-    place_pairs(dy + row, offsets + row, static_cast<int>(ih % 2 * 2), cols, out);
-    for (int64_t iw = 2 * cols; iw < g.w; ++iw) out[iw] = from_float<T>(0.f);
-  }
-}
-
 template <class T>
 void max_pool_bwd_any(const T* dy, const uint8_t* offsets, float* sums, const PoolGrid& g) {
   int64_t place[kMaxPoolOffsets];
@@ -103,19 +72,17 @@ void max_pool_bwd_any(const T* dy, const uint8_t* offsets, float* sums, const Po
 template <class T>
 void max_pool_bwd(const MaxPoolBwdArgs& args, Slice s) {
   const PoolGrid& g = args.grid;
-  const bool tiles = g.kernel_h == 2 && g.kernel_w == 2 && g.stride_h == 2 && g.stride_w == 2 &&
-                     g.pad_h == 0 && g.pad_w == 0 && g.dilation_h == 1 && g.dilation_w == 1 &&
-                     2 * g.out_h <= g.h && 2 * g.out_w <= g.w;
   const int64_t size = g.h * g.w * g.channels, out_size = g.out_h * g.out_w * g.channels;
   const Range planes = planes_of(s, size, g.planes);
+  if (is_tiled(g)) {
+    const int64_t first = planes.begin * out_size;
+    return max_pool_bwd_tiles(static_cast<const T*>(args.dy) + first, args.offsets + first,
+                              static_cast<T*>(args.dx) + planes.begin * size, g, planes);
+  }
   for (int64_t p = planes.begin; p < planes.end; ++p) {
     const T* dy = static_cast<const T*>(args.dy) + p * out_size;
     const uint8_t* offsets = args.offsets + p * out_size;
     T* dx = static_cast<T*>(args.dx) + p * size;
-    if (tiles && g.channels == 1) {
-      max_pool_bwd_2x2(dy, offsets, dx, g);
-      continue;
-    }
     float* sums = sums_of(static_cast<T*>(args.dx), args.sums, p * size);
     (g.channels != 1 ? max_pool_bwd_image<T> : max_pool_bwd_any<T>)(dy, offsets, sums, g);
     write_sums(sums, dx, size);

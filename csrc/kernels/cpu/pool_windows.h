@@ -45,6 +45,9 @@ struct MaxWindows {
   FASTNN_FN void add(const float (&x)[kLanes], int64_t k) {
     Floats v;
     __builtin_memcpy(&v, x, sizeof v);
+    add(v, k);
+  }
+  FASTNN_FN void add(Floats v, int64_t k) {
     const Ints larger = (v > value) | (v != v);
     value = larger ? v : value;
     at = larger ? Ints{} + static_cast<int32_t>(k) : at;

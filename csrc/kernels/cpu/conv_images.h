@@ -1,0 +1,243 @@
+// Convolution with images in the lanes (conv_side_by_side): what a task reads of kConvLanes images
+// is turned into one band, whose elements are vectors of them, and outputs are turned back.
+#pragma once
+#include "activate_tile.h"
+#include "conv_lanes.h"
+#include "conv_tile.h"
+
+namespace fastnn {
+namespace {
+
+// The images of a block, `apart` floats from one to the next.
+struct ConvBlock {
+  int64_t first, images, apart;
+  ConvBlock(int64_t batch, int64_t block, int64_t apart)
+      : first(block * kConvLanes), images(least(kConvLanes, batch - first)), apart(apart) {}
+};
+
+// Rows of n floats, `step` apart: to[i][l] = the float i of image l, rows of `to` being `to_step`
+// apart. Lanes beyond the images are zero.
+void turn_images(const float* from, const ConvBlock& block, int64_t rows, int64_t n, int64_t step,
+                 float* to, int64_t to_step) {
+  for (int64_t first = 0; first < kConvLanes; first += kLanes) {
+    typedef int32_t Mask __attribute__((vector_size(4 * kLanes)));
+    const float* image[kLanes];
+    Mask is_image;
+    for (int64_t l = 0; l < kLanes; ++l) {
+      image[l] = from + least(first + l, block.images - 1) * block.apart;
+      is_image[l] = first + l < block.images ? -1 : 0;
+    }
+    float* row = to + first;
+    for (int64_t r = 0, at = 0; r < rows; ++r, at += step, row += to_step) {
+      for (int64_t i = 0; i < n && n >= 4; i += 4) {
+        const int64_t begin = least(i, n - 4);  // the last four overlap those before
+        Vec x[4];
+        FASTNN_UNROLL for (int q = 0; q < 4; ++q) x[q] = load_quads(image + q, at + begin);
+        transpose_quads(x, MakeIndices<kLanes>::Type{});
+        FASTNN_UNROLL for (int q = 0; q < 4; ++q)
+            store(row + (begin + q) * kConvLanes, is_image ? x[q] : Vec{});
+      }
+      for (int64_t i = 0; i < n && n < 4; ++i)
+        for (int64_t l = 0; l < kLanes; ++l)
+          row[i * kConvLanes + l] = first + l < block.images ? image[l][at + i] : 0;
+    }
+  }
+}
+
+// What output rows [row, row + rows) read of one channel of a block; `g` is that of one image.
+void turn_channel(const ConvGrid& g, const ConvBlock& block, const float* x, int64_t row,
+                  int64_t rows, float* band) {
+  const int64_t length = g.w.length(g.w.out), height = g.h.length(rows);
+  const int64_t top = row - g.h.pad, left = -int64_t{g.w.pad};
+  const Inside y = inside(g.h, top, height), at = inside(g.w, left, length);
+  if (y.end - y.begin < height || at.end - at.begin < length)
+    __builtin_memset(band, 0, sizeof(float) * static_cast<size_t>(height * length * kConvLanes));
+  const float* from = x + (top + y.begin) * g.w.in + left + at.begin;
+  float* to = band + (y.begin * length + at.begin) * kConvLanes;
+  const int64_t n = at.end - at.begin, all = y.end - y.begin;
+  if (n == length && n == g.w.in)  // rows are one run
+    return turn_images(from, block, 1, all * n, 0, to, 0);
+  turn_images(from, block, all, n, g.w.in, to, length * kConvLanes);
+}
+
+// The taps [begin, end) that outputs [first, last] of an axis see in the image.
+FASTNN_INLINE Inside taps_of(const ConvAxis& axis, int64_t first, int64_t last) {
+  const auto below = [&](int64_t x) {
+    return x <= 0 ? 0 : least(axis.taps, axis.dilation == 1 ? x : ceil_div(x, axis.dilation));
+  };
+  return {below(axis.pad - last), below(axis.in + axis.pad - first)};
+}
+
+// One product of a sum: the place of its float in the band, and of its weight in a row of them.
+struct ImagesProduct {
+  int32_t at, k;
+};
+// Some of them in a row. The last of a chain ends it.
+struct ImagesRun {
+  int32_t first, count, ends_chain;
+};
+
+// c[r] = bias[r] + sum over some products of w[r][k] band[at], vectors side by side. Chains end
+// where they do with all products, so what is left out, zeros around an image, changes no bit.
+struct ImagesTile {
+  const float* w;
+  int64_t w_row;
+  const float *bias, *band;
+  const ImagesProduct* products;
+  const ImagesRun* runs;
+  int64_t num_runs;
+  float* c;
+  int64_t ldc;
+};
+
+template <int R, int NV>
+__attribute__((noinline)) void images_tile(const ImagesTile& t) {
+  Vec acc[R][NV];
+  alignas(64) float parked[R * NV * kLanes];
+  FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+    FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
+      acc[r][v] = Vec{};
+      store(parked + (r * NV + v) * kLanes, Vec{});
+    }
+  }
+  const ImagesRun* const end = t.runs + t.num_runs;
+  for (const ImagesRun* run = t.runs; run < end; ++run) {
+    const ImagesProduct* product = t.products + run->first;
+    for (int64_t n = run->count; n > 0; --n, ++product) {
+      const Column<R, false> w(t.w + product->k, t.w_row);
+      const float* b = t.band + product->at;
+      Vec bv[NV];
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
+      w.multiply(bv, acc);
+    }
+    if (!run->ends_chain) continue;
+    FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
+        float* p = parked + (r * NV + v) * kLanes;
+        store(p, load(p) + acc[r][v]);
+        acc[r][v] = Vec{};
+      }
+    }
+    // The compiler would keep some of these in registers, and spill sums for it.
+    asm volatile("" : : "r"(parked) : "memory");
+  }
+  FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+    FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
+      Vec sum = load(parked + (r * NV + v) * kLanes);
+      if (t.bias) sum += t.bias[r];
+      store(t.c + r * t.ldc + v * kLanes, sum);
+    }
+  }
+}
+
+using RunImagesTile = void (*)(const ImagesTile&);
+struct ImagesTilesOfWidth {
+  RunImagesTile of_rows[kMR];
+};
+template <int NV, int... I>
+constexpr ImagesTilesOfWidth images_tiles_of_width(Indices<I...>) {
+  return {{images_tile<I + 1, NV>...}};
+}
+struct ImagesTiles {
+  ImagesTilesOfWidth of[kNV];
+};
+template <int... V>
+constexpr ImagesTiles all_images_tiles(Indices<V...>) {
+  return {{images_tiles_of_width<V + 1>(MakeIndices<kMR>::Type{})...}};
+}
+static_assert(kMR <= kConvImageFilters && kGemmChain >= kConvLanes);
+inline constexpr ImagesTiles kImagesTiles = all_images_tiles(MakeIndices<kNV>::Type{});
+
+// Some rows of outputs of a block, and scratch.
+struct ConvImages {
+  const ConvArgs& args;  // y_plane: from image to image; its grid is that of one image
+  const ConvPlan& plan;
+  const float *w, *bias, *band;
+  float *y, *z;
+  int64_t plane;              // of y: from filter to filter
+  int64_t images, row, rows;  // row: the first
+  ImagesProduct* products;    // [depth]
+  ImagesRun* runs;            // conv_image_runs() of them
+  float* c;                   // of kMR filters, [rows][w.out][kConvLanes]
+
+  // The products of taps [j.begin, j.end) of each row of the kernel.
+  void find_products(Inside j) const {
+    const ConvGrid& g = args.grid;
+    const int64_t length = g.w.length(g.w.out) * kConvLanes;
+    ImagesProduct* to = products;
+    for (int64_t c = 0, k = 0; c < g.channels; ++c)
+      for (int64_t i = 0; i < g.h.taps; ++i, k += g.w.taps) {
+        const int64_t at = c * plan.plane + i * g.h.dilation * length;
+        for (int64_t q = j.begin; q < j.end; ++q)
+          *to++ = {static_cast<int32_t>(at + q * g.w.dilation * kConvLanes),
+                   static_cast<int32_t>(k + q)};
+      }
+  }
+  // Those of them in rows [i.begin, i.end) of the kernel, cut where chains end; returns how many.
+  int64_t find_runs(Inside i, Inside j) const {
+    const ConvGrid& g = args.grid;
+    const bool all = i.end - i.begin == g.h.taps;  // then channels are one run
+    const int64_t width = j.end - j.begin, parts = all ? 1 : g.channels;
+    const int64_t rows = all ? g.channels * g.h.taps : i.end - i.begin;
+    const auto products_below = [&](int64_t k) {
+      return k / g.w.taps * width + least(width, most(0, k % g.w.taps - j.begin));
+    };
+    ImagesRun* to = runs;
+    int64_t chain = kGemmChain, chain_end = products_below(chain);
+    for (int64_t c = 0; c < parts; ++c) {
+      int64_t first = (c * g.h.taps + i.begin) * width, end = first + rows * width;
+      for (; first < end; first += (to++)->count) {
+        for (; first >= chain_end; chain_end = products_below(chain += kGemmChain))
+          if (to > runs) to[-1].ends_chain = 1;
+        *to = {static_cast<int32_t>(first), static_cast<int32_t>(least(end, chain_end) - first), 0};
+      }
+    }
+    if (to > runs) to[-1].ends_chain = 1;
+    return to - runs;
+  }
+
+  void sums_of(int64_t o, int64_t filters) const {
+    const ConvGrid& g = args.grid;
+    constexpr int64_t kOf = kConvLanes / kLanes;  // vectors of a position
+    const int64_t length = g.w.length(g.w.out) * kConvLanes, width = g.w.out * kConvLanes;
+    const int64_t vectors = g.w.out * kOf, strips = ceil_div(vectors, kNV);
+    ImagesTile t{};
+    t.w = w + o * g.depth(), t.w_row = g.depth(), t.bias = bias ? bias + o : nullptr;
+    t.products = products, t.runs = runs, t.ldc = rows * width;
+    Inside i{-1, -1}, j{-1, -1};
+    for (int64_t s = 0; s < strips; ++s) {
+      const int64_t first = conv_begin(vectors, s, strips),
+                    end = conv_begin(vectors, s + 1, strips);
+      const Inside seen_j = taps_of(g.w, first / kOf, (end - 1) / kOf);
+      if (seen_j != j) find_products(j = seen_j), i = {-1, -1};
+      for (int64_t r = 0; r < rows; ++r) {
+        const Inside seen_i = taps_of(g.h, row + r, row + r);
+        if (seen_i != i) t.num_runs = find_runs(i = seen_i, j);
+        t.band = band + r * length + first * kLanes;
+        t.c = c + r * width + first * kLanes;
+        kImagesTiles.of[end - first - 1].of_rows[filters - 1](t);
+      }
+    }
+  }
+  void run() const {
+    const ConvGrid& g = args.grid;
+    const int64_t tiles = ceil_div(g.filters, kMR), positions = rows * g.w.out;
+    const int64_t size = positions * kConvLanes;
+    const auto store_all = [&](float* to, int64_t o, int64_t filters) {
+      for (int64_t r = 0; r < filters; ++r)
+        store_strip(args, c + r * size, kConvLanes, images, 0, positions, to + (o + r) * plane);
+    };
+    for (int64_t q = 0; q < tiles; ++q) {
+      const int64_t o = conv_begin(g.filters, q, tiles);
+      const int64_t filters = conv_begin(g.filters, q + 1, tiles) - o;
+      sums_of(o, filters);
+      if (z) store_all(z, o, filters);
+      if (args.activation)
+        kActivate.tile[args.activation](c, size, filters, size, args.activation_param);
+      store_all(y, o, filters);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fastnn
