@@ -37,7 +37,7 @@ NEEDED = [
     (r"mlp_sums_kernel", ["LDG.128"]),
     (r"conv_kernel<float", ["LDS.128", "STG.128"]),  # strips of both factors; y
     (r"conv_kernel|conv_weight_kernel", ["LDS.128"]),
-    (r"conv_bias_kernel", ["LDG.128"]),
+    (r"conv_bias_kernel|ending_kernel", ["LDG.128"]),
     (r"wgmma_kernel<float", ["UTMALDG", "USETMAXREG", "STG.128"]),
     (r"wgmma_kernel", ["UTMALDG", "USETMAXREG", "STSM", "STG.128", "STG.64"]),
 ]

@@ -6,10 +6,10 @@
 Stages: probe, load, correct (pytest -m gpu), ops (three runs of every op, and of the fused step of
 a small network: bits and errors),
 sanitize (compute-sanitizer, where there is one), bench (against torch in the same run), products
-(each path that makes products of matrices: do they agree, which is the fastest; OUT/measured.txt
-has the lines for blas_measured.h). Each case appends one JSON line to OUT/log.jsonl at once, so
-that a kill loses one case; at the end OUT/<date>-<commit>.json has all of them and the verdicts,
-one line for each goal of docs/goals.md.
+(each path that makes products of matrices, alone and in layers with all that follows their sums: do
+they agree, which is the fastest; OUT/measured.txt has the lines for blas_measured.h). Each case
+appends one JSON line to OUT/log.jsonl at once, so that a kill loses one case; at the end
+OUT/<date>-<commit>.json has all of them and the verdicts, one line for each goal of docs/goals.md.
 Exits with 1 if a case failed; a goal that is missed is a number, not a failure.
 """
 
@@ -286,10 +286,10 @@ def products(run: Run) -> None:
     import fastnn as fn
 
     from bench.gpu.maker import Maker
-    from bench.gpu.products import measured_lines, product_cases
+    from bench.gpu.products import layer_cases, measured_lines, product_cases
 
     maker = Maker(run.fake)
-    for case in product_cases(maker):
+    for case in (*product_cases(maker), *layer_cases(maker)):
         run.case(f"products {case.title}", lambda case=case: timed(run, case, maker, None))
     fn.cuda.set_product_path("auto")
     fn.set_float32_matmul_precision("highest")

@@ -26,11 +26,16 @@ struct GemmArgsOf {
   float activation_param;
   bool accumulate;
   float* scratch;  // gemm_plan().scratch() floats, 64-byte aligned; may be null if that is 0
-  // On the CPU only, and not of a batch:
+  // Not of a batch:
   const T* residual;    // [m, n] with ldc, or null
   bool z_is_activated;  // z is what dropout is of
   const RngDraw* draw;  // of dropout, for elements as they lie in memory; or null
   Keep keep;
+  // On CUDA only, and not of a batch. Where `saved` is given, [m, n] with ldc, A B is the gradient
+  // of a result of this activation and dropout, and C that of what they were of:
+  // C = drop(A B) act'(saved), with neither bias, residual nor z.
+  const T* saved;
+  T* column_sums;  // [n], the sums of C as it is stored; or null. Then scratch has gemm_sums(m, n)
 };
 using GemmArgs = GemmArgsOf<float>;
 using GemmBf16Args = GemmArgsOf<bf16>;
@@ -56,8 +61,16 @@ inline constexpr int64_t kGemmBf16Rows = 48, kGemmBf16MC = 192;
 inline constexpr int64_t kGemmSmallMC = 192, kGemmSmallNC = 64;
 inline constexpr int64_t kGemmAcrossMC = 64, kGemmAcrossNC = 240, kGemmAcrossTasks = 4;
 
+// Sums of columns are made in two: of this many rows each, by who makes them; then in order.
+inline constexpr int64_t kGemmSumRows = 16;
+
 // Internal linkage: the kernels of every instruction set include this, and must not share code.
 namespace {
+
+// The floats of scratch that sums of columns take.
+constexpr int64_t gemm_sums(int64_t m, int64_t n) {
+  return (m + kGemmSumRows - 1) / kGemmSumRows * n;
+}
 
 // `size` items in `parts` nearly equal, consecutive ranges of whole units.
 struct GemmCut {

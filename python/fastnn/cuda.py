@@ -89,8 +89,8 @@ def info() -> dict[str, Any]:
     ``off``; else torch's, that of the wheel nvidia-cublas, or the loader's), and of fastnn's own
     tiles elsewhere; of its wgmma kernels (devices of compute capability 9.0) where they are set
     (:func:`set_product_path`) or were measured to be the fastest. Each class of products (dtype,
-    transposes, bias, activation) is compared with the own tiles on its first use; one that is
-    wrong, or fails, goes on to the next from then on.
+    transposes, all that follows the sums) is compared with the own tiles on its first use; one that
+    is wrong, or fails, goes on to the next from then on.
 
     Returns:
         ``device``; ``cublaslt``, its path, or None; ``cublaslt_version``; ``cublaslt_reason``, why

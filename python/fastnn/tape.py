@@ -80,7 +80,7 @@ class Node:
         """The op, for messages."""
         return self.rule_name.lstrip("_")
 
-    def gradients(self, dys: Sequence[Any]) -> tuple[Any, ...]:
+    def gradients(self, dys: Sequence[Any], passage: Any = None) -> tuple[Any, ...]:
         """The gradients of the inputs that need one, given those of the outputs."""
         if self.vjp is None:
             raise RuntimeError(
@@ -98,7 +98,8 @@ class Node:
             for dy, layout in zip(dys, self.layouts, strict=True)
         ]
         needs = tuple(map(_needs, self.inputs))
-        return self.vjp(dys[0] if len(dys) == 1 else tuple(dys), needs)
+        dy = dys[0] if len(dys) == 1 else tuple(dys)
+        return self.vjp(dy, needs) if passage is None else self.vjp(dy, needs, passage)  # type: ignore[call-arg]
 
 
 @contextlib.contextmanager
@@ -178,7 +179,9 @@ def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
     Args:
         rule: Function of the inputs and params that returns ``(outputs, vjp)``; ``outputs`` is a
             Tensor or a tuple of them, and ``vjp(dys, needs)`` returns one gradient, or None, per
-            input.
+            input. A vjp may have a ``passage``: what it does to dy first. Then it can do so for
+            another, ``vjp(dys, needs, passage)``: the first of its gradients, which only that
+            other vjp asks for, is of that one's own making, and on its way already.
         *inputs: Tensors or arrays, or None.
         **params: What is not differentiated.
 
@@ -267,16 +270,35 @@ def _run_backward(root: Any, seed: Any) -> None:
 
     order = _topological(root)
     give(root, root._node, seed)
+    alone: set[Node] | None = None
     for node in reversed(order):
         dys = gradients.pop(node, None)
         if dys is None:
             continue
-        for x, source, dx in zip(node.inputs, node.sources, node.gradients(dys), strict=True):
+        passage = None
+        if getattr(node.vjp, "passage", None) is not None:
+            alone = _asked_once(root, order) if alone is None else alone
+            source = node.sources[0]
+            if source is not None and source[0] in alone and _needs(node.inputs[0]):
+                passage = getattr(source[0].vjp, "passage", None)
+        found = node.gradients(dys, passage)
+        for x, source, dx in zip(node.inputs, node.sources, found, strict=True):
             if dx is not None and _needs(x):
                 give(x, source, dx)
         node.vjp = None  # frees what it saved
         node.inputs = ()
         node.sources = ()
+
+
+def _asked_once(root: Any, order: list[Node]) -> set[Node]:
+    """The nodes whose outputs one input of one node is, and no more."""
+    uses = dict.fromkeys(order, 0)
+    uses[root._node[0]] += 1
+    for node in order:
+        for source in node.sources:
+            if source is not None:
+                uses[source[0]] += 1
+    return {node for node, count in uses.items() if count == 1}
 
 
 def _accumulate_leaf(x: Any, dx: Any, owned: set[int]) -> None:

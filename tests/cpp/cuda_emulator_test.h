@@ -159,5 +159,6 @@ void test_small_kernels();
 void test_optimizers();
 void test_wgmma();
 void test_mlp();
+void test_ending();
 
 }  // namespace fastnn::test

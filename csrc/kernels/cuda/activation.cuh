@@ -38,25 +38,18 @@ constexpr Kernel<ActivationBwdArgs> activation_bwd_of(int activation, Activation
   return kAll[activation];
 }
 
-// One activation of many, where the choice is made in a kernel.
-template <class... A>
-__device__ __forceinline__ float activate(int32_t which, float x, float a, ActivationList<A...>) {
-  float y = x;
+// Calls f(A*) for one activation A of many, where the choice is made in a kernel.
+template <class F, class... A>
+__device__ __forceinline__ void with_activation(int32_t which, ActivationList<A...>, F f) {
   int32_t i = 0;
-  ((i++ == which ? static_cast<void>(y = A::fwd(x, a)) : static_cast<void>(0)), ...);
-  return y;
+  ((i++ == which ? f(static_cast<A*>(nullptr)) : static_cast<void>(0)), ...);
 }
-
-// The same for some elements, which are chosen for once.
-template <int kCount, class... A>
-__device__ __forceinline__ void activate_all(int32_t which, float (&x)[kCount], float a,
-                                             ActivationList<A...>) {
-  const auto apply = [&]<class One>(One*) {
-    FASTNN_UNROLL
-    for (int j = 0; j < kCount; ++j) x[j] = One::fwd(x[j], a);
-  };
-  int32_t i = 0;
-  ((i++ == which ? apply(static_cast<A*>(nullptr)) : static_cast<void>(0)), ...);
+template <class... A>
+__device__ __forceinline__ float activate(int32_t which, float x, float a,
+                                          ActivationList<A...> all) {
+  float y = x;
+  with_activation(which, all, [&]<class One>(One*) { y = One::fwd(x, a); });
+  return y;
 }
 // And dy times the derivative at what was saved.
 template <int kCount, class... A>

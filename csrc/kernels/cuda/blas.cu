@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "blas_check.h"
+#include "blas_ending.h"
 #include "blas_measured.h"
 #include "port.h"
 #include "wgmma/products.h"
@@ -21,7 +22,7 @@ namespace {
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 constexpr float kOne = 1, kZero = 0;
 
-using Key = std::array<int64_t, 22>;
+using Key = std::array<int64_t, 23>;
 
 // A factor as a column-major matrix, or the transpose of one.
 struct Operand {
@@ -49,9 +50,9 @@ struct Plan {
 
 struct State {
   std::mutex mutex;
-  std::map<Key, Plan> plans;          // by shape
-  std::map<Key, bool> right;          // by class, of those checked
-  std::map<void*, void*> workspaces;  // by stream
+  std::map<Key, Plan> plans;                // by shape
+  std::map<Key, bool> right;                // by class, of those checked
+  std::map<void*, void*> workspaces, sums;  // by stream
   std::set<std::string> refused;
   std::atomic<int64_t> by_library{0}, by_wgmma{0}, by_own_tiles{0};
   std::atomic<Path> path{kAnyone};
@@ -84,9 +85,14 @@ std::string name_of(Path path, const Product& p) {
                      " " + (p.a_col == 1 ? "N" : "T") + (p.b_col == 1 ? "N" : "T");
   if (p.c != nullptr) name += " + C";
   if (p.bias != nullptr) name += " + bias";
+  if (p.residual != nullptr) name += " + residual";
   if (p.z != nullptr) name += " + z";
-  if (p.activation == kReluActivation) name += ", relu";
-  if (p.activation > kReluActivation) name += ", activation " + std::to_string(p.activation);
+  const char* derivative = p.saved != nullptr ? ", derivative of " : ", ";
+  if (p.activation == kReluActivation) name += std::string(derivative) + "relu";
+  if (p.activation > kReluActivation)
+    name += std::string(derivative) + "activation " + std::to_string(p.activation);
+  if (p.draw != nullptr) name += ", dropout";
+  if (p.column_sums != nullptr) name += ", sums";
   return p.items > 1 ? name + ", batch" : name;
 }
 
@@ -110,6 +116,7 @@ Key key_of(const Product& p) {
           p.activation,
           p.c != nullptr,
           p.bias != nullptr,
+          p.d_is_float,
           alignment_of(p.a),
           alignment_of(p.b),
           alignment_of(p.c),
@@ -127,10 +134,10 @@ struct Failure {
   std::string text() const { return std::string(call) + " returned " + std::to_string(status); }
 };
 
-Layout layout_of(const Api& api, Failure& failure, const Product& p, uint64_t rows, uint64_t cols,
-                 int64_t ld, int64_t step) {
+Layout layout_of(const Api& api, Failure& failure, const Product& p, Type type, uint64_t rows,
+                 uint64_t cols, int64_t ld, int64_t step) {
   Layout layout = nullptr;
-  failure("cublasLtMatrixLayoutCreate", api.layout_create(&layout, p.type, rows, cols, ld));
+  failure("cublasLtMatrixLayoutCreate", api.layout_create(&layout, type, rows, cols, ld));
   if (failure.call != nullptr || p.items == 1) return layout;
   const auto items = static_cast<int32_t>(p.items);
   failure("cublasLtMatrixLayoutSetAttribute",
@@ -182,10 +189,10 @@ Plan make_plan(const Library& lt, const Product& p) {
   set(kTransposeB, b.operation);
   set(kEpilogue, epilogue_of(p));
   if (p.bias != nullptr) set(kBiasPointer, p.bias);
-  plan.a = layout_of(lt.api, failure, p, a.rows, a.cols, a.ld, p.b_step);
-  plan.b = layout_of(lt.api, failure, p, b.rows, b.cols, b.ld, p.a_step);
-  plan.c = layout_of(lt.api, failure, p, static_cast<uint64_t>(p.n), static_cast<uint64_t>(p.m),
-                     p.ldc, p.c_step);
+  plan.a = layout_of(lt.api, failure, p, p.type, a.rows, a.cols, a.ld, p.b_step);
+  plan.b = layout_of(lt.api, failure, p, p.type, b.rows, b.cols, b.ld, p.a_step);
+  plan.c = layout_of(lt.api, failure, p, p.d_is_float ? kFloat32 : p.type,
+                     static_cast<uint64_t>(p.n), static_cast<uint64_t>(p.m), p.ldc, p.c_step);
   if (failure.call == nullptr) choose(lt, failure, p, plan);
   if (failure.call != nullptr) plan.why = failure.text();
   return plan;
@@ -214,8 +221,8 @@ bool is_captured(void* stream) {
 }
 
 // One for each stream, for good: recorded products go on using it. Null while there is none.
-void* workspace_of(State& all, void* stream) {
-  void*& workspace = all.workspaces[stream];
+void* memory_of(std::map<void*, void*>& all, void* stream) {
+  void*& workspace = all[stream];
   if (workspace == nullptr && !is_captured(stream) &&
       cudaMallocAsync(&workspace, kWorkspaceBytes, static_cast<cudaStream_t>(stream)) !=
           cudaSuccess) {
@@ -245,7 +252,12 @@ bool is_right(State& all, Path path, int64_t what, const Product& p, Sizes most,
                    p.activation,
                    p.c != nullptr,
                    p.bias != nullptr,
-                   p.z != nullptr};
+                   p.z != nullptr,
+                   p.z_is_activated,
+                   p.residual != nullptr,
+                   p.saved != nullptr,
+                   p.draw != nullptr,
+                   p.column_sums != nullptr};
   if (const auto known = all.right.find(key); known != all.right.end()) return known->second;
   if (is_captured(stream)) return false;
   const std::string why = check(p, most, stream, own, make);
@@ -255,28 +267,39 @@ bool is_right(State& all, Path path, int64_t what, const Product& p, Sizes most,
 
 // ---- the two paths -----------------------------------------------------------------------------
 
-bool by_cublaslt(State& all, const Product& p, void* stream, OwnTiles own) {
+// By the plan of its shape.
+std::string by_plan(State& all, const Product& p, void* workspace, void* stream) {
   const Library& lt = library();
-  if (lt.path == nullptr || p.activation > kReluActivation || p.z != nullptr) return false;
-  if (!operand_of(p.b_row, p.b_col, p.k, p.n).valid ||
-      !operand_of(p.a_row, p.a_col, p.m, p.k).valid || p.ldc < p.n)
-    return false;
-  void* workspace = workspace_of(all, stream);
-  if (workspace == nullptr) return false;
   const Key key = key_of(p);
   auto found = all.plans.find(key);
-  if (found == all.plans.end()) {
-    const auto once = [&](const Product& q) {
-      Plan plan = make_plan(lt, q);
-      run(lt, plan, q, workspace, stream);
-      return plan.why;
-    };
-    if (!is_right(all, kByCublasLt, 0, p, {70, 66, 100}, stream, own, once)) return false;
-    found = all.plans.emplace(key, make_plan(lt, p)).first;
-  }
-  if (run(lt, found->second, p, workspace, stream)) return true;
-  all.refused.insert(name_of(kByCublasLt, p) + ": " + found->second.why);
-  return false;
+  if (found == all.plans.end()) found = all.plans.emplace(key, make_plan(lt, p)).first;
+  return run(lt, found->second, p, workspace, stream) ? "" : found->second.why;
+}
+
+// In one where its epilogue has all that follows, and has it right; else in two.
+bool by_cublaslt(State& all, const Product& p, void* stream, OwnTiles own) {
+  if (library().path == nullptr || p.ldc < p.n || !operand_of(p.b_row, p.b_col, p.k, p.n).valid ||
+      !operand_of(p.a_row, p.a_col, p.m, p.k).valid)
+    return false;
+  void* workspace = memory_of(all.workspaces, stream);
+  if (workspace == nullptr) return false;
+  const auto in_one = [&](const Product& q) { return by_plan(all, q, workspace, stream); };
+  const auto made = [&](int64_t launches, const Maker& make) {
+    Product q = p;
+    if (launches == 2 && p.activation != 0 && p.saved == nullptr && p.z == nullptr)
+      q.z = p.d, q.z_is_activated = false;  // any but null: ReLU may hide what is wrong before it
+    if (!is_right(all, kByCublasLt, launches, q, {70, 66, 100}, stream, own, make)) return false;
+    const std::string why = make(p);
+    if (!why.empty()) all.refused.insert(name_of(kByCublasLt, p) + ": " + why);
+    return why.empty();
+  };
+  if (!has_ending(p) && made(1, in_one)) return true;
+  if (!can_be_in_two(p)) return false;
+  void* sums = p.type == kFloat32 ? nullptr : memory_of(all.sums, stream);
+  if (p.type != kFloat32 && sums == nullptr) return false;
+  return made(2, [&](const Product& q) {
+    return make_in_two(q, in_one, static_cast<float*>(sums), kWorkspaceBytes, stream);
+  });
 }
 
 // The small product has several tiles for each block, and goes round the ring more than once.
@@ -285,7 +308,7 @@ constexpr Sizes kSmallForWgmma{200, 328, 456};
 bool by_wgmma(State& all, Path path, const Product& p, void* stream, OwnTiles own) {
   const bool splits = path == kBySplit && wgmma::can_split(p);
   if (!wgmma::why_unavailable().empty() || !(splits || wgmma::can_make(p))) return false;
-  void* workspace = splits ? workspace_of(all, stream) : nullptr;
+  void* workspace = splits ? memory_of(all.workspaces, stream) : nullptr;
   if (splits && workspace == nullptr) return false;
   const auto make = [&](const Product& q, wgmma::Cut cut) {
     return splits ? wgmma::make_split(q, cut, {workspace, kWorkspaceBytes}, stream)

@@ -2,6 +2,8 @@
 // Invariant: a product that a path cannot make, or has made wrong, is refused before anything is
 // written, and by name: the next path makes it then, in the end the caller's own tiles.
 #pragma once
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "abi.h"
@@ -9,12 +11,13 @@
 
 namespace fastnn::blas {
 
-// D = act(A B + C + bias), row-major; strides in elements, as in GemmArgs, from item to item too.
+// D = drop(act(A B + C + bias + residual)), or drop(A B) act'(saved), row-major; strides in
+// elements, as in GemmArgs, from item to item too. What may be null is as in GemmArgs.
 struct Product {
   const void *a, *b;
   const void* c;  // null: nothing is added
   const void* bias;
-  void *z, *d;  // z, the sum before the activation, may be null
+  void *z, *d;
   int64_t m, n, k;
   int64_t a_row, a_col, b_row, b_col, ldc;
   int64_t items, a_step, b_step, c_step;
@@ -22,8 +25,31 @@ struct Product {
   Compute compute;
   int32_t activation;  // in Activations
   float activation_param;
+  // Of one product:
+  const void *residual, *saved;
+  const RngDraw* draw;
+  Keep keep;
+  void* column_sums;
+  float* partial_sums;
+  bool z_is_activated;
+  bool
+      d_is_float;  // and C and the bias, whatever the type; nothing but these follows the sums then
 };
 inline constexpr int32_t kReluActivation = 1;
+// Whether more than C, a bias and ReLU follows the sums.
+inline bool has_ending(const Product& p) {
+  return p.activation > kReluActivation || p.z != nullptr || p.residual != nullptr ||
+         p.saved != nullptr || p.draw != nullptr || p.column_sums != nullptr;
+}
+// The product alone, with its bias.
+inline Product without_ending(Product p) {
+  p.activation = 0, p.z = p.column_sums = nullptr;
+  p.residual = p.saved = nullptr, p.draw = nullptr;
+  return p;
+}
+
+// Makes a product, or says why not.
+using Maker = std::function<std::string(const Product& product)>;
 // The same by the caller's own kernel.
 using OwnTiles = void (*)(const Product& product, void* stream);
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -59,10 +58,13 @@ inline bool same(Type type, const unsigned char* x, const unsigned char* z, int6
   return true;
 }
 
-// A small product in memory of its own: A, B, C, bias, then z and the result of each side.
+// A small product in memory of its own: what is read, then the results of each side.
+enum Part { kOfA, kOfB, kOfC, kOfBias, kOfResidual, kOfSaved, kOfDraw, kOfPartialSums, kResults };
+enum Result { kOfZ, kOfD, kOfSums, kNumResults };
+constexpr int kParts = kResults + 2 * kNumResults;
 struct Sample {
   Product product;
-  int64_t begins[9];  // in bytes
+  int64_t begins[kParts + 1];  // in bytes
   std::vector<unsigned char> host;
 };
 
@@ -81,7 +83,9 @@ inline Product small(const Product& p, Sizes most) {
   q.a_row = a_rows ? round_up(q.k) : 1, q.a_col = a_rows ? 1 : round_up(q.m);
   q.b_row = b_rows ? round_up(q.n) : 1, q.b_col = b_rows ? 1 : round_up(q.k);
   q.ldc = q.n;
-  if (p.activation > kReluActivation) q.z = q.d;  // any but null: there is memory for it later
+  if (p.activation > kReluActivation && p.saved == nullptr && p.z == nullptr)
+    q.z = q.d, q.z_is_activated = false;  // any but null: there is memory for it later
+  if (p.draw != nullptr) q.keep = {1 << 11, 2.f, -0.f, 0.f};  // rounds nothing, hides little
   q.a_step = a_rows ? q.m * q.a_row : q.k * q.a_col;
   q.b_step = b_rows ? q.k * q.b_row : q.n * q.b_col;
   q.c_step = q.m * q.n;
@@ -91,33 +95,62 @@ inline Product small(const Product& p, Sizes most) {
 inline Sample sample_of(const Product& p, Sizes most) {
   Sample sample{small(p, most), {}, {}};
   const Product& q = sample.product;
-  const int64_t results = q.items * q.c_step, z = q.z != nullptr ? results : 0;
-  const int64_t counts[] = {
-      q.items * q.a_step, q.items * q.b_step, results, q.n, z, results, z, results};
   const auto size = static_cast<int64_t>(size_of(p.type));
-  for (int i = 0; i < 8; ++i)
-    sample.begins[i + 1] = sample.begins[i] + (counts[i] * size + 255) / 256 * 256;
-  sample.host.resize(static_cast<size_t>(sample.begins[8]));
+  const int64_t results = q.items * q.c_step;
+  const auto if_any = [](const void* array, int64_t count) { return array ? count : 0; };
+  const int64_t of_side[] = {if_any(q.z, results), results, if_any(q.column_sums, q.n)};
+  int64_t counts[kParts] = {q.items * q.a_step,          q.items * q.b_step,      results, q.n,
+                            if_any(q.residual, results), if_any(q.saved, results)};
+  for (int i = 0; i < 2 * kNumResults; ++i) counts[kResults + i] = of_side[i % kNumResults];
+  int64_t bytes[kParts];
+  for (int i = 0; i < kParts; ++i) bytes[i] = counts[i] * size;
+  bytes[kOfDraw] = sizeof(RngDraw);
+  bytes[kOfPartialSums] = if_any(q.column_sums, gemm_sums(q.m, q.n)) * int64_t{sizeof(float)};
+  for (int i = 0; i < kParts; ++i)
+    sample.begins[i + 1] = sample.begins[i] + (bytes[i] + 255) / 256 * 256;
+  sample.host.resize(static_cast<size_t>(sample.begins[kParts]));
   const auto put = [&](int i, int64_t at, uint32_t bits) {
     std::memcpy(sample.host.data() + sample.begins[i] + at * size, &bits,
                 static_cast<size_t>(size));
   };
   uint32_t random = 1;
-  for (int i = 0; i < 4; ++i)
+  for (int i = 0; i < kOfDraw; ++i) {
+    const int least = i == kOfSaved ? 0 : 4;  // most slopes of ReLU hide nothing
     for (int64_t at = 0; at < counts[i]; ++at) {
       random = random * 1664525 + 1013904223;
-      put(i, at, bits_of(p.type, static_cast<float>(static_cast<int>(random >> 24) % 9 - 4)));
+      put(i, at, bits_of(p.type, static_cast<float>(static_cast<int>(random >> 24) % 9 - least)));
     }
-  // A NaN, which no activation may hide, in a row or column that is not the only one.
-  if (q.m > 1 || q.n > 1) put(q.m > 1 ? 0 : 1, 0, nan_bits(p.type));
+  }
+  const RngDraw draw{random, uint64_t{2} << 56};
+  std::memcpy(sample.host.data() + sample.begins[kOfDraw], &draw, sizeof draw);
+  // A NaN, which no activation may hide, in a row or column that is not the only one; in a column
+  // where columns are summed.
+  const bool in_row = q.m > 1 && q.column_sums == nullptr;
+  if (in_row || q.n > 1) put(in_row ? kOfA : kOfB, 0, nan_bits(p.type));
   // A row of one factor that float32 has the bits for, and TF32 and bfloat16 have not.
   for (int64_t at = 0; q.m > 2 && at < q.k && p.type == kFloat32 && p.compute == kExact; ++at)
-    put(0, 2 * q.a_row + at * q.a_col, bits_of(kFloat32, at == 0 ? 1 + 0x1p-12f : 0.f));
+    put(kOfA, 2 * q.a_row + at * q.a_col, bits_of(kFloat32, at == 0 ? 1 + 0x1p-12f : 0.f));
   return sample;
 }
 
-// Makes a product, or says why not.
-using Maker = std::function<std::string(const Product& product)>;
+// Whether the sums of columns are alike: within `relative` of the sum of the absolute values.
+inline bool same_sums(const Product& q, const unsigned char* d, const unsigned char* x,
+                      const unsigned char* z, float relative) {
+  const size_t size = size_of(q.type);
+  const auto at = [&](const unsigned char* array, int64_t i) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, array + static_cast<size_t>(i) * size, size);
+    return value_of(q.type, bits);
+  };
+  for (int64_t col = 0; col < q.n; ++col) {
+    double total = 0;
+    for (int64_t row = 0; row < q.m; ++row) total += std::abs(double{at(d, row * q.ldc + col)});
+    const float u = at(x, col), v = at(z, col);
+    if (u == v || (u != u && v != v)) continue;
+    if (!(std::abs(double{u} - double{v}) <= double{relative} * total)) return false;
+  }
+  return true;
+}
 
 // Makes the small product both ways on the device, whose memory begins at `memory`.
 inline std::string compare(Sample& sample, unsigned char* memory, void* stream, OwnTiles own,
@@ -127,25 +160,37 @@ inline std::string compare(Sample& sample, unsigned char* memory, void* stream, 
   const int64_t* begins = sample.begins;
   cudaMemcpyAsync(memory, sample.host.data(), bytes, cudaMemcpyHostToDevice, on);
   Product q = sample.product;
-  q.a = memory, q.b = memory + begins[1];
-  if (q.c != nullptr) q.c = memory + begins[2];
-  if (q.bias != nullptr) q.bias = memory + begins[3];
-  if (q.z != nullptr) q.z = memory + begins[4];
-  q.d = memory + begins[5];
+  const auto place = [&](auto& pointer, int part) {
+    if (pointer != nullptr)
+      pointer = reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(memory + begins[part]);
+  };
+  place(q.a, kOfA), place(q.b, kOfB), place(q.c, kOfC), place(q.bias, kOfBias);
+  place(q.residual, kOfResidual), place(q.saved, kOfSaved), place(q.draw, kOfDraw);
+  q.partial_sums = reinterpret_cast<float*>(memory + begins[kOfPartialSums]);
+  const auto results_to = [&](int side) {
+    const int first = kResults + side * kNumResults;
+    place(q.z, first + kOfZ), place(q.d, first + kOfD), place(q.column_sums, first + kOfSums);
+  };
+  results_to(0);
   own(q, stream);
-  if (q.z != nullptr) q.z = memory + begins[6];
-  q.d = memory + begins[7];
+  results_to(1);
   if (const std::string why = make(q); !why.empty()) return why;
   cudaMemcpyAsync(sample.host.data(), memory, bytes, cudaMemcpyDeviceToHost, on);
   if (const cudaError_t error = cudaStreamSynchronize(on); error != cudaSuccess)
     return cudaGetErrorString(error);
-  const unsigned char* results = sample.host.data();
+  const auto result = [&](int side, Result which) {
+    return sample.host.data() + begins[kResults + side * kNumResults + which];
+  };
   const int64_t count = q.items * q.c_step;
   const float unit = q.type == kFloat32 ? 0x1p-20f : q.type == kFloat16 ? 0x1p-10f : 0x1p-7f;
   const bool exact = q.activation == 0 || q.activation == kReluActivation;
+  const float off = exact ? 0 : unit;
   const bool right =
-      same(q.type, results + begins[5], results + begins[7], count, exact ? 0 : unit) &&
-      (q.z == nullptr || same(q.type, results + begins[4], results + begins[6], count, 0));
+      same(q.type, result(0, kOfD), result(1, kOfD), count, off) &&
+      (q.z == nullptr ||
+       same(q.type, result(0, kOfZ), result(1, kOfZ), count, q.z_is_activated ? off : 0)) &&
+      (q.column_sums == nullptr || same_sums(q, result(0, kOfD), result(0, kOfSums),
+                                             result(1, kOfSums), q.type == kFloat32 ? unit : off));
   return right ? "" : "a wrong result in its check";
 }
 

@@ -1,13 +1,12 @@
 // Matrix products, plain: tiles of both factors in shared memory, as float32, and a rectangle of C
 // in the registers of each thread. It serves every shape, stride and batch. Invariant: an element
 // is the sum that gemm_plan.h describes, whatever the tile, so the bits are those of the CPU where
-// that has FMA. The epilogue (bias, the pre-activation, the activation) comes last, and then C is
-// rounded.
+// that has FMA. The epilogue (bias, and ending.cuh) comes last, and then C is rounded.
 #pragma once
 #include "../families/linear.h"
 #include "../families/linear_bf16.h"
-#include "activation.cuh"
 #include "column.cuh"
+#include "ending.cuh"
 
 namespace fastnn {
 namespace {
@@ -110,32 +109,35 @@ __device__ __forceinline__ void each_of_c(const GemmArgsOf<T>& g, int64_t row, i
   });
 }
 
-// Everything after the sums. `staged` has room for the tile: where there is an activation, values
-// are read again from it, one by one, so that the choice of it is one text, not one per element.
+// Everything after the sums. `staged` has room for the tile: where more than C and a bias follows,
+// values are read again from it, one by one, so that the choice of an activation is one text, not
+// one per element.
 template <class T, int kRows, int kCols>
 __device__ __forceinline__ void finish_gemm(const GemmArgsOf<T>& g, int64_t row, int64_t col,
                                             bool adds, float* staged,
                                             GemmPart<kRows, kCols>& part) {
   using Part = GemmPart<kRows, kCols>;
+  const Ending<T> ending = ending_of<T>(g);
+  const bool is_all = ending.is_empty();
   each_of_c(g, row, col, part, [&](int i, int j, int64_t at, int64_t c) {
     float v = part.total[i][j];
     if (adds) v = to_float(g.c[at]) + v;
     if (g.bias != nullptr) v += to_float(g.bias[c]);
-    if (g.z != nullptr) g.z[at] = from_float<T>(v);
-    if (g.activation == 0)
+    if (is_all)
       g.c[at] = from_float<T>(v);
     else
       staged[(i * kCols + j) * kGemmThreads + threadIdx.x] = v;
   });
-  if (g.activation == 0) return;
+  if (is_all) return;
   FASTNN_NO_UNROLL
   for (int e = 0; e < kRows * kCols; ++e) {
     const int64_t r = row + e / kCols * kGemmSide + Part::row();
     const int64_t c = col + e % kCols * kGemmSide + Part::col();
     if (r >= g.m || c >= g.n) continue;
-    const float v = staged[e * kGemmThreads + threadIdx.x];
-    g.c[r * g.ldc + c] =
-        from_float<T>(activate(g.activation, v, g.activation_param, Activations{}));
+    float v[1] = {staged[e * kGemmThreads + threadIdx.x]};
+    const auto put = [](T* to, const float (&x)[1], int64_t) { *to = from_float<T>(x[0]); };
+    end(ending, r * g.ldc + c, 1, v, put);
+    put(g.c + r * g.ldc + c, v, 1);
   }
 }
 
@@ -188,8 +190,11 @@ void gemm_batch(const GemmBatchArgsOf<T>& batch, Slice s) {
   if (m <= 0 || n <= 0 || batch.items * batch.terms <= 0) return;
   constexpr int64_t kEnough = 128;
   if (batch.items * ceil_div(m, 64) * ceil_div(n, 64) >= kEnough)
-    return launch_gemm<T, 4, 4>(batch, s);
-  launch_gemm<T, 2, 2>(batch, s);
+    launch_gemm<T, 4, 4>(batch, s);
+  else
+    launch_gemm<T, 2, 2>(batch, s);
+  const GemmArgsOf<T>& g = batch.one;
+  if (g.column_sums != nullptr) sum_columns(g.c, g.ldc, g.column_sums, m, n, s);
 }
 
 // ---- the elementwise half of linear's backward -------------------------------------------------

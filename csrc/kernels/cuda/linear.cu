@@ -34,6 +34,9 @@ void own_tiles(const blas::Product& p, void* stream) {
   g.bias = static_cast<const T*>(p.bias);
   g.z = static_cast<T*>(p.z);
   g.activation = p.activation, g.activation_param = p.activation_param;
+  g.residual = static_cast<const T*>(p.residual), g.saved = static_cast<const T*>(p.saved);
+  g.z_is_activated = p.z_is_activated, g.draw = p.draw, g.keep = p.keep;
+  g.column_sums = static_cast<T*>(p.column_sums);
   if (p.items > 1) {
     batch.num_axes = 1;
     batch.axes[0] = {p.items, p.a_step, p.b_step, p.c_step, 0};
@@ -71,23 +74,15 @@ blas::Product product_of(const GemmBatchArgsOf<T>& batch, blas::Compute compute)
           .type = kBlasType<T>,
           .compute = compute,
           .activation = g.activation,
-          .activation_param = g.activation_param};
-}
-
-// Float32 without its activation, which is a kernel of its own then; 16-bit results would be
-// rounded twice.
-template <class T>
-bool made_in_two(blas::Path path, blas::Product p, Slice s) {
-  const bool follow_one_another = p.ldc == p.n && (p.items == 1 || p.c_step == p.m * p.n);
-  const bool alone = p.activation == 0 && p.z == nullptr;
-  if (sizeof(T) != sizeof(float) || alone || !follow_one_another) return false;
-  const ActivationFwdArgs after{p.z != nullptr ? p.z : p.d, p.d, p.items * p.m * p.n,
-                                p.activation_param};
-  const int32_t activation = p.activation;
-  p.d = p.z != nullptr ? p.z : p.d, p.z = nullptr, p.activation = 0;
-  if (!blas::multiply(path, p, s.stream, own_tiles<T>)) return false;
-  cuda::Table<ElementwiseKernels>::of_dtype[0].activation_fwd[activation](after, s);
-  return true;
+          .activation_param = g.activation_param,
+          .residual = g.residual,
+          .saved = g.saved,
+          .draw = g.draw,
+          .keep = g.keep,
+          .column_sums = g.column_sums,
+          .partial_sums = g.column_sums != nullptr ? g.scratch : nullptr,
+          .z_is_activated = g.z_is_activated,
+          .d_is_float = false};
 }
 
 // Whether another has made the product.
@@ -99,7 +94,7 @@ bool by_blas(const GemmBatchArgsOf<T>& batch, Slice s, blas::Compute compute) {
     return false;
   const blas::Product p = product_of(batch, compute);
   for (const blas::Path path : blas::paths_of(p))
-    if (blas::multiply(path, p, s.stream, own_tiles<T>) || made_in_two<T>(path, p, s)) return true;
+    if (blas::multiply(path, p, s.stream, own_tiles<T>)) return true;
   return false;
 }
 

@@ -35,24 +35,53 @@ def make_rule(name: str, forward: Any, backward: Any) -> Rule:
 _linear = make_rule("linear", _core.linear_fwd, _core.linear_bwd)
 
 
+class _Passed:
+    """The gradient of a layer's result after its dropout and activation, and its bias's, if it was
+    asked for: both made by the product of the layer after it."""
+
+    __slots__ = ("db", "dz")
+    layout = "nchw"
+
+    def __init__(self, dz: Any, db: Any) -> None:
+        self.dz = dz
+        self.db = db
+
+
 def _linear_ending(
     x: Any, w: Any, b: Any, r: Any, *, kind: int, saves_output: bool, a: float, save: bool, p: float
 ) -> tuple[Any, Vjp]:
-    generator = random.generator("dropout") if p else None
+    generator = random.generator("dropout", x.device) if p else None
     # Without dropout the output itself is saved; with it, what dropout is of.
     after = saves_output and p != 0
-    save = save and kind != 0 and (after or not saves_output)
-    y, saved, draw = _core.linear_ending_fwd(x, w, b, r, kind, a, save, after, generator, p)
+    keep = save and kind != 0 and (after or not saves_output)
+    y, saved, draw = _core.linear_ending_fwd(x, w, b, r, kind, a, keep, after, generator, p)
     if kind != 0 and saves_output and not after:
         saved = y
 
-    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        dz = dy if draw is None else _core.dropout(dy, draw, p, True, None)
-        if r is None or kind == 0:
-            return *_core.linear_bwd(dz, x, w, saved, kind, a, *needs[:3]), dz
-        dz = _core.activation_bwd(dz, saved, kind, a)
-        return *_core.linear_bwd(dz, x, w, None, 0, 0.0, *needs[:3]), dz
+    def vjp(dy: Any, needs: tuple[bool, ...], passage: Any = None) -> tuple[Any, ...]:
+        dx: Any = None
+        db, of, activation = None, saved, kind
+        if isinstance(dy, _Passed):
+            dz, db, of, activation = dy.dz, dy.db, None, 0
+        else:
+            dz = dy if draw is None else _core.dropout(dy, draw, p, True, None)
+            if r is not None and kind != 0:
+                dz, of, activation = _core.activation_bwd(dz, saved, kind, a), None, 0
+        need_db = needs[2] and db is None
+        if passage is None:
+            dx, dw, sums = _core.linear_bwd(
+                dz, x, w, of, activation, a, needs[0], needs[1], need_db
+            )
+        else:
+            *passed, dw, sums, db_before = _core.linear_chain_bwd(
+                dz, x, w, of, activation, a, needs[1], need_db, passage
+            )
+            dx = _Passed(passed[0], db_before)
+        return dx, dw, sums if db is None else db, dz
 
+    if save and x.device == "cuda" and 0 not in y.shape:
+        asked = getattr(b, "requires_grad", False)
+        vjp.passage = saved, kind, a, draw, p, asked  # type: ignore[attr-defined]
     return y, vjp
 
 
@@ -68,7 +97,7 @@ def linear(
     residual: ArrayLike | Tensor | None = None,
     dropout_p: float = 0.0,
 ) -> Tensor:
-    """dropout(act(x W^T + b + r)) over the last axis, in one pass; on CUDA r and dropout are ops.
+    """dropout(act(x W^T + b + r)) over the last axis, in one pass.
 
     Arrays are all float32 or all bfloat16, on CUDA all float16 as well. Sums are float32 in any
     case, in chains of 64 products within blocks of 384, and a 16-bit result is rounded once, after
@@ -99,20 +128,11 @@ def linear(
     kind, saves_output, a = resolve_activation("linear", activation)
     options = {"kind": kind, "saves_output": saves_output, "a": a}
     recording = is_grad_enabled()
-    if residual is None and dropout_p == 0:
+    on_cuda = getattr(input, "device", "cpu") == "cuda"  # where layers pass gradients on
+    if residual is None and dropout_p == 0 and not on_cuda:
         return apply(_linear, input, weight, bias, recording=recording, **options)
-    inputs = as_tensor(input), weight, bias
-    if inputs[0].device == "cpu":
-        p = float(dropout_p)
-        return apply(_linear_ending, *inputs, residual, save=recording, p=p, **options)
-    from fastnn.functional.arithmetic import add
-    from fastnn.functional.dropout import dropout
-
-    if residual is None:
-        y = apply(_linear, *inputs, recording=recording, **options)
-    else:
-        y = add(linear(*inputs), residual, activation=activation)
-    return dropout(y, dropout_p)
+    inputs = as_tensor(input), weight, bias, residual
+    return apply(_linear_ending, *inputs, save=recording, p=float(dropout_p), **options)
 
 
 def matmul(input: ArrayLike | Tensor, other: ArrayLike | Tensor) -> Tensor:

@@ -4,8 +4,6 @@
 // matrices; others go as float32, and one text has the choice of activations. Invariant: nothing
 // outside of C is touched, however it is cut and aligned.
 #pragma once
-#include "../activation.cuh"
-#include "../blas.h"
 #include "job.h"
 
 #ifdef FASTNN_HAS_WGMMA
@@ -20,10 +18,6 @@ __device__ __forceinline__ uint32_t pair_of(float low, float high) {
 template <class T>
 __device__ __forceinline__ float bias_at(const Job<T>& job, int64_t col) {
   return job.bias != nullptr && col < job.n ? to_float(job.bias[col]) : 0.f;
-}
-template <class V, class T>
-__device__ __forceinline__ bool aligned_for(const T* p) {
-  return reinterpret_cast<uintptr_t>(p) % sizeof(V) == 0;
 }
 
 // Of the slab kFrom / 64: sums + bias, rounded.
@@ -43,7 +37,7 @@ __device__ __forceinline__ void stage_rounded(const Job<T>& job, const float (&d
       for (int down = 0; down < 2; ++down) {
         const int i = kFrom + 8 * q + 4 * half + 2 * down;
         float v0 = d[i] + b0, v1 = d[i + 1] + b1;
-        if (job.activation == blas::kReluActivation)
+        if (job.ending.activation == blas::kReluActivation)
           v0 = Relu::fwd(v0, 0.f), v1 = Relu::fwd(v1, 0.f);
         x[2 * half + down] = pair_of<T>(v0, v1);
       }
@@ -96,7 +90,7 @@ __device__ __forceinline__ void put(T* to, const float (&v)[4], int64_t left) {
     if (j < left) to[j] = from_float<T>(v[j]);
 }
 
-// Rows of sums: one at a time, four numbers for each lane.
+// Rows of sums: one at a time, four numbers for each lane, which so has sums of its columns.
 template <class T, class Tile>
 __device__ __forceinline__ void write_sums(const Job<T>& job, const Place& at, int64_t row,
                                            int64_t col, const float* staged) {
@@ -107,8 +101,9 @@ __device__ __forceinline__ void write_sums(const Job<T>& job, const Place& at, i
   float bias[kCount];
   FASTNN_UNROLL
   for (int j = 0; j < kCount; ++j) bias[j] = bias_at(job, col + x + j);
+  float total[kCount] = {};
   FASTNN_NO_UNROLL
-  for (int r = 0; r < 16 && row + r < job.m; ++r) {
+  for (int r = 0; r < kGemmSumRows && row + r < job.m; ++r) {
     const auto sums = *reinterpret_cast<const Vec<float, kCount>*>(staged + r * Tile::kPitch + x);
     const int64_t place = at.item * job.c_step + (row + r) * job.ldc + col + x;
     float v[kCount];
@@ -122,10 +117,13 @@ __device__ __forceinline__ void write_sums(const Job<T>& job, const Place& at, i
     }
     FASTNN_UNROLL
     for (int j = 0; j < kCount; ++j) v[j] += bias[j];
-    if (job.z != nullptr) put(job.z + place, v, left);
-    if (job.activation != 0) activate_all(job.activation, v, job.activation_param, Activations{});
+    end(job.ending, place, left, v, put<T>);
     put(job.d + place, v, left);
+    FASTNN_UNROLL
+    for (int j = 0; j < kCount; ++j) total[j] += to_float(from_float<T>(v[j]));
   }
+  if (job.sums != nullptr && row < job.m)
+    put(job.sums + row / kGemmSumRows * job.n + col + x, total, left);
 }
 
 // The 16 rows of this warp, from the sums `d` of the tile at `at`.
@@ -135,14 +133,12 @@ __device__ __forceinline__ void finish(const Job<T>& job, const Place& at, const
   const int warp = (static_cast<int>(threadIdx.x) - kGroup) / kWarp;
   auto* staged = reinterpret_cast<float*>(shared + Tile::kStagedAt) + warp * 16 * Tile::kPitch;
   const int64_t row = at.row + 16 * warp;
-  const bool in_registers = sizeof(T) == 2 && job.c == nullptr && job.z == nullptr &&
-                            (job.activation == 0 || job.activation == blas::kReluActivation);
   FASTNN_NO_UNROLL
   for (int slab = 0; slab < Tile::kWidth / Tile::kSlab; ++slab) {
     const int64_t col = at.col + slab * Tile::kSlab;
     __syncwarp();  // the last slab has been read
     if constexpr (sizeof(T) == 2) {
-      if (in_registers) {
+      if (job.in_registers) {
         auto* as_rounded = reinterpret_cast<T*>(staged);
         if (slab == 0) stage_rounded<T, Tile, 0>(job, d, col, as_rounded);
         if constexpr (kCount > 64)

@@ -1,5 +1,6 @@
 // What a launch of wgmma kernels is told, how C is cut to tiles, and what shared memory holds.
 #pragma once
+#include "../ending.cuh"
 #include "instructions.h"
 
 namespace fastnn::wgmma {
@@ -13,16 +14,17 @@ inline constexpr int kRows = 64 * kReaders;  // of a tile of C
 inline constexpr int kWriterRegisters = 40, kReaderRegisters = 232;
 static_assert(kGroup * (kWriterRegisters + kReaders * kReaderRegisters) <= 65536);
 
-// D = act(A B + C + bias); the maps have axes (contiguous, the other one, item).
+// D = A B + C + bias and what follows; the maps have axes (contiguous, the other one, item).
 template <class T>
 struct Job {
   TensorMap a, b;
   const T *c, *bias;  // null: nothing is added
-  T *z, *d;           // z, the sum before the activation, may be null
+  T* d;
+  Ending<T> ending;
+  float* sums;  // of D's columns, for each kGemmSumRows rows; or null
   int64_t m, n, k, ldc, items, c_step;
   int32_t a_items, b_items;  // 0: the same factor for all items
-  int32_t activation;
-  float activation_param;
+  bool in_registers;         // no more than a bias and ReLU follows the sums
 };
 
 // A tile of kRows x kCols, and how much of k is in shared memory at a time.

@@ -74,7 +74,7 @@ std::string make_split(const blas::Product& p, Cut cut, Workspace workspace, voi
     q.b = b, q.b_row = 1, q.b_col = 3 * width;
     q.k = 3 * width, q.a_step = q.b_step = 0, q.compute = blas::kAsTf32;
     if (k > 0) q.c = p.d;
-    if (k + most < p.k) q.bias = nullptr, q.z = nullptr, q.activation = 0;
+    if (k + most < p.k) q = blas::without_ending(q), q.bias = nullptr;
     if (const std::string why = make(q, cut, stream); !why.empty()) return why;
   }
   return "";
