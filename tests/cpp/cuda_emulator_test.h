@@ -158,5 +158,6 @@ void test_kernels();    // cuda_emulator_test.cc
 void test_small_kernels();
 void test_optimizers();
 void test_wgmma();
+void test_clusters();
 
 }  // namespace fastnn::test
