@@ -1,6 +1,6 @@
 """Gate on the machine code: 16-byte accesses in hot kernels, no local memory, no generic addresses;
 products of warpgroups (HGMMA), as many as are written, tiles by TMA and matrix stores (STSM),
-barriers of clusters (UCGABAR).
+barriers of clusters (UCGABAR), products of warps (HMMA).
 
     python3 tools/check_sass.py build/csrc/kernels/cuda/libfastnn_cuda.so [--require]
 
@@ -37,6 +37,7 @@ NEEDED = [
     (r"conv_kernel<float", ["LDS.128", "STG.128"]),  # strips of both factors; y
     (r"conv_kernel|conv_weight_kernel", ["LDS.128"]),
     (r"conv_bias_kernel", ["LDG.128"]),
+    (r"sequence_(fwd|bwd)_kernel<.*bf16", ["LDS.128", "HMMA", "UCGABAR_ARV", "UCGABAR_WAIT"]),
     (r"sequence_(fwd|bwd)_kernel", ["LDS.128", "UCGABAR_ARV", "UCGABAR_WAIT"]),
     (r"wgmma_kernel<float", ["UTMALDG", "USETMAXREG", "STG.128"]),
     (r"wgmma_kernel", ["UTMALDG", "USETMAXREG", "STSM", "STG.128", "STG.64"]),
@@ -55,7 +56,7 @@ def accesses(sass: str) -> Counter[str]:
     for op, flags in re.findall(r"\b(LDG|STG|LDS|LDL|STL|LD|ST)((?:\.\w+)*)\b", sass):
         width = next((w for w in ("128", "64") if f".{w}" in flags), "32")
         counts[f"{op}.{width}" if op in ("LDG", "STG", "LDS") else op] += 1
-    counts.update(re.findall(r"\b(UTMALDG|USETMAXREG|STSM|UCGABAR_ARV|UCGABAR_WAIT)\b", sass))
+    counts.update(re.findall(r"\b(UTMALDG|USETMAXREG|STSM|HMMA|UCGABAR_ARV|UCGABAR_WAIT)\b", sass))
     counts.update(re.findall(r"\bHGMMA\.([\w.]+)", sass))
     return counts
 

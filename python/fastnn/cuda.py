@@ -133,11 +133,12 @@ def set_recurrent_path(path: str) -> None:
     Args:
         path: ``"steps"``: a product with the state and a kernel for the cell, step by step;
             ``"clusters"``: all steps of a pass as one kernel of thread-block clusters, which keep
-            the weights of the state in shared memory, as bfloat16 where float32 products are
-            ``"medium"`` (:func:`fastnn.set_float32_matmul_precision`); ``"auto"``: the faster one
-            where that was measured, else ``"steps"``. Steps are also what clusters cannot make:
-            layers that do not fit them, ``LayerNormLSTM``, and a GRU whose reset gate is applied to
-            the state. What is recorded already stays as it is.
+            the weights of the state in shared memory, in float32, or as bfloat16 where float32
+            products are ``"medium"`` (:func:`fastnn.set_float32_matmul_precision`), multiplied by
+            16 bits of the state on tensor cores; ``"auto"``: the faster one where that was
+            measured, else ``"steps"``. Steps are also what clusters cannot make: layers that do not
+            fit them, ``LayerNormLSTM``, and a GRU whose reset gate is applied to the state. What is
+            recorded already stays as it is.
 
     Raises:
         ValueError: If there is no such path.

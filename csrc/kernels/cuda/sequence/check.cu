@@ -24,7 +24,8 @@ struct Sample {
         gates(shape.cell == kLstmSequence  ? 4
               : shape.cell == kGruSequence ? 3
                                            : 1),
-        width(cluster * ceil_div(70, cluster) - 1),  // more than a chain; a block lacks a unit
+        // More than a chain, and a block that lacks a unit; of one block, what fits.
+        width(least(cluster * ceil_div(70, cluster) - 1, 63 * cluster)),
         cells(kRows * width) {
     of.rows = kRows, of.width = width;
     const int64_t history = kSteps * cells;
@@ -65,7 +66,9 @@ struct Sample {
   bool same(int i, const float* x, const float* z) const {
     for (int64_t at = 0; at < begins[i + 1] - begins[i]; ++at) {
       const float u = x[begins[i] + at], v = z[begins[i] + at];
-      if (u == v || (u != u && v != v) || std::abs(u - v) <= 0x1p-16f * std::max(1.f, std::abs(u)))
+      // With bfloat16 weights 16 bits of the state are multiplied.
+      const float unit = of.bf16_weights ? 0x1p-11f : 0x1p-16f;
+      if (u == v || (u != u && v != v) || std::abs(u - v) <= unit * std::max(1.f, std::abs(u)))
         continue;
       const int64_t row = at / (gates * width);
       const bool past = i == kGates && row / kRows >= kLengths[row % kRows];

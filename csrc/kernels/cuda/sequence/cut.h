@@ -9,7 +9,7 @@
 namespace fastnn::sequence {
 
 inline constexpr int kMostThreads = 512;
-inline constexpr int kRowsEach = 4;  // of a thread in a product
+inline constexpr int kRowsEach = 4;  // of a thread in a product by FMA
 inline constexpr size_t kMostSharedBytes = 227 << 10;
 
 struct Cut {
@@ -20,7 +20,7 @@ struct Cut {
 // gradients of the gates' sums by the same weights.
 struct Form {
   int32_t gates;
-  int32_t each;  // outputs of a thread in a product
+  int32_t each, rows_each;  // outputs and rows of a thread, or a warp, in a product
   bool backward;
   bool two_sums;  // the last gate's terms are summed apart, after the others
   int32_t weight_size;
@@ -47,14 +47,16 @@ struct Geometry {
     return chains_of(first_terms) + chains_of(terms - first_terms);
   }
   __host__ __device__ size_t weight_bytes() const {
-    return (static_cast<size_t>(terms) * outputs * weight_size + 15) / 16 * 16;
+    const int32_t depth = weight_size == 2 ? chains() * static_cast<int32_t>(kGemmChain) : terms;
+    return (static_cast<size_t>(depth) * outputs * weight_size + 15) / 16 * 16;
   }
   __host__ __device__ size_t bytes() const {
     const size_t floats = 2 * static_cast<size_t>(terms) + static_cast<size_t>(chains()) * outputs;
     return weight_bytes() + floats * rows * sizeof(float);
   }
-  int32_t product_tasks(const Form& form) const {
-    return outputs / form.each * (rows / kRowsEach) * chains();
+  int32_t product_threads(const Form& form) const {
+    return outputs / form.each * (rows / form.rows_each) * chains() *
+           (weight_size == 2 ? kWarp : 1);
   }
 
  private:
@@ -66,10 +68,10 @@ struct Geometry {
 // The cut with these numbers, if it can be: a thread for each unit of each row, memory for all.
 inline bool complete(const Form& form, int64_t width, Cut* cut) {
   const int64_t items = int64_t{cut->units} * cut->rows;
-  if (cut->rows < kRowsEach || items > kMostThreads) return false;
+  if (cut->rows < form.rows_each || items > kMostThreads) return false;
   const Geometry g(form, width, *cut);
   if (g.bytes() > kMostSharedBytes) return false;
-  const int64_t threads = most(items, least(g.product_tasks(form), kMostThreads));
+  const int64_t threads = most(items, least(g.product_threads(form), kMostThreads));
   cut->threads = static_cast<int32_t>(ceil_div(threads, kWarp) * kWarp);
   return true;
 }
@@ -88,15 +90,16 @@ Cut find_cut(const Form& form, int64_t width, int64_t rows, F most_at_once) {
   int64_t least_cost = INT64_MAX;
   for (int32_t cluster = 1; cluster <= cluster::kMostBlocks; cluster *= 2) {
     if (width > int64_t{cluster} * kMostThreads || width < cluster) continue;
-    Cut cut{cluster, static_cast<int32_t>(ceil_div(width, cluster)), kRowsEach, 0};
+    Cut cut{cluster, static_cast<int32_t>(ceil_div(width, cluster)), form.rows_each, 0};
     if (!complete(form, width, &cut)) continue;
     const int64_t together = most_at_once(shape_of(form, width, rows, cut));
     if (together <= 0) continue;
     Cut larger = cut;
     larger.rows = static_cast<int32_t>(
-        least(ceil_div(ceil_div(rows, together), kRowsEach) * kRowsEach, kMostThreads));
-    while (larger.rows > kRowsEach && !complete(form, width, &larger)) larger.rows -= kRowsEach;
-    if (larger.rows > kRowsEach) cut = larger;
+        least(ceil_div(ceil_div(rows, together), form.rows_each) * form.rows_each, kMostThreads));
+    while (larger.rows > form.rows_each && !complete(form, width, &larger))
+      larger.rows -= form.rows_each;
+    if (larger.rows > form.rows_each) cut = larger;
     const int64_t rounds = ceil_div(ceil_div(rows, cut.rows), together);
     const int64_t meeting = cluster > 1 ? 500 * 128 : 0;
     const int64_t cost = rounds * (cut.units * cut.rows * form.gates * width + meeting);

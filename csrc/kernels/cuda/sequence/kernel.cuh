@@ -5,12 +5,18 @@
 // nothing to do with one another, so any number of them may run at a time.
 #pragma once
 #include "cells.cuh"
+#include "product.cuh"
 
 namespace fastnn::sequence {
 
 template <class Cell, class T>
 constexpr Form form_of(bool backward) {
-  return {Cell::kGates, backward ? 4 : Cell::kEach, backward, backward && Cell::kLastApart,
+  const int32_t each = sizeof(T) == 2 ? mma::kRows : backward ? 4 : Cell::kEach;
+  return {Cell::kGates,
+          each,
+          sizeof(T) == 2 ? mma::kCols : kRowsEach,
+          backward,
+          backward && Cell::kLastApart,
           static_cast<int32_t>(sizeof(T))};
 }
 
@@ -19,7 +25,7 @@ namespace {
 
 template <class T>
 struct Memory {
-  T* w;         // [terms, lanes, each]: output o is number o / lanes of lane o % lanes
+  T* w;         // as the product wants it
   float* v;     // two of [terms, rows]
   float* sums;  // [chains, outputs, rows]
   __device__ __forceinline__ Memory(unsigned char* shared, const Geometry& g)
@@ -58,91 +64,6 @@ struct Own {
   }
 };
 
-// The weights of a lane, in one access where they are as many as one may have.
-template <int kEach, class T>
-__device__ __forceinline__ void load_each(const T* x, float (&weights)[kEach]) {
-  if constexpr (kEach == 4) {
-    const auto all = *reinterpret_cast<const Vec<T, kEach>*>(x);
-    FASTNN_UNROLL
-    for (int e = 0; e < kEach; ++e) weights[e] = to_float(all.v[e]);
-  } else {
-    FASTNN_UNROLL
-    for (int e = 0; e < kEach; ++e) weights[e] = to_float(x[e]);
-  }
-}
-
-// y[o, row] by chains of k, each from zero.
-template <int kEach, class T>
-__device__ __forceinline__ void multiply(const Geometry& g, const T* w, const float* v,
-                                         float* sums) {
-  const int lanes = g.outputs / kEach, of_chain = lanes * (g.rows / kRowsEach);
-  const int tasks = of_chain * g.chains(), first_chains = g.first_chains();
-  FASTNN_NO_UNROLL
-  for (int task = static_cast<int>(threadIdx.x); task < tasks;
-       task += static_cast<int>(blockDim.x)) {
-    const int chain = task / of_chain, lane = task % lanes;
-    const int row = task % of_chain / lanes * kRowsEach;
-    const bool first = chain < first_chains;
-    const int begin = first ? chain * static_cast<int>(kGemmChain)
-                            : g.first_terms + (chain - first_chains) * static_cast<int>(kGemmChain);
-    const int end = at_most(begin + static_cast<int>(kGemmChain), first ? g.first_terms : g.terms);
-    const T* x = w + begin * g.outputs + lane * kEach;
-    const float* u = v + begin * g.rows + row;
-    Vec<float, kRowsEach> sum[kEach] = {};
-    FASTNN_UNROLL_BY(4)
-    for (int k = begin; k < end; ++k, x += g.outputs, u += g.rows) {
-      const auto rows = *reinterpret_cast<const Vec<float, kRowsEach>*>(u);
-      float weights[kEach];
-      load_each(x, weights);
-      FASTNN_UNROLL
-      for (int e = 0; e < kEach; ++e) {
-        FASTNN_UNROLL
-        for (int i = 0; i < kRowsEach; ++i) sum[e].v[i] = mad(rows.v[i], weights[e], sum[e].v[i]);
-      }
-    }
-    float* to = sums + (chain * g.outputs + lane) * g.rows + row;
-    FASTNN_UNROLL
-    for (int e = 0; e < kEach; ++e)
-      *reinterpret_cast<Vec<float, kRowsEach>*>(to + e * lanes * g.rows) = sum[e];
-  }
-}
-
-// total + y[o, row], in the order of gemm_plan.h.
-__device__ __forceinline__ float add_sums(const Geometry& g, const float* sums, int o, int row,
-                                          float total) {
-  constexpr int kOfBlock = static_cast<int>(kGemmKC / kGemmChain);
-  const int first_chains = g.first_chains(), chains = g.chains();
-  const float* from = sums + o * g.rows + row;
-  float block = 0.f;
-  for (int c = 0; c < chains; ++c, from += g.outputs * g.rows) {
-    const int i = c < first_chains ? c : c - first_chains;
-    if (i % kOfBlock == 0) {
-      if (c > 0) total += block;
-      block = *from;
-    } else {
-      block += *from;
-    }
-  }
-  return total + block;
-}
-
-// The weights of this block's units; zeros where there is no such unit.
-template <class T>
-__device__ __forceinline__ void load_weights(const Geometry& g, const Cut& cut, const Form& form,
-                                             const float* from, int64_t width, T* w) {
-  const int64_t first = int64_t{cluster::rank()} * cut.units;
-  const int lanes = g.outputs / form.each;
-  for (int e = static_cast<int>(threadIdx.x); e < g.terms * g.outputs;
-       e += static_cast<int>(blockDim.x)) {
-    const int k = e / g.outputs, place = e % g.outputs;
-    const int o = place % form.each * lanes + place / form.each, gate = o / cut.units;
-    const int64_t j = first + o % cut.units;
-    const bool valid = j < width && gate < (form.backward ? 1 : form.gates);
-    const int64_t at = form.backward ? k * width + j : (gate * width + j) * width + k;
-    w[e] = from_float<T>(valid ? from[at] : 0.f);
-  }
-}
-
 // x to element (k, row) of v, in all blocks.
 __device__ __forceinline__ void give(float* at, const Cut& cut, float x) {
   for (uint32_t to = 0; to < static_cast<uint32_t>(cut.cluster); ++to) cluster::store(at, to, x);
@@ -159,15 +80,18 @@ __global__ void __launch_bounds__(kMostThreads, 1)
   const Sequence& sequence = args.sequence;
   const int64_t width = sequence.width, steps = sequence.steps;
   constexpr Form kForm = form_of<Cell, T>(false);
+  using Multiply = Product<T, kForm.each>;
   const Geometry g(kForm, width, cut);
   const Memory<T> memory(shared, g);
   const Own own(sequence, cut);
-  load_weights(g, cut, kForm, args.w, width, memory.w);
+  Multiply::load(g, {args.w, width, int64_t{cluster::rank()} * cut.units, kForm, cut.units},
+                 memory.w);
   const int64_t first_row = own.r - own.row;
   for (int e = static_cast<int>(threadIdx.x); e < g.terms * g.rows;
        e += static_cast<int>(blockDim.x)) {
     const int64_t r = first_row + e % g.rows;
-    memory.v[e] = r < sequence.rows ? or_zero(args.h_0, r * width + e / g.rows) : 0.f;
+    memory.v[e] =
+        r < sequence.rows ? Multiply::encode(or_zero(args.h_0, r * width + e / g.rows)) : 0.f;
   }
   typename Cell::State state{};
   float bias[Cell::kGates] = {}, z[Cell::kGates] = {};
@@ -188,7 +112,7 @@ __global__ void __launch_bounds__(kMostThreads, 1)
   for (int64_t s = 0; s < steps; ++s) {
     const bool from_zeros = s == 0 && args.h_0 == nullptr;
     if (!from_zeros) {
-      multiply<Cell::kEach>(g, memory.w, memory.of(g, s), memory.sums);
+      Multiply::multiply(g, memory.w, memory.of(g, s), memory.sums);
       __syncthreads();
     }
     typename Cell::Result made{};
@@ -201,7 +125,8 @@ __global__ void __launch_bounds__(kMostThreads, 1)
         z[k] += bias[k];
       }
       made = Cell::step(place, z, n, args.sign, state);
-      if (!place.last) give(memory.of(g, s + 1) + own.j * g.rows + own.row, cut, state.h);
+      if (!place.last)
+        give(memory.of(g, s + 1) + own.j * g.rows + own.row, cut, Multiply::encode(state.h));
     }
     if (s + 1 < steps) cluster::arrive();
     if (own.valid) {
@@ -222,12 +147,14 @@ __global__ void __launch_bounds__(kMostThreads, 1)
 #ifdef FASTNN_HAS_CLUSTERS
   FASTNN_DYNAMIC_SHARED(unsigned char, shared);
   constexpr Form kForm = form_of<Cell, T>(true);
+  using Multiply = Product<T, kForm.each>;
   const Sequence& sequence = args.sequence;
   const int64_t width = sequence.width;
   const Geometry g(kForm, width, cut);
   const Memory<T> memory(shared, g);
   const Own own(sequence, cut);
-  load_weights(g, cut, kForm, args.w, width, memory.w);
+  Multiply::load(g, {args.w, width, int64_t{cluster::rank()} * cut.units, kForm, cut.units},
+                 memory.w);
   typename Cell::StateGradient d{};
   typename Cell::Saved saved{};
   Place place{};
@@ -250,7 +177,8 @@ __global__ void __launch_bounds__(kMostThreads, 1)
       Cell::step_back(place, saved, args.sign, d, dz, n);
       FASTNN_UNROLL
       for (int k = 0; k < Cell::kGates; ++k)
-        if (goes_back) give(v + (k * width + own.j) * g.rows + own.row, cut, dz[k]);
+        if (goes_back)
+          give(v + (k * width + own.j) * g.rows + own.row, cut, Multiply::encode(dz[k]));
     }
     if (goes_back) cluster::arrive();
     if (own.valid) {
@@ -259,7 +187,7 @@ __global__ void __launch_bounds__(kMostThreads, 1)
     }
     if (!goes_back) break;
     cluster::wait();
-    multiply<kForm.each>(g, memory.w, v, memory.sums);
+    Multiply::multiply(g, memory.w, v, memory.sums);
     __syncthreads();
     if (own.valid) d.dh = add_sums(g, memory.sums, own.unit, own.row, d.dh);
   }
