@@ -40,11 +40,13 @@ __device__ __forceinline__ uint32_t size() {
 }
 
 // All threads of all blocks meet. What a thread has written before it arrives is there for those
-// that have waited.
+// that have waited. Warps come as a whole, which the instructions (.aligned) take for granted.
 __device__ __forceinline__ void arrive() {
+  __syncwarp();
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void wait() {
+  __syncwarp();
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
