@@ -90,7 +90,7 @@ def test_the_table_tells_the_newest_run_on_a_gpu(tmp_path):
 @pytest.mark.skipif(not emulated, reason="a dry run is one of the emulator")
 def test_a_dry_run_does_all_but_the_tests(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "gpu_check.py"), "--fake", "--out"]
-    stages = "--only=probe,load,ops,sanitize,bench,products"
+    stages = "--only=probe,load,ops,sanitize,bench,products,recurrent"
     done = subprocess.run(
         [*command, str(tmp_path), stages],
         capture_output=True, text=True, check=False, cwd=tmp_path,

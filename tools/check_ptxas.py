@@ -28,6 +28,7 @@ REGISTER_LIMITS = [
     (r"row_kernel<.*MultiLabelMarginBwd", 136),  # loops over labels and classes per element
     (r"wgmma_kernel", 168),  # a third of them is given on (setmaxnreg)
     (r"row_norm_bwd_kernel", 232),  # the gradients of up to 32 columns stay in registers
+    (r"sequence_(fwd|bwd)_kernel", 128),  # of 512 threads, one block a multiprocessor
     (r"", 128),
 ]
 

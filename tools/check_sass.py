@@ -1,5 +1,6 @@
 """Gate on the machine code: 16-byte accesses in hot kernels, no local memory, no generic addresses;
-products of warpgroups (HGMMA), as many as are written, tiles by TMA and matrix stores (STSM).
+products of warpgroups (HGMMA), as many as are written, tiles by TMA and matrix stores (STSM),
+barriers of clusters (UCGABAR), products of warps (HMMA).
 
     python3 tools/check_sass.py build/csrc/kernels/cuda/libfastnn_cuda.so [--require]
 
@@ -38,9 +39,13 @@ NEEDED = [
     (r"conv_kernel<float", ["LDS.128", "STG.128"]),  # strips of both factors; y
     (r"conv_kernel|conv_weight_kernel", ["LDS.128"]),
     (r"conv_bias_kernel|ending_kernel", ["LDG.128"]),
+    (r"sequence_(fwd|bwd)_kernel<.*bf16", ["LDS.128", "HMMA", "UCGABAR_ARV", "UCGABAR_WAIT"]),
+    (r"sequence_(fwd|bwd)_kernel", ["LDS.128", "UCGABAR_ARV", "UCGABAR_WAIT"]),
     (r"wgmma_kernel<float", ["UTMALDG", "USETMAXREG", "STG.128"]),
     (r"wgmma_kernel", ["UTMALDG", "USETMAXREG", "STSM", "STG.128", "STG.64"]),
 ]
+# Whose stores to other blocks' shared memory look like generic ones.
+OF_CLUSTERS = r"sequence_(fwd|bwd)_kernel"
 # The products of a stage of k, by the type of the factors. More of them are a loop that was taken
 # apart, whose pieces may wait for one another.
 PRODUCTS = {"float": "64x{}x8.F32.TF32", "bf16": "64x{}x16.F32.BF16", "f16": "64x{}x16.F32"}
@@ -53,7 +58,7 @@ def accesses(sass: str) -> Counter[str]:
     for op, flags in re.findall(r"\b(LDG|STG|LDS|LDL|STL|LD|ST)((?:\.\w+)*)\b", sass):
         width = next((w for w in ("128", "64") if f".{w}" in flags), "32")
         counts[f"{op}.{width}" if op in ("LDG", "STG", "LDS") else op] += 1
-    counts.update(re.findall(r"\b(UTMALDG|USETMAXREG|STSM)\b", sass))
+    counts.update(re.findall(r"\b(UTMALDG|USETMAXREG|STSM|HMMA|UCGABAR_ARV|UCGABAR_WAIT)\b", sass))
     counts.update(re.findall(r"\bHGMMA\.([\w.]+)", sass))
     return counts
 
@@ -108,7 +113,8 @@ def main() -> int:
         counts = accesses(body)
         needed = next((n for pattern, n in NEEDED if re.search(pattern, name)), [])
         problems = [f"has no {n}" for n in needed if not counts[n]]
-        problems += [f"has {counts[n]} {n}" for n in ("LDL", "STL", "LD", "ST") if counts[n]]
+        bad = ["LDL", "STL", "LD"] + ["ST"] * (re.search(OF_CLUSTERS, name) is None)
+        problems += [f"has {counts[n]} {n}" for n in bad if counts[n]]
         problems += product_problems(name, counts)
         failures += [f"FAILED {name}: {p}" for p in problems]
         rows.setdefault(name.split("<")[0], []).append(counts)

@@ -7,9 +7,10 @@ Stages: probe, load, correct (pytest -m gpu), ops (three runs of every op, and o
 a small network: bits and errors),
 sanitize (compute-sanitizer, where there is one), bench (against torch in the same run), products
 (each path that makes products of matrices, alone and in layers with all that follows their sums: do
-they agree, which is the fastest; OUT/measured.txt has the lines for blas_measured.h). Each case
-appends one JSON line to OUT/log.jsonl at once, so that a kill loses one case; at the end
-OUT/<date>-<commit>.json has all of them and the verdicts, one line for each goal of docs/goals.md.
+they agree, which is the fastest; OUT/measured.txt has the lines for blas_measured.h), recurrent
+(layers as one kernel of clusters: do they agree with steps, are they faster). Each case appends one
+JSON line to OUT/log.jsonl at once, so that a kill loses one case; at the end OUT/<date>-<commit>.json
+has all of them and the verdicts, one line for each goal of docs/goals.md.
 Exits with 1 if a case failed; a goal that is missed is a number, not a failure.
 """
 
@@ -38,7 +39,7 @@ from bench.gpu.timing import interleaved  # noqa: E402
 if TYPE_CHECKING:
     from bench.gpu.maker import Case, Maker
 
-STAGES = ("probe", "load", "correct", "ops", "sanitize", "bench", "products")
+STAGES = ("probe", "load", "correct", "ops", "sanitize", "bench", "products", "recurrent")
 RESULTS = ROOT / "bench" / "gpu" / "results"
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
 
@@ -111,6 +112,7 @@ def load() -> dict[str, Any]:
         "device": found["device"],
         "cublaslt": found["cublaslt_version"] or found["cublaslt_reason"],
         "wgmma": found["wgmma_reason"] or "available",
+        "clusters": found["clusters_reason"] or "available",
         "version": fn.__version__,
         "import_ms": round(1e3 * (imported - start), 1),
         "load_ms": round(1e3 * (loaded - imported), 1),
@@ -298,6 +300,21 @@ def products(run: Run) -> None:
     run.case("products by path", lambda: {"refused": fn.cuda.info()["refused"], "lines": lines})
 
 
+def recurrent(run: Run) -> None:
+    """Recurrent layers by clusters and by steps. Last: it is the kernel that could never end."""
+    import fastnn as fn
+
+    from bench.gpu.maker import Maker
+    from bench.gpu.recurrent import recurrent_cases
+
+    maker = Maker(run.fake)
+    for case in recurrent_cases(maker):
+        run.case(f"recurrent {case.title}", lambda case=case: timed(run, case, maker, None))
+    fn.cuda.set_recurrent_path("auto")
+    fn.set_float32_matmul_precision("highest")
+    run.case("recurrent by path", lambda: {"refused": fn.cuda.info()["refused"]})
+
+
 def report(run: Run) -> None:
     """All records and the verdicts in one file, and a line for each goal."""
     verdicts = [judge(goal, run.records) for goal in GOALS]
@@ -369,6 +386,7 @@ def main() -> int:
         ("sanitize", sanitize),
         ("bench", bench),
         ("products", products),
+        ("recurrent", recurrent),
     ):
         if name in stages and loaded:
             stage(run)

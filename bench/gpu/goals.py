@@ -154,7 +154,15 @@ GOALS = (
         "a step of a small MLP",
         [Bar(_EAGER, 12), Bar(_COMPILE, 3), _at_most(25)],
     ),
-    Goal("G12", "LSTM and GRU", [Bar(_EAGER, 1.5)], missing="measured in float32 only"),
+    Goal(
+        "G12",
+        "LSTM and GRU in clusters, bfloat16",
+        [
+            Bar(_EAGER, 1.5, " medium "),
+            Bar("torch half", 1.0, "^LSTM medium "),
+            Bar("torch half", 1.5, "^GRU medium "),
+        ],
+    ),
     Goal(
         "G13",
         "convolution",

@@ -106,6 +106,17 @@ CudaBlasReport cuda_blas_report() {
 }
 void set_cuda_blas_path(int32_t path) { usable().library->blas_path(path); }
 
+bool cuda_makes_sequence(const CudaSequence& shape) {
+  const Loaded& it = usable();
+  return it.library->makes_sequence(&shape, it.stream);
+}
+void set_cuda_sequence_path(int32_t path) { usable().library->sequence_path(path); }
+CudaSequenceReport cuda_sequence_report() {
+  CudaSequences now{};
+  usable().library->sequence_report(&now);
+  return {now.reason, now.made, now.refused};
+}
+
 const KernelTable& cuda_kernels() { return *usable().library->kernels; }
 void* cuda_stream() { return usable().stream; }
 

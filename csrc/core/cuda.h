@@ -10,6 +10,7 @@
 namespace fastnn {
 
 struct CudaLibrary;
+struct CudaSequence;
 
 // Loads the library once. Null when it cannot be used; cuda_reason() then says exactly why.
 const CudaLibrary* cuda_library();
@@ -27,6 +28,15 @@ struct CudaBlasReport {
   std::string refused;
 };
 CudaBlasReport cuda_blas_report();
+// Whether a recurrent layer is one launch; who makes them from now on; and what info() tells.
+bool cuda_makes_sequence(const CudaSequence& shape);
+void set_cuda_sequence_path(int32_t path);
+struct CudaSequenceReport {
+  std::string reason;
+  int64_t made;
+  std::string refused;
+};
+CudaSequenceReport cuda_sequence_report();
 
 // All throw CudaError with the reason when there is no usable library.
 const KernelTable& cuda_kernels();

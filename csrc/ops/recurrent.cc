@@ -1,8 +1,9 @@
 // rnn, lstm and gru: one layer in one direction. Forward is one product for the inputs of all steps
 // and then, step by step, a product with the state and a cell kernel; backward goes through the
 // steps the other way round, collects the gradients of all sums and ends with one product for each
-// weight. What forward returns beside outputs and states is for backward, which writes the
-// gradients of the sums over the gates: it can run once, and the tape sees the write.
+// weight. On CUDA all steps of a pass can be one launch (families/recurrent.h). What forward
+// returns beside outputs and states is for backward, which writes the gradients of the sums over
+// the gates: it can run once, and the tape sees the write.
 #include "recurrent.h"
 
 #include "../kernels/formulas/recurrent.h"
@@ -28,15 +29,42 @@ void bias_gradient(const std::vector<bool>& needs, Gradients& grads) {
   if (!needs[3]) grads[3].reset();
 }
 
+// All steps forward: what all cells have of the arguments is added here.
+void launch_sequence(const RecurrentLayer& layer, const InputSums& input, const Outputs& out,
+                     SequenceFwdArgs args) {
+  input.reach(0);
+  args.w = layer.hidden_weights(), args.bias = layer.hidden_bias();
+  args.gates = write_as<float>(input.sums);
+  args.h = write_as<float>(out.h), args.h_n = write_as<float>(out.h_n);
+  args.y = layer.lengths ? write_as<float>(out.y) : nullptr;
+  launch(layer.whole(), &Kernels::sequence_fwd, args);
+}
+// And back.
+void launch_sequence(const RecurrentLayer& layer, const Incoming& in, const Array& h,
+                     const std::vector<bool>& needs, SequenceBwdArgs args) {
+  args.w = layer.hidden_weights(), args.h = read_as<float>(h);
+  args.dy = in.has_dy ? read_as<float>(in.dy) : nullptr;
+  args.dh = write_as<float>(in.dh);
+  args.to_state = needs[5];
+  launch(layer.whole(), &Kernels::sequence_bwd, args);
+}
+
 // ---- tanh and relu -----------------------------------------------------------------------------
 
 std::vector<Array> rnn_fwd(const Array& x, const Weights& weights, const OptionalArray& h_0,
                            const OptionalArray& lengths, bool reverse, int nonlinearity) {
-  const RecurrentLayer layer("rnn", 1, x, weights, h_0, lengths, reverse);
+  RecurrentLayer layer("rnn", 1, x, weights, h_0, lengths, reverse);
   layer.check_lengths();
+  const auto cell = static_cast<SequenceCell>(kTanhSequence + nonlinearity);
+  const bool one_launch = layer.become_one_launch(cell, false);
   const InputSums input(layer);
-  const Array initial = h_0 ? *h_0 : layer.state_from({});
   const Outputs out(layer);
+  if (one_launch) {
+    launch_sequence(layer, input, out,
+                    {.sequence = layer.sequence(cell), .h_0 = read_optional_as(h_0)});
+    return {out.y, out.h_n, out.h};
+  }
+  const Array initial = h_0 ? *h_0 : layer.state_from({});
   const Factor factor = layer.hidden_factor(0, 1, true);
   for (int64_t s = 0; s < layer.steps; ++s) {
     input.reach(s);
@@ -52,21 +80,28 @@ std::vector<Array> rnn_fwd(const Array& x, const Weights& weights, const Optiona
 Gradients rnn_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Array& x,
                   const Weights& weights, const OptionalArray& h_0, const OptionalArray& lengths,
                   bool reverse, int nonlinearity, const Array& h, const std::vector<bool>& needs) {
-  const RecurrentLayer layer("rnn", 1, x, weights, h_0, lengths, reverse);
+  RecurrentLayer layer("rnn", 1, x, weights, h_0, lengths, reverse);
+  const auto cell = static_cast<SequenceCell>(kTanhSequence + nonlinearity);
+  const bool one_launch = layer.become_one_launch(cell, true);
   const Incoming in(layer, dy, dh_n);
   const Array dsums = layer.history();
   Gradients grads(6);
   InputGradients input(layer, dsums, needs, grads);
+  if (one_launch)
+    launch_sequence(layer, in, h, needs,
+                    {.sequence = layer.sequence(cell), .gates = write_as<float>(dsums)});
   const Factor factor = layer.hidden_factor(0, 1, false);
   for (int64_t s = layer.steps - 1; s >= 0; --s) {
     const int64_t from = layer.time(s) * layer.cells();
     float* dz = write_as<float>(dsums) + from;
     const RecurrentGradients step = in.at(layer, s);
-    launch(layer.cell(kCostPerElement), &Kernels::rnn_bwd, nonlinearity,
-           RnnBwdArgs{layer.at(s), step, read_as<float>(h) + from, dz});
-    if (goes_back(s, needs))
-      factor.multiply({.c = step.dh, .m = layer.batch, .accumulate = true},
-                      rows_of(dz, layer.width));
+    if (!one_launch) {
+      launch(layer.cell(kCostPerElement), &Kernels::rnn_bwd, nonlinearity,
+             RnnBwdArgs{layer.at(s), step, read_as<float>(h) + from, dz});
+      if (goes_back(s, needs))
+        factor.multiply({.c = step.dh, .m = layer.batch, .accumulate = true},
+                        rows_of(dz, layer.width));
+    }
     weight_gradients(layer, input, s, read_as<float>(dsums), h, needs, grads);
   }
   input.finish();
@@ -79,14 +114,25 @@ Gradients rnn_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Arra
 
 std::vector<Array> lstm_fwd(const Array& x, const Weights& weights, const OptionalArray& h_0,
                             const OptionalArray& c_0, const OptionalArray& lengths, bool reverse) {
-  const RecurrentLayer layer("lstm", 4, x, weights, h_0, lengths, reverse);
+  RecurrentLayer layer("lstm", 4, x, weights, h_0, lengths, reverse);
   if (c_0) layer.check_state("c_0", *c_0);
   layer.check_lengths();
+  const bool one_launch = layer.become_one_launch(kLstmSequence, false);
   const InputSums input(layer);
-  const Array &gates = input.sums, h_first = h_0 ? *h_0 : layer.state_from({}),
-              c_first = c_0 ? *c_0 : layer.state_from({});
+  const Array& gates = input.sums;
   const Outputs out(layer);
   const Array c = layer.history(), c_n = layer.state();
+  if (one_launch) {
+    launch_sequence(layer, input, out,
+                    {.sequence = layer.sequence(kLstmSequence),
+                     .h_0 = read_optional_as(h_0),
+                     .c_0 = read_optional_as(c_0),
+                     .c = write_as<float>(c),
+                     .c_n = write_as<float>(c_n)});
+    return {out.y, out.h_n, c_n, out.h, c, gates};
+  }
+  const Array h_first = h_0 ? *h_0 : layer.state_from({}),
+              c_first = c_0 ? *c_0 : layer.state_from({});
   const Factor factor = layer.hidden_factor(0, 4, true);
   for (int64_t s = 0; s < layer.steps; ++s) {
     input.reach(s);
@@ -106,22 +152,32 @@ Gradients lstm_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Opt
                    const OptionalArray& c_0, const OptionalArray& lengths, bool reverse,
                    const Array& h, const Array& c, const Array& gates,
                    const std::vector<bool>& needs) {
-  const RecurrentLayer layer("lstm", 4, x, weights, h_0, lengths, reverse);
+  RecurrentLayer layer("lstm", 4, x, weights, h_0, lengths, reverse);
+  const bool one_launch = layer.become_one_launch(kLstmSequence, true);
   const Incoming in(layer, dy, dh_n);
   const Array dc = layer.state_from(dc_n), c_first = c_0 ? *c_0 : layer.state_from({});
   Gradients grads(7);
   InputGradients input(layer, gates, needs, grads);
+  if (one_launch)
+    launch_sequence(layer, in, h, needs,
+                    {.sequence = layer.sequence(kLstmSequence),
+                     .c = read_as<float>(c),
+                     .c_0 = read_optional_as(c_0),
+                     .gates = write_as<float>(gates),
+                     .dc = write_as<float>(dc)});
   const Factor factor = layer.hidden_factor(0, 4, false);
   for (int64_t s = layer.steps - 1; s >= 0; --s) {
     const int64_t from = layer.time(s) * layer.cells();
     float* dz = write_as<float>(gates) + 4 * from;
     const RecurrentGradients step = in.at(layer, s);
-    launch(layer.cell(2 * kCostPerExp), &Kernels::lstm_bwd,
-           LstmBwdArgs{layer.at(s), step, dz, read_as<float>(c) + from, layer.before(s, c, c_first),
-                       write_as<float>(dc)});
-    if (goes_back(s, needs))
-      factor.multiply({.c = step.dh, .m = layer.batch, .accumulate = true},
-                      rows_of(dz, 4 * layer.width));
+    if (!one_launch) {
+      launch(layer.cell(2 * kCostPerExp), &Kernels::lstm_bwd,
+             LstmBwdArgs{layer.at(s), step, dz, read_as<float>(c) + from,
+                         layer.before(s, c, c_first), write_as<float>(dc)});
+      if (goes_back(s, needs))
+        factor.multiply({.c = step.dh, .m = layer.batch, .accumulate = true},
+                        rows_of(dz, 4 * layer.width));
+    }
     weight_gradients(layer, input, s, read_as<float>(gates), h, needs, grads);
   }
   input.finish();
@@ -137,12 +193,22 @@ Gradients lstm_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Opt
 
 std::vector<Array> gru_fwd(const Array& x, const Weights& weights, const OptionalArray& h_0,
                            const OptionalArray& lengths, bool reverse, bool after, float sign) {
-  const RecurrentLayer layer("gru", 3, x, weights, h_0, lengths, reverse);
+  RecurrentLayer layer("gru", 3, x, weights, h_0, lengths, reverse);
   layer.check_lengths();
+  const bool one_launch = after && layer.become_one_launch(kGruSequence, false);
   const InputSums input(layer);
-  const Array &gates = input.sums, initial = h_0 ? *h_0 : layer.state_from({});
+  const Array& gates = input.sums;
   const Outputs out(layer);
   const Array hidden = layer.history();
+  if (one_launch) {
+    launch_sequence(layer, input, out,
+                    {.sequence = layer.sequence(kGruSequence),
+                     .h_0 = read_optional_as(h_0),
+                     .hidden = write_as<float>(hidden),
+                     .sign = sign});
+    return {out.y, out.h_n, out.h, gates, hidden};
+  }
+  const Array initial = h_0 ? *h_0 : layer.state_from({});
   const Factor reset_update = layer.hidden_factor(0, 2, true),
                fresh = layer.hidden_factor(2, 3, true);
   for (int64_t s = 0; s < layer.steps; ++s) {
@@ -184,7 +250,8 @@ Gradients gru_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Arra
                   const Weights& weights, const OptionalArray& h_0, const OptionalArray& lengths,
                   bool reverse, bool after, float sign, const Array& h, const Array& gates,
                   const Array& hidden, const std::vector<bool>& needs) {
-  const RecurrentLayer layer("gru", 3, x, weights, h_0, lengths, reverse);
+  RecurrentLayer layer("gru", 3, x, weights, h_0, lengths, reverse);
+  const bool one_launch = after && layer.become_one_launch(kGruSequence, true);
   const Incoming in(layer, dy, dh_n);
   Gradients grads(6);
   InputGradients input(layer, gates, needs, grads);
@@ -195,13 +262,21 @@ Gradients gru_bwd(const OptionalArray& dy, const OptionalArray& dh_n, const Arra
   float *d = write_as<float>(gates), *part = write_as<float>(hidden);
   if (needs[4] && after) grads[4] = layer.floats({ld});
   ColumnSums hidden_sums(layer, width);
+  if (one_launch)
+    launch_sequence(layer, in, h, needs,
+                    {.sequence = layer.sequence(kGruSequence),
+                     .h_0 = read_optional_as(h_0),
+                     .gates = d,
+                     .hidden = part,
+                     .sign = sign});
   for (int64_t s = layer.steps - 1; s >= 0; --s) {
     const int64_t from = layer.time(s) * layer.cells();
     float* scratch = write_as<float>(dreset);
-    gru_step_back(layer,
-                  {layer.at(s), in.at(layer, s), d + 3 * from, part + from,
-                   layer.before(s, h, initial), scratch, sign, after},
-                  scratch, reset_update, fresh, goes_back(s, needs));
+    if (!one_launch)
+      gru_step_back(layer,
+                    {layer.at(s), in.at(layer, s), d + 3 * from, part + from,
+                     layer.before(s, h, initial), scratch, sign, after},
+                    scratch, reset_update, fresh, goes_back(s, needs));
     const Chunk chunk = layer.chunk(s);
     if (chunk.count == 0) continue;
     input.reach(chunk);

@@ -57,10 +57,17 @@ class RecurrentLayer {
   // The chunk of steps that begins with s; of no steps where s is inside one.
   Chunk chunk(int64_t s) const;
 
+  // Whether the steps of a pass are one launch, on a device that has it; then they are one chunk.
+  bool become_one_launch(SequenceCell cell, bool backward);
+  Sequence sequence(SequenceCell cell) const;
+  Launch whole() const { return {op, device, DType::kFloat32, 1, 0}; }
+  const float* hidden_weights() const { return w_hh_; }
+  const float* hidden_bias() const { return b_hh_; }
+
  private:
   friend class InputSums;
   friend class InputGradients;
-  bool reverse_;
+  bool reverse_, one_launch_ = false;
   const float *x_, *w_ih_, *w_hh_, *b_ih_, *b_hh_, *h_0_;
 };
 

@@ -1,4 +1,5 @@
 // The geometry, checks and products of a recurrent layer.
+#include "../kernels/cuda/abi.h"
 #include "recurrent.h"
 
 namespace fastnn {
@@ -142,9 +143,22 @@ void RecurrentLayer::hidden_sums(const Factor& factor, int64_t begin, int64_t en
 constexpr int64_t kChunkRows = 256;
 
 Chunk RecurrentLayer::chunk(int64_t s) const {
-  const int64_t length = std::max<int64_t>(1, kChunkRows / std::max<int64_t>(1, batch));
+  const int64_t rows = std::max<int64_t>(1, batch);
+  const int64_t length = one_launch_ ? steps : std::max<int64_t>(1, kChunkRows / rows);
   const int64_t count = s % length == 0 ? std::min(length, steps - s) : 0;
   return {s, count, count > 0 ? std::min(time(s), time(s + count - 1)) : 0};
+}
+
+bool RecurrentLayer::become_one_launch(SequenceCell cell, bool backward) {
+  if (device != Device::kCuda || cells() == 0) return false;
+  const Sequence it = sequence(cell);
+  one_launch_ = cuda_makes_sequence({cell, backward, it.bf16_weights, it.rows, it.width});
+  return one_launch_;
+}
+
+Sequence RecurrentLayer::sequence(SequenceCell cell) const {
+  return {cell,     lengths ? read_as<int64_t>(*lengths) : nullptr, steps, batch, width,
+          reverse_, matmul_precision() == MatmulPrecision::kMedium};
 }
 
 InputSums::InputSums(const RecurrentLayer& layer)

@@ -65,6 +65,11 @@ void bind_system(py::module_& m) {
                            r.by_own_tiles, r.refused);
   });
   m.def("set_cuda_blas_path", &set_cuda_blas_path, py::arg("path"));
+  m.def("cuda_sequence_report", [] {
+    const CudaSequenceReport r = cuda_sequence_report();
+    return std::make_tuple(r.reason, r.made, r.refused);
+  });
+  m.def("set_cuda_sequence_path", &set_cuda_sequence_path, py::arg("path"));
   m.def("memory_stats", [] { return stats_of(*process_pool()); });
   m.def("pinned_memory_stats", [] { return stats_of(*pinned_pool()); });
   m.def("trim_memory", [] {

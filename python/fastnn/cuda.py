@@ -12,11 +12,13 @@ from fastnn import _core
 __all__ = [
     "MLP_PATHS",
     "PRODUCT_PATHS",
+    "RECURRENT_PATHS",
     "device_description",
     "info",
     "is_available",
     "set_mlp_path",
     "set_product_path",
+    "set_recurrent_path",
     "why_unavailable",
 ]
 
@@ -49,6 +51,9 @@ class _MlpPath:
 
 
 mlp = _MlpPath()
+
+RECURRENT_PATHS = ("auto", "steps", "clusters")
+"""How recurrent layers may run; see :func:`set_recurrent_path`."""
 
 
 def is_available() -> bool:
@@ -83,23 +88,26 @@ def device_description() -> str:
 
 
 def info() -> dict[str, Any]:
-    """What serves CUDA here: the device, and who makes products of matrices.
+    """What serves CUDA here: the device, who makes products of matrices, how recurrent layers run.
 
     Products are cuBLASLt's where libcublasLt is found (``FASTNN_CUBLASLT`` names one, or is
     ``off``; else torch's, that of the wheel nvidia-cublas, or the loader's), and of fastnn's own
     tiles elsewhere; of its wgmma kernels (devices of compute capability 9.0) where they are set
     (:func:`set_product_path`) or were measured to be the fastest. Each class of products (dtype,
     transposes, all that follows the sums) is compared with the own tiles on its first use; one that
-    is wrong, or fails, goes on to the next from then on.
+    is wrong, or fails, goes on to the next from then on. Sequences in clusters of thread blocks are
+    made where they are set (:func:`set_recurrent_path`), and checked likewise.
 
     Returns:
         ``device``; ``cublaslt``, its path, or None; ``cublaslt_version``; ``cublaslt_reason``, why
         there is none; ``wgmma_reason``, why there are no wgmma kernels, or an empty text;
         ``products_by_cublaslt``, ``products_by_wgmma`` and ``products_by_own_tiles``, launched or
-        recorded so far; ``refused``, a line for each class that cuBLASLt does not make, or
-        ("wgmma: ") wgmma kernels do not, with the reason; ``mlp_steps_fused``, the steps of small
-        networks that one kernel made (:func:`set_mlp_path`), launched or recorded so far, and
-        ``mlp_refused``, a line for each class of networks that it made wrong.
+        recorded so far; ``clusters_reason``, why there are no clusters, or an empty text;
+        ``sequences_by_clusters``, passes of recurrent layers made so; ``refused``, a line for each
+        class that cuBLASLt does not make, or ("wgmma: ", "clusters: ") wgmma kernels or clusters do
+        not, with the reason; ``mlp_steps_fused``, the steps of small networks that one kernel made
+        (:func:`set_mlp_path`), launched or recorded so far, and ``mlp_refused``, a line for each
+        class of networks that it made wrong.
 
     Raises:
         CudaError: If CUDA is not available; the message says what is missing.
@@ -107,6 +115,7 @@ def info() -> dict[str, Any]:
     path, reason, version, no_wgmma, by_library, by_wgmma, by_own_tiles, refused = (
         _core.cuda_blas_report()
     )
+    no_clusters, by_clusters, refused_sequences = _core.cuda_sequence_report()
     return {
         "device": device_description(),
         "cublaslt": path or None,
@@ -118,7 +127,9 @@ def info() -> dict[str, Any]:
         "products_by_cublaslt": by_library,
         "products_by_wgmma": by_wgmma,
         "products_by_own_tiles": by_own_tiles,
-        "refused": refused.splitlines(),
+        "clusters_reason": no_clusters,
+        "sequences_by_clusters": by_clusters,
+        "refused": refused.splitlines() + refused_sequences.splitlines(),
         "mlp_steps_fused": mlp.steps,
         "mlp_refused": sorted(filter(None, mlp.problems.values())),
     }
@@ -174,6 +185,35 @@ def set_mlp_path(path: str) -> None:
     if path not in MLP_PATHS:
         raise ValueError(f"cuda.set_mlp_path: expected one of {', '.join(MLP_PATHS)}, got {path!r}")
     mlp.path = path
+
+
+def set_recurrent_path(path: str) -> None:
+    """Choose how recurrent layers run from now on, to measure or to compare the ways.
+
+    Args:
+        path: ``"steps"``: a product with the state and a kernel for the cell, step by step;
+            ``"clusters"``: all steps of a pass as one kernel of thread-block clusters, which keep
+            the weights of the state in shared memory, in float32, or as bfloat16 where float32
+            products are ``"medium"`` (:func:`fastnn.set_float32_matmul_precision`), multiplied by
+            16 bits of the state on tensor cores; ``"auto"``: the faster one where that was
+            measured, else ``"steps"``. Steps are also what clusters cannot make: layers that do not
+            fit them, ``LayerNormLSTM``, and a GRU whose reset gate is applied to the state. What is
+            recorded already stays as it is.
+
+    Raises:
+        ValueError: If there is no such path.
+        CudaError: If CUDA is not available; the message says what is missing.
+
+    Example:
+        >>> import fastnn as fn
+        >>> if fn.cuda.is_available():
+        ...     fn.cuda.set_recurrent_path("auto")
+    """
+    if path not in RECURRENT_PATHS:
+        raise ValueError(
+            f"cuda.set_recurrent_path: expected one of {', '.join(RECURRENT_PATHS)}, got {path!r}"
+        )
+    _core.set_cuda_sequence_path(RECURRENT_PATHS.index(path))
 
 
 def _find_blas() -> str:

@@ -296,6 +296,7 @@ int main() {
   fastnn::test::test_wgmma();
   fastnn::test::test_mlp();
   fastnn::test::test_ending();
+  fastnn::test::test_clusters();
   fastnn::test::test_small_kernels();
   std::printf("%d passed, %d failed\n", fastnn::test::passed, fastnn::test::failed);
   return fastnn::test::failed == 0 ? 0 : 1;

@@ -160,5 +160,6 @@ void test_optimizers();
 void test_wgmma();
 void test_mlp();
 void test_ending();
+void test_clusters();
 
 }  // namespace fastnn::test

@@ -197,10 +197,11 @@ void gru_row(const GruFwdArgs& args, int64_t at) {
 #pragma GCC ivdep
   for (int64_t j = 0; j < n; ++j) {
     if constexpr (kAfter) {
-      r[j] = sigmoid(r[j]), z[j] = sigmoid(z[j]);
-      c[j] = mad(r[j], hidden[j], c[j]);
+      const Gru::Gates a = Gru::activate({r[j], z[j], c[j]}, hidden[j]);
+      r[j] = a.r, z[j] = a.z, c[j] = a.n;
+    } else {
+      c[j] = tanh(c[j]);
     }
-    c[j] = tanh(c[j]);
     h[j] = Gru::fwd(z[j], c[j], h_prev[j], sign);
   }
 }
@@ -229,7 +230,7 @@ void gru_bwd_row(const GruBwdArgs& args, int64_t at) {
     z[j] = d.z, c[j] = d.n, dh[j] = d.h_prev;
     if constexpr (kAfter) {
       const float reset = r[j];
-      r[j] = d.n * hidden[j] * sigmoid_slope(reset);
+      r[j] = Gru::reset_bwd(d.n, hidden[j], reset);
       hidden[j] = d.n * reset;
     }
   }
@@ -258,7 +259,7 @@ void gru_reset_bwd(const GruBwdArgs& args, Slice s) {
 #pragma GCC ivdep
         for (int64_t j = 0; j < n; ++j) {
           const float reset = r[j];
-          r[j] = dreset[j] * h_prev[j] * sigmoid_slope(reset);
+          r[j] = Gru::reset_bwd(dreset[j], h_prev[j], reset);
           dh[j] = mad(dreset[j], reset, dh[j]);
         }
       },
@@ -287,6 +288,8 @@ constexpr RecurrentKernels kernels() {
       .gru_bwd = gru_bwd,
       .gru_reset_bwd = gru_reset_bwd,
       .check_lengths = check_lengths,
+      .sequence_fwd = nullptr,
+      .sequence_bwd = nullptr,
   };
 }
 

@@ -37,6 +37,19 @@ struct CudaBlas {
   const char* refused;                         // a line for each class of products, and why
 };
 
+// A recurrent layer as one launch (families/recurrent.h): what of it makes a difference.
+struct CudaSequence {
+  int32_t cell;  // a SequenceCell
+  bool backward, bf16_weights;
+  int64_t rows, width;
+};
+// The texts live until the next call on the thread.
+struct CudaSequences {
+  const char* reason;  // why this device has no clusters; empty: it has
+  int64_t made;        // sequences that makes_sequence has said yes to so far
+  const char* refused;
+};
+
 // All work is asynchronous and in order on the stream it is given; null is the default stream.
 // Memory belongs to the current device of the calling thread (set_device).
 struct CudaLibrary {
@@ -99,6 +112,14 @@ struct CudaLibrary {
   // 4 wgmma kernels, float32 as three products of TF32.
   // Those that the one set cannot make are own tiles'.
   void (*blas_path)(int32_t path);
+
+  // Whether all steps are to be one launch: if that was asked for, fits the device, and was right
+  // in a check of its class. The first of a class is checked, for which the host waits; while a
+  // stream is captured there is no first one.
+  bool (*makes_sequence)(const CudaSequence* shape, void* stream);
+  // From now on: 0 the fastest that was measured, 1 by steps, 2 by clusters.
+  void (*sequence_path)(int32_t path);
+  void (*sequence_report)(CudaSequences* report);
 };
 
 // ---- layout hash: FNV-1a over the Args of every entry of Kernels, in order -------------------
@@ -172,6 +193,7 @@ constexpr uint64_t hash_kernels() {
   add_fields<Keep>(&hash);
   add_fields<NormEpilogue>(&hash);
   add_fields<MlpLayer>(&hash);
+  add_fields<Sequence>(&hash);
   add_fields<PoolGrid>(&hash);
   add_fields<PoolSpan>(&hash);
   add_fields<PoolSpans>(&hash);

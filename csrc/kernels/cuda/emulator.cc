@@ -1,5 +1,6 @@
-// The scheduler of the emulator: runs the blocks of a launch one after the other, and the threads
-// of a block as fibers between one meeting point (barrier, shuffle, vote, event) and the next.
+// The scheduler of the emulator: runs the blocks of a launch one after the other, those of a
+// cluster together, and their threads as fibers between one meeting point (barrier, shuffle, vote,
+// event) and the next. Within a cluster one block runs as far as it can before another one does.
 // Invariant: threads that meet must stand at the same line, all of them; anything else, or an event
 // that never comes, is an error that names the lines, never a hang.
 #include "emulator.h"
@@ -62,23 +63,25 @@ struct Thread {
   Wait wait;
 };
 
-std::string text_of(uint32_t thread, const Wait& wait) {
-  const std::string file = wait.where.file_name();
-  return "thread " + std::to_string(thread) + " at " + file.substr(file.rfind('/') + 1) + ":" +
-         std::to_string(wait.where.line());
-}
 bool same_place(const Location& a, const Location& b) {
   return a.line() == b.line() && a.column() == b.column() &&
          std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
-class Block {
+dim3 place_in(dim3 size, uint32_t index) {
+  return {index % size.x, index / size.x % size.y, index / size.x / size.y};
+}
+
+// The blocks that run together: one, or those of a cluster, whose threads follow one another.
+class Blocks {
  public:
-  // Runs one block to its end; returns an error text, empty if all is well.
-  std::string run(dim3 block, const std::function<void()>& body, Schedule* schedule) {
+  // Runs `count` blocks from `first` on to their end; returns an error text, empty if all is well.
+  std::string run(uint32_t first, uint32_t count, const std::function<void()>& body,
+                  Schedule* schedule) {
     body_ = &body;
-    dim_ = block;
-    threads_.assign(block.x * block.y * block.z, Thread());
+    first_ = first, count_ = count;
+    size_ = blockDim.x * blockDim.y * blockDim.z;
+    threads_.assign(size_t{count} * size_, Thread());
     order_.resize(threads_.size());
     std::iota(order_.begin(), order_.end(), 0);
     next_fresh_ = 0;
@@ -90,7 +93,7 @@ class Block {
     if (error.empty() && !work_.empty()) error = "asynchronous work was left as the block ended";
     if (!error.empty()) {  // the fibers in flight are lost: their stacks are used again
       idle_.clear();
-      for (auto& fiber : fibers_) fiber->start(&Block::work), idle_.push_back(fiber.get());
+      for (auto& fiber : fibers_) fiber->start(&Blocks::work), idle_.push_back(fiber.get());
     }
     return error;
   }
@@ -101,7 +104,16 @@ class Block {
   }
   bool at_once() { return schedule_->at_once(); }
   void fault(const std::string& what) {
-    if (fault_.empty()) fault_ = "thread " + std::to_string(current_) + ": " + what;
+    if (fault_.empty()) fault_ = name_of(current_) + ": " + what;
+  }
+  uint32_t size() const { return count_; }
+  uint32_t rank() const { return current_ / size_; }
+  bool has_ended(uint32_t rank) const {
+    const auto begin = threads_.begin() + int64_t{rank} * size_;
+    return std::all_of(begin, begin + size_, [](const Thread& t) { return t.done; });
+  }
+  void finish_work() {
+    while (!work_.empty()) do_one();
   }
 
   const Wait& wait(const Wait& request) {
@@ -119,13 +131,11 @@ class Block {
       if (!fault_.empty()) return fault_;
       std::vector<uint32_t> ready = release();
       if (!work_.empty() && (ready.empty() || schedule->at_once())) {
-        const auto next = work_.begin() + static_cast<int64_t>(schedule->pick(work_.size()));
-        const std::function<void()> work = std::move(*next);
-        work_.erase(next);
-        work();
+        do_one();
         if (ready.empty()) continue;
       }
       if (ready.empty()) return blocked();
+      if (count_ > 1) keep_one_block(&ready);
       schedule->order(&ready);
       for (const uint32_t t : ready) {
         enter(t);
@@ -134,10 +144,28 @@ class Block {
     }
   }
 
+  void do_one() {
+    const auto next = work_.begin() + static_cast<int64_t>(schedule_->pick(work_.size()));
+    const std::function<void()> work = std::move(*next);
+    work_.erase(next);
+    work();
+  }
+
+  // Of the threads that may go on, those of the schedule's first block.
+  void keep_one_block(std::vector<uint32_t>* ready) {
+    std::vector<uint32_t> ranks;
+    for (const uint32_t t : *ready)
+      if (std::find(ranks.begin(), ranks.end(), t / size_) == ranks.end())
+        ranks.push_back(t / size_);
+    std::sort(ranks.begin(), ranks.end());
+    schedule_->order(&ranks);
+    std::erase_if(*ready, [&](uint32_t t) { return t / size_ != ranks.front(); });
+  }
+
   Fiber* idle_fiber() {
     if (idle_.empty()) {
       fibers_.push_back(std::make_unique<Fiber>());
-      fibers_.back()->start(&Block::work);
+      fibers_.back()->start(&Blocks::work);
       idle_.push_back(fibers_.back().get());
     }
     Fiber* fiber = idle_.back();
@@ -152,7 +180,7 @@ class Block {
   // The life of a fiber: it takes fresh threads and runs them, one after the other, until one of
   // them has to wait. So a kernel without barriers costs one switch per block.
   static void work() {
-    Block& self = block();
+    Blocks& self = blocks();
     self.running_->arrived();
     for (;;) {
       Fiber* fiber = self.running_;
@@ -170,7 +198,8 @@ class Block {
   }
   void enter(uint32_t index) {
     current_ = index;
-    threadIdx = {index % dim_.x, index / dim_.x % dim_.y, index / dim_.x / dim_.y};
+    threadIdx = place_in(blockDim, index % size_);
+    blockIdx = place_in(gridDim, first_ + index / size_);
   }
 
   // The threads that may go on, since all they have to meet have come.
@@ -182,9 +211,11 @@ class Block {
       if (!threads_[t].done && wait.kind == Wait::kEvent && wait.happened(wait.object, wait.value))
         ready.push_back(t);
     }
-    if (ready.empty() && all_at_barrier()) {
-      ready.resize(threads_.size());
-      std::iota(ready.begin(), ready.end(), 0);
+    for (uint32_t rank = 0; rank < count_; ++rank) {
+      const uint32_t begin = rank * size_;
+      const auto own = [&](uint32_t t) { return t / size_ == rank; };
+      if (!all_at_barrier(begin) || std::any_of(ready.begin(), ready.end(), own)) continue;
+      for (uint32_t t = begin; t < begin + size_; ++t) ready.push_back(t);
     }
     return ready;
   }
@@ -227,11 +258,20 @@ class Block {
     }
   }
 
-  bool all_at_barrier() const {
-    return std::all_of(threads_.begin(), threads_.end(), [this](const Thread& t) {
-      return !t.done && t.wait.kind == Wait::kBlock &&
-             same_place(t.wait.where, threads_.front().wait.where);
+  bool all_at_barrier(uint32_t begin) const {
+    const auto at = threads_.begin() + begin;
+    return std::all_of(at, at + size_, [&](const Thread& t) {
+      return !t.done && t.wait.kind == Wait::kBlock && same_place(t.wait.where, at->wait.where);
     });
+  }
+  std::string name_of(uint32_t thread) const {
+    const std::string name = "thread " + std::to_string(thread % size_);
+    return count_ == 1 ? name : name + " of rank " + std::to_string(thread / size_);
+  }
+  std::string text_of(uint32_t thread, const Wait& wait) const {
+    const std::string file = wait.where.file_name();
+    return name_of(thread) + " at " + file.substr(file.rfind('/') + 1) + ":" +
+           std::to_string(wait.where.line());
   }
 
   // Nobody can go on: all have returned, or they wait for each other.
@@ -244,9 +284,10 @@ class Block {
     const std::string what =
         std::string(wait.kind == Wait::kBlock ? "__syncthreads" : "warp operation") +
         ": divergent: " + text_of(waiting, wait);
-    for (uint32_t t = 0; t < threads_.size(); ++t) {
+    const uint32_t begin = waiting / size_ * size_;
+    for (uint32_t t = begin; t < begin + size_; ++t) {
       if (threads_[t].done && wait.kind == Wait::kBlock)
-        return what + " waits for thread " + std::to_string(t) + ", which has returned";
+        return what + " waits for " + name_of(t) + ", which has returned";
       const bool meets = !threads_[t].done && threads_[t].wait.kind == wait.kind &&
                          threads_[t].wait.mask == wait.mask &&
                          same_place(threads_[t].wait.where, wait.where);
@@ -256,14 +297,14 @@ class Block {
   }
 
  public:
-  static Block& block() {
-    static Block block;
-    return block;
+  static Blocks& blocks() {
+    static Blocks blocks;
+    return blocks;
   }
 
  private:
   const std::function<void()>* body_ = nullptr;
-  dim3 dim_;
+  uint32_t first_ = 0, count_ = 1, size_ = 1;  // the blocks; threads of each
   std::vector<Thread> threads_;
   std::vector<uint32_t> order_;
   size_t next_fresh_ = 0;
@@ -281,41 +322,61 @@ uint64_t serial = 0;
 struct Free {
   void operator()(void* memory) const { std::free(memory); }
 };
-std::unique_ptr<void, Free> dynamic_memory;
+std::vector<std::unique_ptr<void, Free>> dynamic_memory;  // of each block that runs
 size_t dynamic_bytes = 0;
+
+// Poisoned; false if there is none.
+bool take_dynamic_memory(uint32_t blocks, size_t bytes) {
+  dynamic_memory.clear();
+  dynamic_bytes = bytes;
+  for (uint32_t i = 0; i < blocks; ++i) {
+    void* memory = nullptr;
+    if (bytes != 0 && posix_memalign(&memory, 1024, bytes) != 0) return false;
+    dynamic_memory.emplace_back(memory == nullptr ? nullptr : std::memset(memory, 0xff, bytes));
+  }
+  return true;
+}
+
+bool is_valid(dim3 grid, dim3 block, uint32_t cluster, size_t shared_bytes) {
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > 1024 || shared_bytes > (227 << 10)) return false;
+  if (grid.x == 0 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535 ||
+      grid.y * grid.z == 0)
+    return false;
+  // Blocks of a cluster have whole warps here.
+  return cluster == 1 || (cluster != 0 && cluster <= 16 && grid.x % cluster == 0 &&
+                          threads % 32 == 0 && grid.y * grid.z == 1);
+}
 
 }  // namespace
 
-const Wait& wait(const Wait& request) { return Block::block().wait(request); }
-void later(std::function<void()> work) { Block::block().later(std::move(work)); }
-bool at_once() { return Block::block().at_once(); }
-void fault(const std::string& what) { Block::block().fault(what); }
-void* dynamic_shared() { return dynamic_memory.get(); }
+const Wait& wait(const Wait& request) { return Blocks::blocks().wait(request); }
+void later(std::function<void()> work) { Blocks::blocks().later(std::move(work)); }
+bool at_once() { return Blocks::blocks().at_once(); }
+void fault(const std::string& what) { Blocks::blocks().fault(what); }
+void finish_work() { Blocks::blocks().finish_work(); }
+uint32_t cluster_size() { return Blocks::blocks().size(); }
+uint32_t cluster_rank() { return Blocks::blocks().rank(); }
+bool has_ended(uint32_t rank) { return Blocks::blocks().has_ended(rank); }
+void* dynamic_shared_of(uint32_t rank) { return dynamic_memory[rank].get(); }
+void* dynamic_shared() { return dynamic_shared_of(cluster_rank()); }
 size_t dynamic_shared_bytes() { return dynamic_bytes; }
 uint64_t block_serial() { return serial; }
 
-std::string run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+std::string run(dim3 grid, dim3 block, uint32_t cluster, size_t shared_bytes,
+                const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(mutex);
-  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
-  if (threads == 0 || threads > 1024 || grid.x == 0 || grid.x > 0x7fffffff || grid.y > 65535 ||
-      grid.z > 65535 || grid.y * grid.z == 0 || shared_bytes > (227 << 10))
-    return "invalid configuration argument";
+  if (!is_valid(grid, block, cluster, shared_bytes)) return "invalid configuration argument";
   Schedule schedule;
-  std::vector<uint32_t> blocks(size_t{grid.x} * grid.y * grid.z);
-  std::iota(blocks.begin(), blocks.end(), 0);
-  schedule.order(&blocks);
+  std::vector<uint32_t> clusters(size_t{grid.x} * grid.y * grid.z / cluster);
+  std::iota(clusters.begin(), clusters.end(), 0);
+  schedule.order(&clusters);
   gridDim = grid;
   blockDim = block;
-  for (const uint32_t b : blocks) {
-    blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
+  for (const uint32_t c : clusters) {
     ++serial;
-    dynamic_bytes = shared_bytes;
-    if (shared_bytes != 0) {
-      void* memory = nullptr;
-      if (posix_memalign(&memory, 1024, shared_bytes) != 0) return "out of memory";
-      dynamic_memory.reset(std::memset(memory, 0xff, shared_bytes));
-    }
-    std::string error = Block::block().run(block, body, &schedule);
+    if (!take_dynamic_memory(cluster, shared_bytes)) return "out of memory";
+    std::string error = Blocks::blocks().run(c * cluster, cluster, body, &schedule);
     if (!error.empty()) return error;
   }
   return "";

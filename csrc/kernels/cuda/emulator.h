@@ -1,9 +1,10 @@
 // What port.h includes instead of <cuda_runtime.h> when the kernels are compiled with g++: the
 // words of the CUDA language, the intrinsics that our kernels use and the part of the runtime API
-// that table.cu calls. Each CUDA thread is a fiber and one block runs at a time, on the calling
-// thread. Invariant: a result may not depend on the order in which fibers or blocks run, and the
-// schedule (FASTNN_EMULATOR_SCHEDULE=forward|reverse|random:SEED) is there to show it when one
-// does. Fresh memory, device and shared, is all ones: NaN in every float format.
+// that table.cu calls. Each CUDA thread is a fiber and one block (or one cluster of blocks, see
+// emulator_cluster.h) runs at a time, on the calling thread. Invariant: a result may not depend on
+// the order in which fibers or blocks run, and the schedule
+// (FASTNN_EMULATOR_SCHEDULE=forward|reverse|random:SEED) is there to show it when one does. Fresh
+// memory, device and shared, is all ones: NaN in every float format.
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -55,8 +56,10 @@ bool at_once();  // the schedule's answer for one such piece of work
 void fault(const std::string& what);
 
 // Runs all blocks of a launch, or appends it to the stream's graph or queue. Errors are sticky
-// until cudaGetLastError(), as on the device.
-void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, std::function<void()> body);
+// until cudaGetLastError(), as on the device. `cluster` blocks that follow one another along x run
+// together.
+void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, std::function<void()> body,
+            unsigned cluster = 1);
 
 // The arguments as they are now, like a launch on the device.
 template <class F, class... Args>
@@ -66,7 +69,14 @@ std::function<void()> bind(F kernel, Args... args) {
 
 void* dynamic_shared();  // of the block that runs, 1024-byte aligned
 size_t dynamic_shared_bytes();
-uint64_t block_serial();  // counts the blocks that were started
+uint64_t block_serial();  // counts the blocks, or clusters, that were started
+
+// Of the blocks that run together.
+uint32_t cluster_size();
+uint32_t cluster_rank();
+void* dynamic_shared_of(uint32_t rank);
+bool has_ended(uint32_t rank);  // all threads of the block have returned
+void finish_work();             // all that waits of later()
 
 // Static shared memory: one copy, since one block runs at a time, poisoned when a block first sees
 // it.
@@ -75,6 +85,7 @@ struct Shared {
   T value[kCount];
   uint64_t serial = 0;
   T* get() {
+    if (cluster_size() > 1) fault("static shared memory of clusters is not emulated");
     if (serial != block_serial()) {
       std::memset(value, 0xff, sizeof value);
       serial = block_serial();

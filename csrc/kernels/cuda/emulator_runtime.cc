@@ -96,9 +96,10 @@ cudaError_t drain(Stream* stream) {
 
 }  // namespace
 
-void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, std::function<void()> body) {
+void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, std::function<void()> body,
+            unsigned cluster) {
   submit(stream, [=, body = std::move(body)] {
-    const std::string error = run(grid, block, shared_bytes, body);
+    const std::string error = run(grid, block, cluster, shared_bytes, body);
     if (!error.empty()) fail(cudaErrorLaunchFailure, "emulator: " + error);
   });
 }

@@ -9,6 +9,7 @@
 namespace fastnn::emulator {
 
 // Runs a launch now; returns an error text, empty if all is well.
-std::string run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+std::string run(dim3 grid, dim3 block, uint32_t cluster, size_t shared_bytes,
+                const std::function<void()>& body);
 
 }  // namespace fastnn::emulator

@@ -6,6 +6,7 @@
 #include "abi.h"
 #include "blas.h"
 #include "port.h"
+#include "sequence/sequences.h"
 #include "table.h"
 
 namespace fastnn {
@@ -231,6 +232,10 @@ const CudaLibrary& library() {
       .blas_folders = blas::set_folders,
       .blas_report = blas::report,
       .blas_path = [](int32_t path) { blas::set_path(static_cast<blas::Path>(path)); },
+      .makes_sequence = [](const CudaSequence* shape,
+                           void* stream) { return sequence::makes(*shape, stream); },
+      .sequence_path = sequence::set_path,
+      .sequence_report = sequence::report,
   };
   return library;
 }

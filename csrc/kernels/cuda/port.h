@@ -1,6 +1,7 @@
 // The only place that knows whether nvcc or the emulator compiles the kernels. Kernels write CUDA's
 // own words (__global__, threadIdx, __syncthreads), except for what is not C++: a launch and shared
-// memory. Invariant: every launch goes through FASTNN_LAUNCH, on the stream it is given.
+// memory. Invariant: every launch goes through FASTNN_LAUNCH (of clusters: cluster::launch), on the
+// stream it is given.
 #pragma once
 #include <cstdint>
 
@@ -11,6 +12,7 @@
 
 #define FASTNN_ASSUME_GLOBAL(p)
 #define FASTNN_UNROLL  // costs compile time, and brings nothing here
+#define FASTNN_UNROLL_BY(n)
 #define FASTNN_NO_UNROLL
 // `name` points to `count` values of the block; __shared__ T name[count] in CUDA.
 #define FASTNN_SHARED(T, name, count)                          \
@@ -31,6 +33,8 @@
 // compiler sees of a kernel's parameters alone.
 #define FASTNN_ASSUME_GLOBAL(p) __builtin_assume(__isGlobal(p))
 #define FASTNN_UNROLL _Pragma("unroll")
+#define FASTNN_PRAGMA(x) _Pragma(#x)
+#define FASTNN_UNROLL_BY(n) FASTNN_PRAGMA(unroll n)
 #define FASTNN_NO_UNROLL _Pragma("unroll 1")
 #define FASTNN_SHARED(T, name, count) __shared__ T name[count]
 // 1024: where the pattern of a swizzle of 128 bytes begins.

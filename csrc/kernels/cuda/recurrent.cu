@@ -3,6 +3,7 @@
 #include "../families/recurrent.h"
 #include "../formulas/recurrent.h"
 #include "engine.cuh"
+#include "sequence/sequences.h"
 
 namespace fastnn {
 namespace {
@@ -152,17 +153,16 @@ struct GruForward {
     float h = args.h_prev[u.at];
     if (u.inside) {
       const GruGates gates(args.gates, u);
-      float n = *gates.n, z = *gates.z;
+      Gru::Gates a{*gates.r, *gates.z, *gates.n};
       if (args.after) {
-        const float r = sigmoid(*gates.r);
-        z = sigmoid(z);
-        n = mad(r, args.hidden[u.at], n);
-        *gates.r = r;
-        *gates.z = z;
+        a = Gru::activate(a, args.hidden[u.at]);
+        *gates.r = a.r;
+        *gates.z = a.z;
+      } else {
+        a.n = tanh(a.n);
       }
-      n = tanh(n);
-      *gates.n = n;
-      h = Gru::fwd(z, n, h, args.sign);
+      *gates.n = a.n;
+      h = Gru::fwd(a.z, a.n, h, args.sign);
     }
     put_out(args.out, u, h);
   }
@@ -184,7 +184,7 @@ struct GruBackward {
     *dh = d.h_prev;
     if (!args.after) return;
     const float reset = *gates.r;
-    *gates.r = d.n * args.hidden[u.at] * sigmoid_slope(reset);
+    *gates.r = Gru::reset_bwd(d.n, args.hidden[u.at], reset);
     args.hidden[u.at] = d.n * reset;
   }
 };
@@ -194,7 +194,7 @@ struct GruResetBackward {
     if (!u.inside) return;
     const GruGates gates(args.gates, u);
     const float reset = *gates.r, d = args.dreset[u.at];
-    *gates.r = d * args.h_prev[u.at] * sigmoid_slope(reset);
+    *gates.r = Gru::reset_bwd(d, args.h_prev[u.at], reset);
     args.grads.dh[u.at] = mad(d, reset, args.grads.dh[u.at]);
   }
 };
@@ -237,6 +237,8 @@ constexpr RecurrentKernels kernels() {
       .gru_bwd = run<GruBackward>,
       .gru_reset_bwd = run<GruResetBackward>,
       .check_lengths = check_lengths,
+      .sequence_fwd = sequence::forward,
+      .sequence_bwd = sequence::backward,
   };
 }
 

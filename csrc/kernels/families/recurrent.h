@@ -107,6 +107,43 @@ struct CheckLengthsArgs {
   int32_t site;
 };
 
+// ---- all steps at once --------------------------------------------------------------------------
+// What a step's kernels and its product with the state make, for all steps in one launch: CUDA
+// alone has it, where the library says so (abi.h, makes_sequence). GRU is the one that applies r
+// after the product.
+enum SequenceCell : int32_t { kTanhSequence, kReluSequence, kLstmSequence, kGruSequence };
+
+// Step s of a reversed sequence is time steps - 1 - s. Weights are rounded to bfloat16 on request;
+// all else is float32.
+struct Sequence {
+  SequenceCell cell;
+  const int64_t* lengths;  // as in RecurrentStep
+  int64_t steps, rows, width;
+  bool reverse, bf16_weights;
+};
+// Arrays are [steps, rows, width], gates [steps, rows, gates * width]; null where a cell has none.
+// gates are the sums of the inputs; then the gates (not of tanh and relu cells).
+struct SequenceFwdArgs {
+  Sequence sequence;
+  const float *w, *bias;   // of the state: [gates * width, width]; bias may be null
+  const float *h_0, *c_0;  // null: zeros
+  float *gates, *hidden;   // hidden as in GruFwdArgs, after
+  float *h, *y, *h_n;      // as in RecurrentOutputs
+  float *c, *c_n;
+  float sign;
+};
+// dh and dc are the gradients of the last states; then of the first ones (dh only where to_state).
+// gates become the gradients of their sums, and hidden that of the product (gru).
+struct SequenceBwdArgs {
+  Sequence sequence;
+  const float *w, *dy;  // dy null: zeros
+  const float *h, *h_0, *c, *c_0;
+  float *gates, *hidden;
+  float *dh, *dc;
+  float sign;
+  bool to_state;
+};
+
 struct RecurrentKernels {
   Kernel<RnnFwdArgs> rnn_fwd[2];  // tanh, relu
   Kernel<RnnBwdArgs> rnn_bwd[2];
@@ -118,6 +155,8 @@ struct RecurrentKernels {
   Kernel<GruFwdArgs> gru_reset, gru_fwd;
   Kernel<GruBwdArgs> gru_bwd, gru_reset_bwd;
   Kernel<CheckLengthsArgs> check_lengths;
+  Kernel<SequenceFwdArgs> sequence_fwd;
+  Kernel<SequenceBwdArgs> sequence_bwd;
 };
 
 }  // namespace fastnn

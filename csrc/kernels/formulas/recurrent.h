@@ -74,6 +74,19 @@ struct Lstm {
 // hidden part has r inside. With a negative `sign` z is the part of n instead: h = z n + (1 - z)
 // h'.
 struct Gru {
+  struct Gates {
+    float r, z, n;
+  };
+  // Where r is applied to n's hidden part, and the gradient of r's argument from that of what r is
+  // a factor of.
+  FASTNN_FN static Gates activate(const Gates& sums, float hidden) {
+    const float r = sigmoid(sums.r);
+    return {r, sigmoid(sums.z), tanh(mad(r, hidden, sums.n))};
+  }
+  FASTNN_FN static float reset_bwd(float d, float with, float r) {
+    return d * with * sigmoid_slope(r);
+  }
+
   struct Gradients {
     float z, n, h_prev;  // of z's and n's arguments, and the part of h' that passes z
   };
