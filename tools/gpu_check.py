@@ -9,8 +9,8 @@ sanitize (compute-sanitizer, where there is one), bench (against torch in the sa
 (each path that makes products of matrices, alone and in layers with all that follows their sums: do
 they agree, which is the fastest; OUT/measured.txt has the lines for blas_measured.h), recurrent
 (layers as one kernel of clusters: do they agree with steps, are they faster). Each case appends one
-JSON line to OUT/log.jsonl at once, so that a kill loses one case; at the end OUT/<date>-<commit>.json
-has all of them and the verdicts, one line for each goal of docs/goals.md.
+JSON line to OUT/log.jsonl at once, so that a kill loses one case; at the end
+OUT/<date>-<commit>.json has all of them and the verdicts, one line for each goal of docs/goals.md.
 Exits with 1 if a case failed; a goal that is missed is a number, not a failure.
 """
 
