@@ -35,6 +35,7 @@ bool may_use_amx() {
   // Linux gives a process the registers' state on request only (ARCH_REQ_XCOMP_PERM, XTILEDATA).
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
   static const bool granted = __builtin_cpu_supports("x86-64-v4") &&
+                              __builtin_cpu_supports("avx512bf16") &&
                               __builtin_cpu_supports("amx-bf16") &&
                               syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   return granted;

@@ -54,8 +54,9 @@ inline constexpr int64_t kGemmPackRows = 192, kGemmPackCols = 192;
 // wide, since rows of C a power of two apart share the sets of a cache. Narrower down to kGemmMinNC
 // while there are fewer than kGemmTasks; a C of one row of tiles, down to kGemmCols.
 inline constexpr int64_t kGemmMC = 96, kGemmNC = 1024, kGemmMinNC = 256, kGemmTasks = 32;
-// The same of bfloat16, whose tiles may be 16 rows high.
-inline constexpr int64_t kGemmBf16Rows = 48, kGemmBf16MC = 192;
+// The same of bfloat16, whose tiles may be 32 rows high: as many rows as hold kGemmBf16Values,
+// which stay in L2, between the two.
+inline constexpr int64_t kGemmBf16Rows = 96, kGemmBf16MC = 288, kGemmBf16Values = 96 * 4096;
 // The same of gemm_small, which keeps one strip of B on its stack; and of gemm_small across, which
 // keeps a strip of A: as many columns as leave kGemmAcrossTasks tasks, between the two.
 inline constexpr int64_t kGemmSmallMC = 192, kGemmSmallNC = 64;
@@ -124,6 +125,12 @@ constexpr bool gemm_goes_across(const GemmArgsOf<T>& g) {
   return across < down;
 }
 
+// The largest height of a tile of C of bfloat16.
+constexpr int64_t gemm_bf16_rows(int64_t k) {
+  const int64_t rows = kGemmBf16Values / (k > 0 ? k : 1) / kGemmBf16Rows * kGemmBf16Rows;
+  return rows < kGemmBf16Rows ? kGemmBf16Rows : rows < kGemmBf16MC ? rows : kGemmBf16MC;
+}
+
 template <class T>
 constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
   GemmPlan plan{};
@@ -131,7 +138,8 @@ constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
   plan.k_blocks = g.k > 0 ? (g.k + kGemmKC - 1) / kGemmKC : 1;
   if (packed) {
     if (g.a_col != 1 || sizeof(T) != sizeof(float)) {
-      plan.pack_a = gemm_cut(g.m, kGemmRows, kGemmPackRows);
+      plan.pack_a =
+          gemm_cut(g.m, sizeof(T) != sizeof(float) ? kGemmBf16Rows : kGemmRows, kGemmPackRows);
       plan.a_block = (g.m + kGemmRows - 1) / kGemmRows * kGemmRows * kGemmKC;
     }
     plan.pack_b = gemm_cut(g.n, kGemmCols, kGemmPackCols);
@@ -144,7 +152,7 @@ constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
     return plan;
   }
   if (sizeof(T) != sizeof(float))
-    plan.rows = gemm_cut(g.m, kGemmBf16Rows, kGemmBf16MC);
+    plan.rows = gemm_cut(g.m, kGemmBf16Rows, gemm_bf16_rows(g.k));
   else
     plan.rows = gemm_cut(g.m, kGemmRows, packed ? kGemmMC : kGemmSmallMC);
   plan.cols = gemm_cut(g.n, kGemmCols, packed ? kGemmNC : kGemmSmallNC);

@@ -10,7 +10,9 @@
 namespace fastnn {
 namespace {
 
-inline constexpr int kAmxRows = 16;
+// Registers of rows, and of columns of a strip, in the largest tile; and products along k that a
+// step adds.
+inline constexpr int kAmxRows = 16, kAmxStrip = 32, kAmxDepth = 32;
 
 // Sets the registers up, all of them whole, for as long as it lives.
 class AmxRegisters {
@@ -29,50 +31,79 @@ class AmxRegisters {
   AmxRegisters& operator=(const AmxRegisters&) = delete;
 };
 
-// C, of R x V registers, = or += A B. A lies in rows of pairs, a_row floats apart, B as in panels;
-// k counts pairs, a multiple of 16. Products are summed by pairs, in the order of AMX; subnormals
-// count as zero.
+// 16 rows: whole steps along k, and those of the last one, which lie elsewhere.
+struct AmxRows {
+  const void* at;
+  int64_t bytes, step_bytes;  // from row to row, and from step to step
+  const void* last;
+  int64_t last_bytes;
+};
+
+struct AmxArgs {
+  AmxRows rows[2];
+  const float* strip;  // rows of kAmxStrip pairs
+  int64_t steps;       // whole ones
+  bool last;           // and the one after them
+  float* c;            // rows of kAmxStrip
+  bool add;
+  const float* ahead;  // memory to fetch into L2 meanwhile: ahead_lines per step
+  int64_t ahead_lines;
+};
+
+// C, of R x V registers, = or += rows times strip. Products are summed by pairs, in the order of
+// AMX, one step after the other, so that C may leave the registers in between; subnormals count as
+// zero. The strip is read for each tile again and stays in L1, the rows pass by it.
 template <int R, int V>
-__attribute__((noinline)) void amx_tile(const TileArgs& t) {
+__attribute__((noinline)) void amx_tile(const AmxArgs& t) {
   static_assert(R <= 2 && V <= 2);
-  const int64_t a_bytes = 4 * t.a_row, b_bytes = 4 * t.b_row, c_bytes = 4 * t.ldc;
-  float* const c_low = t.c + kAmxRows * t.ldc;
+  constexpr int64_t kBytes = 4 * kAmxStrip;
+  float* const c_low = t.c + kAmxRows * kAmxStrip;
   if (t.add) {
-    _tile_loadd(0, t.c, c_bytes);
-    if constexpr (V > 1) _tile_loadd(1, t.c + 16, c_bytes);
-    if constexpr (R > 1) _tile_loadd(2, c_low, c_bytes);
-    if constexpr (R > 1 && V > 1) _tile_loadd(3, c_low + 16, c_bytes);
+    _tile_loadd(0, t.c, kBytes);
+    if constexpr (V > 1) _tile_loadd(1, t.c + 16, kBytes);
+    if constexpr (R > 1) _tile_loadd(2, c_low, kBytes);
+    if constexpr (R > 1 && V > 1) _tile_loadd(3, c_low + 16, kBytes);
   } else {
     _tile_zero(0);
     if constexpr (V > 1) _tile_zero(1);
     if constexpr (R > 1) _tile_zero(2);
     if constexpr (R > 1 && V > 1) _tile_zero(3);
   }
-  const float *a = t.a, *b = t.b, *ahead = t.ahead;
-  for (int64_t p = 0; p < t.k; p += 16, a += 16, b += 16 * t.b_row) {
+  const float* b = t.strip;
+  const auto step = [&](const void* high, int64_t high_bytes, const void* low, int64_t low_bytes)
+                        __attribute__((always_inline)) {
+                          _tile_stream_loadd(4, high, high_bytes);
+                          _tile_loadd(6, b, kBytes);
+                          _tile_dpbf16ps(0, 4, 6);
+                          if constexpr (V > 1) {
+                            _tile_loadd(7, b + 16, kBytes);
+                            _tile_dpbf16ps(1, 4, 7);
+                          }
+                          if constexpr (R > 1) {
+                            _tile_stream_loadd(5, low, low_bytes);
+                            _tile_dpbf16ps(2, 5, 6);
+                          }
+                          if constexpr (R > 1 && V > 1) _tile_dpbf16ps(3, 5, 7);
+                          b += kAmxRows * kAmxStrip;
+                        };
+  const auto *high = static_cast<const char*>(t.rows[0].at),
+             *low = static_cast<const char*>(t.rows[1].at);
+  const float* ahead = t.ahead;
+  for (int64_t p = 0; p < t.steps; ++p, high += t.rows[0].step_bytes, low += t.rows[1].step_bytes) {
     for (int64_t i = 0; i < t.ahead_lines; ++i, ahead += kLineFloats)
       __builtin_prefetch(ahead, 0, 2);
-    _tile_loadd(4, a, a_bytes);
-    _tile_loadd(6, b, b_bytes);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (V > 1) {
-      _tile_loadd(7, b + 16, b_bytes);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    if constexpr (R > 1) {
-      _tile_loadd(5, a + kAmxRows * t.a_row, a_bytes);
-      _tile_dpbf16ps(2, 5, 6);
-    }
-    if constexpr (R > 1 && V > 1) _tile_dpbf16ps(3, 5, 7);
+    step(high, t.rows[0].bytes, low, t.rows[1].bytes);
   }
-  _tile_stored(0, t.c, c_bytes);
-  if constexpr (V > 1) _tile_stored(1, t.c + 16, c_bytes);
-  if constexpr (R > 1) _tile_stored(2, c_low, c_bytes);
-  if constexpr (R > 1 && V > 1) _tile_stored(3, c_low + 16, c_bytes);
+  if (t.last) step(t.rows[0].last, t.rows[0].last_bytes, t.rows[1].last, t.rows[1].last_bytes);
+  _tile_stored(0, t.c, kBytes);
+  if constexpr (V > 1) _tile_stored(1, t.c + 16, kBytes);
+  if constexpr (R > 1) _tile_stored(2, c_low, kBytes);
+  if constexpr (R > 1 && V > 1) _tile_stored(3, c_low + 16, kBytes);
 }
 
-inline constexpr Tile kAmxTiles[2][2] = {{amx_tile<1, 1>, amx_tile<1, 2>},
-                                         {amx_tile<2, 1>, amx_tile<2, 2>}};
+using AmxTile = void (*)(const AmxArgs&);
+inline constexpr AmxTile kAmxTiles[2][2] = {{amx_tile<1, 1>, amx_tile<1, 2>},
+                                            {amx_tile<2, 1>, amx_tile<2, 2>}};
 
 }  // namespace
 }  // namespace fastnn

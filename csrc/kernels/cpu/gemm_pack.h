@@ -70,29 +70,20 @@ void pack_transposed(float* dst, const float* src, int64_t row_stride, int64_t d
   }
 }
 
-// How T goes into panels, whose elements are floats: kPerElement values along k in each of them, in
-// multiples of kStep elements, the last ones zero. kRowsOfA: A goes as it is, [m][elements].
+// How T goes into panels, whose elements are floats: kPerElement values along k in each of them.
 template <class T>
 struct Packing {
-  static constexpr int64_t kPerElement = 1, kStep = 1;
-  static constexpr bool kRowsOfA = false;
+  static constexpr int64_t kPerElement = 1;
 };
-#if defined(__AMX_BF16__)
+#if defined(__AVX512BF16__)
 template <>
 struct Packing<bf16> {
-  static constexpr int64_t kPerElement = 2, kStep = 16;
-  static constexpr bool kRowsOfA = true;
-};
-#elif defined(__AVX512BF16__)
-template <>
-struct Packing<bf16> {
-  static constexpr int64_t kPerElement = 2, kStep = 1;
-  static constexpr bool kRowsOfA = false;
+  static constexpr int64_t kPerElement = 2;
 };
 #endif
 template <class T>
 constexpr int64_t elements_of(int64_t depth) {
-  return ceil_div(depth, Packing<T>::kPerElement * Packing<T>::kStep) * Packing<T>::kStep;
+  return ceil_div(depth, Packing<T>::kPerElement);
 }
 
 // Whole panels of an operand that is contiguous along them, some at a time: one alone would use a
@@ -215,44 +206,6 @@ inline void pack_panel_as(float* dst, const T* src, int64_t row_stride, int64_t 
   }
 }
 
-// Where rows of A are packed as they are: whether they need no packing, being whole tiles.
-inline bool reads_rows_in_place(const GemmBf16Args& g) {
-  return g.a_col == 1 && g.a_row % 2 == 0 && g.m % 16 == 0 && g.k % 32 == 0;
-}
-inline bool reads_rows_in_place(const GemmArgs&) { return false; }
-
-// Rows of pairs of float32 values rounded to bfloat16, of which there are two in an element.
-inline void pack_rounded_rows(float* dst, const float* src, int64_t row_stride, int64_t depth,
-                              int64_t rows) {
-  const int64_t elements = elements_of<bf16>(depth);
-  for (int64_t i = 0; i < rows; ++i, dst += elements, src += row_stride) {
-    alignas(64) bf16 row[kGemmKC + 32];
-    for (int64_t p = 0; p < depth; ++p) row[p] = from_float<bf16>(src[p]);
-    for (int64_t p = depth; p < 2 * elements; ++p) row[p] = {};
-    __builtin_memcpy(dst, row, 4 * elements);
-  }
-}
-
-// The rows [begin, end) of A as rows of elements.
-template <class T>
-inline void pack_a_rows(float* dst, const T* src, int64_t row_stride, int64_t k_stride,
-                        int64_t depth, int64_t begin, int64_t end) {
-  const int64_t elements = elements_of<bf16>(depth);
-  dst += begin * elements, src += begin * row_stride;
-  if (k_stride == 1) {
-    if constexpr (sizeof(T) == sizeof(bf16))
-      return pack_bf16<true>(dst, src, row_stride, 1, depth, end - begin, 0);
-    else
-      return pack_rounded_rows(dst, src, row_stride, depth, end - begin);
-  }
-  alignas(64) float panel[kLanes * kGemmKC];  // the transpose of panels
-  for (int64_t i = 0; i < end - begin; i += kLanes) {
-    const int64_t here = least(kLanes, end - begin - i);
-    pack_panel_as<bf16>(panel, src + i * row_stride, row_stride, k_stride, depth, here, kLanes);
-    pack_transposed(dst + i * elements, panel, kLanes, here, elements, elements);
-  }
-}
-
 // Panels of kWidth for the rows of A, or columns of B, [begin, end).
 template <int kWidth, class P, class T>
 void pack_panels(float* dst, const T* src, int64_t row_stride, int64_t k_stride, int64_t depth,
@@ -281,9 +234,9 @@ GemmPlan packed_plan(const GemmArgsOf<T>& g) {
     return gemm_plan_as(true, GemmArgsOf<P>{.m = g.m, .n = g.n, .k = g.k});
 }
 
-// Scratch, for each k block: the panels of A, [m / kMR][depth][kMR] of elements, or its rows; then,
-// after all of A, likewise the panels of B. Tasks: the pieces of A for each k block, then those of
-// B. Ts are packed as Ps.
+// Scratch, for each k block: the panels of A, [m / kMR][depth][kMR] of elements; then, after all of
+// A, likewise the panels of B. Tasks: the pieces of A for each k block, then those of B. Ts are
+// packed as Ps.
 template <class T, class P = T>
 void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
   const GemmPlan plan = packed_plan<P>(g);
@@ -298,10 +251,7 @@ void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
     if (is_a) {
       float* dst = g.scratch + block * plan.a_block;
       const T* src = g.a + p * g.a_col;
-      if constexpr (!Packing<P>::kRowsOfA)
-        pack_panels<kMR, P>(dst, src, g.a_row, g.a_col, depth, begin, end);
-      else if (!reads_rows_in_place(g))
-        pack_a_rows(dst, src, g.a_row, g.a_col, depth, begin, end);
+      pack_panels<kMR, P>(dst, src, g.a_row, g.a_col, depth, begin, end);
     } else {
       pack_panels<kNR, P>(g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block,
                           g.b + p * g.b_row, g.b_col, g.b_row, depth, begin, end);

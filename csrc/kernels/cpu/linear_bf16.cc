@@ -10,35 +10,98 @@
 #include "gemm_micro.h"
 #include "table.h"
 #if defined(__AMX_BF16__)
-#include "amx_tile.h"
+#include "amx_gemm.h"
 #endif
 
 namespace fastnn {
 namespace {
 
 #if defined(__AMX_BF16__)
+inline constexpr int64_t kStrip = kAmxStrip;
+#else
+inline constexpr int64_t kStrip = kNR;
+#endif
 
-// The rows [0, rows) of a strip, t being the first tile. Rows up to a multiple of 16 are read and
-// written.
-void run_strip(TileArgs t, int64_t rows, int64_t vectors) {
-  const float *const a = t.a, *const b = t.b;
-  float* const c = t.c;
-  // Each step of the sums fetches its part of the next panel of B.
-  if (t.ahead != nullptr)
-    t.ahead_lines = ceil_div(16 * kNR / kLineFloats, ceil_div(rows, 32) * ceil_div(vectors, 2));
-  for (int64_t v = 0; v < vectors; v += 2) {
-    t.a = a, t.b = b + 16 * v, t.c = c + 16 * v;
-    for (int64_t i = 0; i < rows; i += 2 * kAmxRows) {
-      kAmxTiles[rows - i > kAmxRows][vectors - v > 1](t);
-      t.a += 2 * kAmxRows * t.a_row, t.c += 2 * kAmxRows * t.ldc;
-      t.ahead += t.k / 16 * t.ahead_lines * kLineFloats;
-    }
+// Sums of a row as Ts.
+template <class T>
+FASTNN_INLINE void keep_row(T* __restrict to, const float* __restrict sum, int64_t cols) {
+  for (int64_t x = 0; x < cols; ++x) to[x] = from_float<T>(sum[x]);
+}
+#if defined(__AMX_BF16__)
+// The same of a whole line. The processor's conversion is from_float() but for subnormals, which it
+// flushes. Past the caches where rows are pages apart: their lines share a set of L1, and those
+// that wait for it drive each other out.
+FASTNN_INLINE void keep_line(bf16* to, const float* sum, bool past) {
+  const __m512 low = _mm512_load_ps(sum), high = _mm512_load_ps(sum + 16);
+  constexpr int kSubnormal = 0x20;
+  if (_mm512_fpclass_ps_mask(low, kSubnormal) | _mm512_fpclass_ps_mask(high, kSubnormal))
+    return keep_row(to, sum, kStrip);
+  const __m512i line = __m512i(_mm512_cvtne2ps_pbh(high, low));
+  past ? _mm512_stream_si512(reinterpret_cast<__m512i*>(to), line) : _mm512_storeu_si512(to, line);
+}
+#endif
+
+// What is left to do with the sums of the rows from i and the columns from j on, rows of kStrip.
+template <class T>
+FASTNN_INLINE void finish_rows(const GemmArgsOf<T>& g, float* sums, int64_t i, int64_t rows,
+                               int64_t j, int64_t cols) {
+  const bool adds = g.accumulate || g.bias || g.residual;
+  for (int64_t r = 0; r < rows && adds; ++r) {
+    float* __restrict sum = sums + r * kStrip;
+    const int64_t at = (i + r) * g.ldc + j;
+    if (g.accumulate)
+      for (int64_t x = 0; x < cols; ++x) sum[x] = to_float(g.c[at + x]) + sum[x];
+    if (g.bias)
+      for (int64_t x = 0; x < cols; ++x) sum[x] += to_float(g.bias[j + x]);
+    if (g.residual)
+      for (int64_t x = 0; x < cols; ++x) sum[x] += to_float(g.residual[at + x]);
   }
+  const auto keep = [&](T* to) {
+    to += i * g.ldc + j;
+#if defined(__AMX_BF16__)
+    if constexpr (sizeof(T) == sizeof(bf16)) {
+      constexpr int64_t kPage = 4096 / sizeof(T);
+      const bool past = g.ldc % kPage == 0 && reinterpret_cast<uintptr_t>(to) % 64 == 0;
+      const float* sum = sums;
+      for (int64_t r = 0; r < rows && cols == kStrip; ++r, to += g.ldc, sum += kStrip)
+        keep_line(to, sum, past);
+      if (cols == kStrip) return;
+    }
+#endif
+    for (int64_t r = 0; r < rows; ++r) keep_row(to + r * g.ldc, sums + r * kStrip, cols);
+  };
+  if (g.z && !g.z_is_activated) keep(g.z);
+  if (g.activation) kActivate.tile[g.activation](sums, kStrip, rows, cols, g.activation_param);
+  if (g.z && g.z_is_activated) keep(g.z);
+  if (g.draw) drop_tile(g, sums, kStrip, i, j, rows, cols);
+  keep(g.c);
+}
+template <class T>
+void finish_strip(const GemmArgsOf<T>& g, float* sums, int64_t i, int64_t rows, int64_t j,
+                  int64_t cols) {
+  // A constant trip count, mostly.
+  cols == kStrip ? finish_rows(g, sums, i, rows, j, kStrip)
+                 : finish_rows(g, sums, i, rows, j, cols);
+}
+
+#if defined(__AMX_BF16__)
+
+// Tasks: those of gemm_pack for each product.
+template <class T>
+void gemm_bf16_pack(const GemmBatchArgsOf<T>& batch, Slice s) {
+  const GemmPlan plan = packed_plan<bf16>(batch.one);
+  for_items(s, plan.pack_tasks(),
+            [&](int64_t i, Slice part) { amx_pack(gemm_item(batch, plan, i), plan, part); });
+}
+
+// Tasks: tiles of C, for each item.
+template <class T>
+void gemm_bf16(const GemmBatchArgsOf<T>& batch, Slice s) {
+  amx_gemm(batch, packed_plan<bf16>(batch.one), s, finish_strip<T>);
 }
 
 #else
 
-struct AmxRegisters {};
 #if defined(__AVX512BF16__)
 using Step = TwoProducts;
 #else
@@ -60,53 +123,16 @@ void run_strip(TileArgs t, int64_t rows, int64_t vectors) {
   for (int64_t i = 0; i < rows; i += kMR, t.a += kMR * t.k, t.c += kMR * t.ldc) tile(t);
 }
 
-#endif
-
-// Everything after the sums of the rows from i and the columns from j on.
-template <class T>
-void finish_strip(const GemmArgsOf<T>& g, float* sums, int64_t i, int64_t rows, int64_t j,
-                  int64_t cols) {
-  for (int64_t r = 0; r < rows; ++r) {
-    float* sum = sums + r * kNR;
-    const int64_t at = (i + r) * g.ldc + j;
-    if (g.accumulate)
-      for (int64_t x = 0; x < cols; ++x) sum[x] = to_float(g.c[at + x]) + sum[x];
-    if (g.bias)
-      for (int64_t x = 0; x < cols; ++x) sum[x] += to_float(g.bias[j + x]);
-    if (g.residual)
-      for (int64_t x = 0; x < cols; ++x) sum[x] += to_float(g.residual[at + x]);
-  }
-  const auto keep_z = [&] {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t x = 0; x < cols; ++x)
-        g.z[(i + r) * g.ldc + j + x] = from_float<T>(sums[r * kNR + x]);
-  };
-  if (g.z && !g.z_is_activated) keep_z();
-  if (g.activation) kActivate.tile[g.activation](sums, kNR, rows, cols, g.activation_param);
-  if (g.z && g.z_is_activated) keep_z();
-  if (g.draw) drop_tile(g, sums, kNR, i, j, rows, cols);
-  for (int64_t r = 0; r < rows; ++r) {
-    T* c = g.c + (i + r) * g.ldc + j;
-    for (int64_t x = 0; x < cols; ++x) c[x] = from_float<T>(sums[r * kNR + x]);
-  }
-}
-
 // sums = or += A B for a strip of C, at most kNR columns wide, of the rows [i_begin, i_end).
-// `more`: another strip follows.
 template <class T>
 void add_product(const GemmArgsOf<T>& g, const GemmPlan& plan, int64_t i_begin, int64_t i_end,
-                 int64_t j, bool more, bool add, float* sums) {
+                 int64_t j, bool add, float* sums) {
   for (int64_t block = 0; block < plan.k_blocks; ++block) {
     TileArgs t{};
     t.k = elements_of<bf16>(least(kGemmKC, g.k - block * kGemmKC));
-    t.a = g.scratch + block * plan.a_block + i_begin * t.k, t.a_row = t.k;
-    if (Packing<bf16>::kRowsOfA && reads_rows_in_place(g)) {  // pairs, as packed rows are
-      t.a = reinterpret_cast<const float*>(g.a + i_begin * g.a_row + block * kGemmKC);
-      t.a_row = g.a_row / 2;
-    }
+    t.a = g.scratch + block * plan.a_block + i_begin * t.k;
     t.b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block + j * t.k;
     t.b_row = kNR, t.c = sums, t.ldc = kNR;
-    t.ahead = more ? t.b + kNR * t.k : nullptr;
     t.add = add || block > 0;
     run_strip(t, i_end - i_begin, ceil_div(least(kNR, g.n - j), kLanes));
   }
@@ -117,7 +143,6 @@ template <class T>
 void gemm_bf16(const GemmBatchArgsOf<T>& batch, Slice slice) {
   // Of whole tiles: rows and columns too many are not read.
   alignas(64) float sums[kGemmBf16MC * kNR];
-  [[maybe_unused]] const AmxRegisters registers;
   const GemmPlan plan = packed_plan<bf16>(batch.one);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t item = task / plan.tasks(), at = task % plan.tasks();
@@ -127,7 +152,7 @@ void gemm_bf16(const GemmBatchArgsOf<T>& batch, Slice slice) {
     for (int64_t j = plan.cols.begin(col); j < j_end; j += kNR) {
       for (int64_t term = 0; term < batch.terms; ++term)
         add_product(gemm_item(batch, plan, item * batch.terms + term), plan, i_begin, i_end, j,
-                    j + kNR < j_end, term > 0, sums);
+                    term > 0, sums);
       const GemmArgsOf<T> g = gemm_item(batch, plan, item * batch.terms);
       finish_strip(g, sums, i_begin, i_end - i_begin, j, least(kNR, g.n - j));
     }
@@ -135,12 +160,14 @@ void gemm_bf16(const GemmBatchArgsOf<T>& batch, Slice slice) {
 }
 
 // Tasks: those of gemm_pack for each product.
-void gemm_medium_pack(const GemmBatchArgs& batch, Slice s) {
+template <class T>
+void gemm_bf16_pack(const GemmBatchArgsOf<T>& batch, Slice s) {
   const GemmPlan plan = packed_plan<bf16>(batch.one);
-  for_items(s, plan.pack_tasks(), [&](int64_t i, Slice part) {
-    gemm_pack<float, bf16>(gemm_item(batch, plan, i), part);
-  });
+  for_items(s, plan.pack_tasks(),
+            [&](int64_t i, Slice part) { gemm_pack<T, bf16>(gemm_item(batch, plan, i), part); });
 }
+
+#endif
 
 // Widened factors would take as long as those of float32.
 constexpr bool kPairs = Packing<bf16>::kPerElement == 2;
@@ -153,12 +180,12 @@ constinit const LinearBf16Kernels
         {
             .gemm_bf16_pack = nullptr,
             .gemm_bf16 = nullptr,
-            .gemm_medium_pack = kPairs ? gemm_medium_pack : nullptr,
+            .gemm_medium_pack = kPairs ? gemm_bf16_pack<float> : nullptr,
             .gemm_medium = kPairs ? gemm_bf16<float> : nullptr,
             .gemm_high = nullptr,
         },
         {
-            .gemm_bf16_pack = gemm_batch_pack<bf16>,
+            .gemm_bf16_pack = gemm_bf16_pack<bf16>,
             .gemm_bf16 = gemm_bf16<bf16>,
             .gemm_medium_pack = nullptr,
             .gemm_medium = nullptr,
