@@ -1,5 +1,6 @@
 """Recurrent layers as one kernel of clusters, under the emulator or on a GPU: asked for, against
-the oracles and against steps. The kernels' own test is tests/cpp/cuda_emulator_cluster_test.cc."""
+the oracles and against steps. The kernels' own test is tests/cpp/cuda_emulator_cluster_test.cc.
+Kernels: sequence_fwd, sequence_bwd."""
 
 import fastnn as fn
 import numpy as np

@@ -99,6 +99,8 @@ INTERNALS: Mapping[str, str] = {
     "gemm_medium": "test_matmul_precision.py",
     "gemm_high": "test_cuda_blas.py",
     "mlp_step": "test_cuda_mlp.py",
+    "sequence_fwd": "test_cuda_recurrent.py",
+    "sequence_bwd": "test_cuda_recurrent.py",
     "soft_threshold": "test_constraint.py",
     "max_norm": "test_constraint.py",
 }
