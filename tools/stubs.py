@@ -7,8 +7,24 @@ import tempfile
 from pathlib import Path
 
 TARGET = Path(__file__).resolve().parents[1] / "python/fastnn/_core.pyi"
-# TensorBase is written against the C API: its members and what pybind11 cannot know.
-TENSOR_BASE = '''\
+# These are written against the C API: their members and what pybind11 cannot know.
+BASES = {
+    "class NodeBase:": '''\
+class NodeBase:
+    """Slots of fastnn.tape.Node."""
+
+    inputs: tuple[typing.Any, ...]
+    vjp: collections.abc.Callable | None
+    sources: tuple[typing.Any, ...]
+    @property
+    def rule_name(self) -> str: ...
+    @property
+    def layouts(self) -> tuple[str, ...]: ...
+    @property
+    def versions(self) -> int: ...
+
+''',
+    "class TensorBase:": '''\
 class TensorBase:
     """Storage and tape slots of fastnn.Tensor."""
 
@@ -29,7 +45,8 @@ class TensorBase:
     def _version(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
-'''
+''',
+}
 # fastnn.tensor is a function as well as a module, and bare generics say nothing.
 SPELLINGS = (
     (r"import fastnn\.tensor\n", "from fastnn.tensor import Tensor\n"),
@@ -60,11 +77,11 @@ def generate() -> str:
 
 
 def clean(text: str) -> str:
-    """Replace the class that stubgen cannot read."""
+    """Replace the classes that stubgen cannot read."""
     lines, skipping = [], False
     for line in text.splitlines():
-        if line.startswith("class TensorBase"):
-            lines.extend(TENSOR_BASE.splitlines())
+        if line in BASES:
+            lines.extend(BASES[line].splitlines())
             skipping = True
         elif skipping and line and not line.startswith(" "):
             skipping = False

@@ -98,5 +98,6 @@ void bind_shape(py::module_& m);
 void bind_softmax(py::module_& m);
 void bind_stacked(py::module_& m);
 void bind_system(py::module_& m);
+void bind_tape_node(py::module_& m);
 
 }  // namespace fastnn

@@ -1,7 +1,6 @@
 // Tensor's life, attributes and buffer, and conversion of foreign arrays.
 #include "tensor_object.h"
 
-#include <pybind11/typing.h>
 #include <structmember.h>
 
 #include "../core/capture.h"
@@ -57,9 +56,7 @@ PyObject* get_shape(PyObject* self, void*) {
   return tuple;
 }
 PyObject* get_layout(PyObject* self, void*) {
-  static PyObject* const names[] = {PyUnicode_InternFromString("nchw"),
-                                    PyUnicode_InternFromString("nhwc")};
-  return Py_NewRef(names[static_cast<int>(cast(self)->array.layout)]);
+  return layout_name(cast(self)->array.layout).release().ptr();
 }
 PyObject* get_dtype(PyObject* self, void*) {
   return PyUnicode_InternFromString(dtype_name(cast(self)->array.dtype));
@@ -223,61 +220,13 @@ std::optional<Array> share_buffer(PyObject* object) {
   return array;
 }
 
-// The sum of the versions of a Tensor, or of those that a function closes over or a tuple has. Each
-// only ever counts up, so the sum changes when any of them does.
-int64_t versions_in(PyObject* object, int depth) {
-  if (is_tensor(object)) return cast(object)->array.version();
-  PyObject* items = PyFunction_Check(object) ? PyFunction_GET_CLOSURE(object) : object;
-  if (depth == 0 || items == nullptr || !PyTuple_Check(items)) return 0;
-  int64_t sum = 0;
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items); ++i) {
-    PyObject* item = PyTuple_GET_ITEM(items, i);
-    if (PyCell_Check(item)) item = PyCell_GET(item);
-    if (item != nullptr) sum += versions_in(item, depth - 1);
-  }
-  return sum;
-}
-
-// What backward will read: a vjp may wrap another, whose cells hold Tensors and tuples of them.
-int64_t saved_versions(const py::object& vjp) {
-  constexpr int kDepth = 4;  // also where a vjp closes over itself
-  return versions_in(vjp.ptr(), kDepth);
-}
-
-// What the tape does for every op, natively, since it is most of the price of a small one.
-
-using Objects = py::typing::Tuple<py::object, py::ellipsis>;
-
-bool any_requires_grad(const Objects& inputs) {
-  for (const py::handle x : inputs)
-    if (is_tensor(x.ptr()) && cast(x.ptr())->requires_grad) return true;
-  return false;
-}
-
-// (sources, layouts, versions) of a node: where each input comes from now, how each output lies in
-// memory, and the versions of what its vjp has saved.
-std::tuple<Objects, Objects, int64_t> node_parts(const Objects& inputs, const Objects& outputs,
-                                                 const py::object& vjp) {
-  py::tuple sources(inputs.size()), layouts(outputs.size());
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    PyObject* x = PyTuple_GET_ITEM(inputs.ptr(), i);
-    PyObject* node = is_tensor(x) ? cast(x)->node : nullptr;
-    PyTuple_SET_ITEM(sources.ptr(), i, Py_NewRef(node == nullptr ? Py_None : node));
-  }
-  for (size_t i = 0; i < outputs.size(); ++i)
-    PyTuple_SET_ITEM(layouts.ptr(), i, get_layout(PyTuple_GET_ITEM(outputs.ptr(), i), nullptr));
-  return {Objects(sources), Objects(layouts), saved_versions(vjp)};
-}
-
-// Another Tensor for the memory of y, that comes from the output i of a node.
-py::object recorded(const AnyLayout& y, const py::object& node, int i) {
-  py::object result = wrap(y);
-  cast(result.ptr())->requires_grad = true;
-  cast(result.ptr())->node = py::make_tuple(node, i).release().ptr();
-  return result;
-}
-
 }  // namespace
+
+py::object layout_name(Layout layout) {
+  static PyObject* const names[] = {PyUnicode_InternFromString("nchw"),
+                                    PyUnicode_InternFromString("nhwc")};
+  return py::reinterpret_borrow<py::object>(names[static_cast<int>(layout)]);
+}
 
 bool is_tensor(PyObject* object) { return PyObject_TypeCheck(object, base_type); }
 
@@ -314,10 +263,6 @@ void bind_tensor(py::module_& module) {
   if (base_type == nullptr) throw py::error_already_set();
   tensor_type = base_type;
   module.attr("TensorBase") = py::handle(reinterpret_cast<PyObject*>(base_type));
-  module.def("saved_versions", &saved_versions, py::arg("vjp"));
-  module.def("any_requires_grad", &any_requires_grad, py::arg("inputs"));
-  module.def("node_parts", &node_parts, py::arg("inputs"), py::arg("outputs"), py::arg("vjp"));
-  module.def("recorded", &recorded, py::arg("y"), py::arg("node"), py::arg("i"));
   module.def(
       "set_tensor_type",
       [](py::type type, py::function to_array) {

@@ -1,6 +1,6 @@
 // The Python object behind fastnn.Tensor, written against the C API because every op creates one;
-// everything else is bound by pybind11. It holds an Array and what the tape in tensor.py keeps
-// there: grad, the node that made it, and requires_grad. C++ never looks into those.
+// as is the tape's node (tape_node.cc); everything else is bound by pybind11. It holds an Array and
+// what the tape keeps there: grad, the (node, output) that it came from, and requires_grad.
 #pragma once
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -20,6 +20,7 @@ struct TensorObject {
 };
 
 bool is_tensor(PyObject* object);
+py::object layout_name(Layout layout);
 py::object wrap(Array array);  // a new Tensor
 
 // The array behind anything array-like: a Tensor's own, the caller's memory where it has a layout

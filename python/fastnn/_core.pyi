@@ -6,7 +6,7 @@ import collections.abc
 from fastnn.tensor import Tensor
 import numpy
 import typing
-__all__: list[str] = ['ACTIVATIONS', 'AUGMENTS', 'AugmentStage', 'BINARIES', 'CaptureError', 'CudaError', 'MAX_POOL_OFFSETS', 'MixStage', 'NORM_COLUMNS', 'OPTIM_RULES', 'OptimGroup', 'OptimOptions', 'PAD_MODES', 'PARAMETRIC', 'POINTWISE_LOSSES', 'Plan', 'PrefetchError', 'Prefetcher', 'RNN_NONLINEARITIES', 'TensorBase', 'accumulate', 'activation_', 'activation_bwd', 'activation_fwd', 'adaptive_avg_pool', 'adaptive_avg_pool_bwd', 'adaptive_max_pool', 'add_activation', 'advance', 'alpha_dropout', 'any_requires_grad', 'argmax', 'augment', 'avg_pool', 'avg_pool_bwd', 'batch_norm_fwd', 'binary', 'binary_scalar', 'broadcast_scalar', 'cat', 'channel_norm_bwd', 'clip_grad_norm', 'clip_grad_value', 'clone', 'conv_bwd', 'conv_fwd', 'copy_', 'count_correct', 'cpu_level', 'cpu_level_reason', 'cross_entropy_bwd', 'cross_entropy_fwd', 'cuda_blas_report', 'cuda_description', 'cuda_is_available', 'cuda_reason', 'cuda_sequence_report', 'current_plan', 'data_pointer', 'dropout', 'embedding', 'embedding_bwd', 'first_not_finite', 'fractional_max_pool', 'from_dlpack', 'full', 'gather', 'gaussian_dropout', 'get_float32_matmul_precision', 'group_norm_fwd', 'gru_bwd', 'gru_fwd', 'hardtanh_', 'hardtanh_bwd', 'hardtanh_fwd', 'instance_norm_fwd', 'is_recording', 'item', 'layer_norm_lstm_bwd', 'layer_norm_lstm_fwd', 'linear_bwd', 'linear_chain_bwd', 'linear_ending_fwd', 'linear_fwd', 'logsumexp_bwd', 'logsumexp_fwd', 'lstm_bwd', 'lstm_fwd', 'make_generator', 'make_optim_rates', 'make_optim_records', 'matmul', 'max_norm', 'max_pool', 'max_pool_bwd', 'maxout_bwd', 'maxout_fwd', 'memory_stats', 'mix', 'mlp_fits', 'mlp_step', 'move_generator', 'multi_margin_bwd', 'multi_margin_fwd', 'multilabel_margin_bwd', 'multilabel_margin_fwd', 'node_parts', 'num_threads', 'num_threads_reason', 'one_hot', 'optim_step', 'pad', 'pad_bwd', 'parametric_bwd', 'parametric_fwd', 'penalty_bwd', 'penalty_fwd', 'pin', 'pinned_memory_stats', 'pointwise_loss_bwd', 'pointwise_loss_fwd', 'poisson_dropout', 'prefetch', 'prefetch_rows', 'read_float64', 'read_optim_records', 'recorded', 'refuse_while_recording', 'reshape', 'rng_draw', 'rnn_bwd', 'rnn_fwd', 'row_norm_bwd', 'row_norm_fwd', 'sample_normal', 'sample_normal_bwd', 'saved_versions', 'scaler_update', 'set_cuda_blas_folders', 'set_cuda_blas_path', 'set_cuda_library_path', 'set_cuda_sequence_path', 'set_float32_matmul_precision', 'set_generator', 'set_num_threads', 'set_optim_rates', 'set_tensor_type', 'share', 'shuffle_keys', 'soft_threshold', 'softmax_bwd', 'softmax_fwd', 'split', 'stacked_linear_bwd', 'stacked_linear_fwd', 'sum', 'swap_axes', 'to_device', 'to_dlpack', 'to_dtype', 'to_layout', 'topk_correct', 'trim_memory', 'uniform_']
+__all__: list[str] = ['ACTIVATIONS', 'AUGMENTS', 'AugmentStage', 'BINARIES', 'CaptureError', 'CudaError', 'MAX_POOL_OFFSETS', 'MixStage', 'NORM_COLUMNS', 'NodeBase', 'OPTIM_RULES', 'OptimGroup', 'OptimOptions', 'PAD_MODES', 'PARAMETRIC', 'POINTWISE_LOSSES', 'Plan', 'PrefetchError', 'Prefetcher', 'RNN_NONLINEARITIES', 'TensorBase', 'accumulate', 'activation_', 'activation_bwd', 'activation_fwd', 'adaptive_avg_pool', 'adaptive_avg_pool_bwd', 'adaptive_max_pool', 'add_activation', 'advance', 'alpha_dropout', 'any_requires_grad', 'argmax', 'augment', 'avg_pool', 'avg_pool_bwd', 'batch_norm_fwd', 'binary', 'binary_scalar', 'broadcast_scalar', 'cat', 'channel_norm_bwd', 'clip_grad_norm', 'clip_grad_value', 'clone', 'conv_bwd', 'conv_fwd', 'copy_', 'count_correct', 'cpu_level', 'cpu_level_reason', 'cross_entropy_bwd', 'cross_entropy_fwd', 'cuda_blas_report', 'cuda_description', 'cuda_is_available', 'cuda_reason', 'cuda_sequence_report', 'current_plan', 'data_pointer', 'dropout', 'embedding', 'embedding_bwd', 'first_not_finite', 'fractional_max_pool', 'from_dlpack', 'full', 'gather', 'gaussian_dropout', 'get_float32_matmul_precision', 'group_norm_fwd', 'gru_bwd', 'gru_fwd', 'hardtanh_', 'hardtanh_bwd', 'hardtanh_fwd', 'instance_norm_fwd', 'is_recording', 'item', 'layer_norm_lstm_bwd', 'layer_norm_lstm_fwd', 'linear_bwd', 'linear_chain_bwd', 'linear_ending_fwd', 'linear_fwd', 'logsumexp_bwd', 'logsumexp_fwd', 'lstm_bwd', 'lstm_fwd', 'make_generator', 'make_optim_rates', 'make_optim_records', 'matmul', 'max_norm', 'max_pool', 'max_pool_bwd', 'maxout_bwd', 'maxout_fwd', 'memory_stats', 'mix', 'mlp_fits', 'mlp_step', 'move_generator', 'multi_margin_bwd', 'multi_margin_fwd', 'multilabel_margin_bwd', 'multilabel_margin_fwd', 'num_threads', 'num_threads_reason', 'one_hot', 'optim_step', 'pad', 'pad_bwd', 'parametric_bwd', 'parametric_fwd', 'penalty_bwd', 'penalty_fwd', 'pin', 'pinned_memory_stats', 'pointwise_loss_bwd', 'pointwise_loss_fwd', 'poisson_dropout', 'prefetch', 'prefetch_rows', 'read_float64', 'read_optim_records', 'record', 'record_in_place', 'refuse_while_recording', 'reshape', 'rng_draw', 'rnn_bwd', 'rnn_fwd', 'row_norm_bwd', 'row_norm_fwd', 'sample_normal', 'sample_normal_bwd', 'saved_versions', 'scaler_update', 'set_cuda_blas_folders', 'set_cuda_blas_path', 'set_cuda_library_path', 'set_cuda_sequence_path', 'set_float32_matmul_precision', 'set_generator', 'set_node_type', 'set_num_threads', 'set_optim_rates', 'set_tensor_type', 'share', 'shuffle_keys', 'soft_threshold', 'softmax_bwd', 'softmax_fwd', 'split', 'stacked_linear_bwd', 'stacked_linear_fwd', 'sum', 'swap_axes', 'to_device', 'to_dlpack', 'to_dtype', 'to_layout', 'topk_correct', 'trim_memory', 'uniform_']
 class CaptureError(RuntimeError):
     pass
 class CudaError(RuntimeError):
@@ -83,6 +83,19 @@ class Prefetcher:
         """
         Seconds for which get() had none ready.
         """
+class NodeBase:
+    """Slots of fastnn.tape.Node."""
+
+    inputs: tuple[typing.Any, ...]
+    vjp: collections.abc.Callable[..., typing.Any] | None
+    sources: tuple[typing.Any, ...]
+    @property
+    def rule_name(self) -> str: ...
+    @property
+    def layouts(self) -> tuple[str, ...]: ...
+    @property
+    def versions(self) -> int: ...
+
 def accumulate(x: typing.Any, sum: typing.Any, scale: typing.SupportsFloat | typing.SupportsIndex) -> None:
     ...
 def activation_(x: typing.Any, kind: typing.SupportsInt | typing.SupportsIndex, a: typing.SupportsFloat | typing.SupportsIndex) -> None:
@@ -255,8 +268,6 @@ def multilabel_margin_bwd(dy: typing.Any, x: typing.Any, target: typing.Any, cou
     ...
 def multilabel_margin_fwd(x: typing.Any, target: typing.Any, scale: typing.SupportsFloat | typing.SupportsIndex | None) -> tuple[Tensor, Tensor]:
     ...
-def node_parts(inputs: tuple[typing.Any, ...], outputs: tuple[typing.Any, ...], vjp: typing.Any) -> tuple[tuple[typing.Any, ...], tuple[typing.Any, ...], int]:
-    ...
 def num_threads() -> int:
     ...
 def num_threads_reason() -> str:
@@ -301,7 +312,9 @@ def read_float64(x: typing.Any) -> float:
     ...
 def read_optim_records(x: typing.Any) -> list[tuple[int, float]]:
     ...
-def recorded(y: typing.Any, node: typing.Any, i: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+def record(rule_name: str, inputs: tuple[typing.Any, ...], vjp: typing.Any, outputs: typing.Any) -> typing.Any:
+    ...
+def record_in_place(rule_name: str, inputs: tuple[typing.Any, ...], vjp: typing.Any, x: typing.Any) -> None:
     ...
 def refuse_while_recording(call: str) -> None:
     ...
@@ -336,6 +349,8 @@ def set_cuda_sequence_path(path: typing.SupportsInt | typing.SupportsIndex) -> N
 def set_float32_matmul_precision(precision: str) -> None:
     ...
 def set_generator(state: typing.Any, seed: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex) -> None:
+    ...
+def set_node_type(type: type) -> None:
     ...
 def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...

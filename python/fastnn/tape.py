@@ -61,19 +61,10 @@ def _needs(x: Any) -> bool:
     return isinstance(x, _core.TensorBase) and x.requires_grad
 
 
-class Node:
+class Node(_core.NodeBase):
     """One recorded op: its inputs, the rule for their gradients, and what that rule has saved."""
 
-    __slots__ = ("inputs", "layouts", "rule_name", "sources", "versions", "vjp")
-
-    def __init__(
-        self, rule_name: str, inputs: tuple[Any, ...], vjp: Vjp, outputs: tuple[Any, ...]
-    ) -> None:
-        self.rule_name = rule_name
-        self.inputs = inputs
-        self.vjp: Vjp | None = vjp
-        # Where inputs come from now: an op in place gives its Tensor another node later.
-        self.sources, self.layouts, self.versions = _core.node_parts(inputs, outputs, vjp)
+    __slots__ = ()
 
     @property
     def name(self) -> str:
@@ -99,7 +90,12 @@ class Node:
         ]
         needs = tuple(map(_needs, self.inputs))
         dy = dys[0] if len(dys) == 1 else tuple(dys)
-        return self.vjp(dy, needs) if passage is None else self.vjp(dy, needs, passage)  # type: ignore[call-arg]
+        found: tuple[Any, ...]
+        found = self.vjp(dy, needs) if passage is None else self.vjp(dy, needs, passage)
+        return found
+
+
+_core.set_node_type(Node)
 
 
 @contextlib.contextmanager
@@ -206,12 +202,7 @@ def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
         outputs, vjp = rule(*inputs, **params)
     finally:
         mode.enabled = True
-    # Other objects for the same memory: the rule may have saved an output, which must not keep its
-    # own node alive.
-    if isinstance(outputs, tuple):
-        node = Node(rule.__name__, inputs, vjp, outputs)
-        return tuple(_core.recorded(y, node, i) for i, y in enumerate(outputs))  # type: ignore[return-value]
-    recorded: Tensor = _core.recorded(outputs, Node(rule.__name__, inputs, vjp, (outputs,)), 0)
+    recorded: Tensor = _core.record(rule.__name__, inputs, vjp, outputs)
     return recorded
 
 
@@ -242,7 +233,7 @@ def apply_in_place(rule: Rule, x: Any, *, name: str, **params: Any) -> Tensor:
     before.requires_grad = True
     before._node = x._node
     _, vjp = rule(memory, **params)
-    x._node = (Node(name, (before,), vjp, (memory,)), 0)
+    _core.record_in_place(name, (before,), vjp, x)
     changed: Tensor = x
     return changed
 
