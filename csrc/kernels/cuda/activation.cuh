@@ -51,17 +51,24 @@ __device__ __forceinline__ float activate(int32_t which, float x, float a,
   with_activation(which, all, [&]<class One>(One*) { y = One::fwd(x, a); });
   return y;
 }
+// The same for some elements, which are chosen for once.
+template <int kCount, class... A>
+__device__ __forceinline__ void activate_all(int32_t which, float (&x)[kCount], float a,
+                                             ActivationList<A...> all) {
+  with_activation(which, all, [&]<class One>(One*) {
+    FASTNN_UNROLL
+    for (int j = 0; j < kCount; ++j) x[j] = One::fwd(x[j], a);
+  });
+}
 // And dy times the derivative at what was saved.
 template <int kCount, class... A>
 __device__ __forceinline__ void differentiate_all(int32_t which, float (&dy)[kCount],
                                                   const float (&saved)[kCount], float a,
-                                                  ActivationList<A...>) {
-  const auto apply = [&]<class One>(One*) {
+                                                  ActivationList<A...> all) {
+  with_activation(which, all, [&]<class One>(One*) {
     FASTNN_UNROLL
     for (int j = 0; j < kCount; ++j) dy[j] = One::bwd(dy[j], saved[j], a);
-  };
-  int32_t i = 0;
-  ((i++ == which ? apply(static_cast<A*>(nullptr)) : static_cast<void>(0)), ...);
+  });
 }
 
 }  // namespace
