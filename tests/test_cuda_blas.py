@@ -3,12 +3,10 @@ first use, refused by name where it is old, lacks an entry, fails or is wrong.
 
 It is loaded once a process, so each case is one of its own. Kernels: gemm_high, and gemm_medium."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import cuda_helpers
 import fastnn as fn
 import pytest
 
@@ -83,14 +81,7 @@ print(json.dumps(fn.cuda.info()))
 
 def info(library=FAKE, work=WORK, **environment):
     """What fn.cuda.info() says after the work, in a process of its own."""
-    run = subprocess.run(
-        [sys.executable, "-c", work],
-        env={**os.environ, "FASTNN_CUBLASLT": str(library), **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    return json.loads(run.stdout)
+    return cuda_helpers.info(work, FASTNN_CUBLASLT=str(library), **environment)
 
 
 def badly(what):

@@ -2,14 +2,10 @@
 that passes a gradient through the layer before in the product that makes it. By every path that
 makes products."""
 
-import json
-import os
-import subprocess
-import sys
-
 import fastnn as fn
 import numpy as np
 import pytest
+from cuda_helpers import emulated, info
 from fastnn import F, _core, nn
 from fastnn.testing.compare import assert_bitwise_equal
 from test_cuda_blas import FAKE
@@ -18,10 +14,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not fn.cuda.is_available(), reason="no CUDA"),
 ]
-emulated = pytest.mark.skipif(
-    not (fn.cuda.is_available() and "emulator" in fn.cuda.device_description()),
-    reason="of the emulated library",
-)
 
 
 def numbers(*shape, seed=0):
@@ -254,22 +246,10 @@ print(json.dumps(found))
 """
 
 
-def info(path, **environment):
-    """What fn.cuda.info() says after the work, in a process of its own."""
-    run = subprocess.run(
-        [sys.executable, "-c", WORK, path],
-        env={**os.environ, "FASTNN_CUBLASLT": "off", **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    return json.loads(run.stdout)
-
-
 @emulated
 @pytest.mark.parametrize("path", ["wgmma", "3xtf32"])
 def test_wgmma_kernels_end_them_all(path):
-    found = info(path)
+    found = info(WORK, path)
     assert found["refused"] == []
     # Two forward, three backward, of each case; the classes' checks are own tiles', uncounted.
     assert found["products_by_wgmma"] == (30 if path == "wgmma" else 45)
@@ -278,7 +258,7 @@ def test_wgmma_kernels_end_them_all(path):
 
 @emulated
 def test_those_that_are_wrong_are_refused_by_what_follows():
-    found = info("wgmma", FASTNN_EMULATOR_WGMMA="wrong")
+    found = info(WORK, "wgmma", FASTNN_EMULATOR_WGMMA="wrong")
     assert found["products_by_wgmma"] == 0
     lines = [
         "bfloat16 NT + bias + residual + z, relu, dropout",
@@ -293,10 +273,10 @@ def test_those_that_are_wrong_are_refused_by_what_follows():
 @emulated
 @pytest.mark.skipif(not FAKE.exists(), reason="needs the tests' libcublasLt")
 def test_a_kernel_ends_the_products_of_cublaslt():
-    found = info("cublaslt", FASTNN_CUBLASLT=str(FAKE))
+    found = info(WORK, "cublaslt", FASTNN_CUBLASLT=str(FAKE))
     assert found["refused"] == []
     assert (found["products_by_cublaslt"], found["products_by_own_tiles"]) == (45, 0)
-    wrong = info("cublaslt", FASTNN_CUBLASLT=str(FAKE), FASTNN_FAKE_CUBLASLT="wrong")
+    wrong = info(WORK, "cublaslt", FASTNN_CUBLASLT=str(FAKE), FASTNN_FAKE_CUBLASLT="wrong")
     assert wrong["products_by_cublaslt"] == 0
     line = "float16 NN, derivative of relu, dropout, sums: a wrong result in its check"
     assert line in wrong["refused"], wrong["refused"]

@@ -5,12 +5,12 @@ Kernels: sequence_fwd, sequence_bwd."""
 import fastnn as fn
 import numpy as np
 import pytest
+from cuda_helpers import emulated, info
 from fastnn import nn
 from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.harness import check
 from recurrent_helpers import make, normal
 from test_cuda import ON_CUDA, run_on_cuda
-from test_cuda_wgmma import emulated, info
 
 pytestmark = pytest.mark.gpu
 RECURRENT = [op for op in ON_CUDA if op.family == "recurrent"]

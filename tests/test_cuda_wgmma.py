@@ -1,33 +1,13 @@
 """Products by wgmma kernels, under the emulator: asked for, checked on first use, refused by name
 where they are wrong. The kernels' own test is tests/cpp/cuda_emulator_wgmma_test.cc."""
 
-import json
-import os
-import subprocess
-import sys
-
 import fastnn as fn
 import pytest
+from cuda_helpers import emulated, info
 from test_cuda_blas import WORK
 
 pytestmark = pytest.mark.gpu
-emulated = pytest.mark.skipif(
-    not (fn.cuda.is_available() and "emulator" in fn.cuda.device_description()),
-    reason="of the emulated library",
-)
 ASKED = "import fastnn as fn; fn.cuda.set_product_path('wgmma')\n"
-
-
-def info(work, **environment):
-    """What fn.cuda.info() says after the work, in a process of its own."""
-    run = subprocess.run(
-        [sys.executable, "-c", work],
-        env={**os.environ, "FASTNN_CUBLASLT": "off", **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    return json.loads(run.stdout)
 
 
 @emulated

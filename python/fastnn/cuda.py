@@ -154,11 +154,7 @@ def set_product_path(path: str) -> None:
         >>> if fn.cuda.is_available():
         ...     fn.cuda.set_product_path("auto")
     """
-    if path not in PRODUCT_PATHS:
-        raise ValueError(
-            f"cuda.set_product_path: expected one of {', '.join(PRODUCT_PATHS)}, got {path!r}"
-        )
-    _core.set_cuda_blas_path(PRODUCT_PATHS.index(path))
+    _core.set_cuda_blas_path(_index("set_product_path", PRODUCT_PATHS, path))
 
 
 def set_mlp_path(path: str) -> None:
@@ -182,9 +178,7 @@ def set_mlp_path(path: str) -> None:
         >>> import fastnn as fn
         >>> fn.cuda.set_mlp_path("auto")
     """
-    if path not in MLP_PATHS:
-        raise ValueError(f"cuda.set_mlp_path: expected one of {', '.join(MLP_PATHS)}, got {path!r}")
-    mlp.path = path
+    mlp.path = MLP_PATHS[_index("set_mlp_path", MLP_PATHS, path)]
 
 
 def set_recurrent_path(path: str) -> None:
@@ -209,11 +203,13 @@ def set_recurrent_path(path: str) -> None:
         >>> if fn.cuda.is_available():
         ...     fn.cuda.set_recurrent_path("auto")
     """
-    if path not in RECURRENT_PATHS:
-        raise ValueError(
-            f"cuda.set_recurrent_path: expected one of {', '.join(RECURRENT_PATHS)}, got {path!r}"
-        )
-    _core.set_cuda_sequence_path(RECURRENT_PATHS.index(path))
+    _core.set_cuda_sequence_path(_index("set_recurrent_path", RECURRENT_PATHS, path))
+
+
+def _index(name: str, paths: tuple[str, ...], path: str) -> int:
+    if path not in paths:
+        raise ValueError(f"cuda.{name}: expected one of {', '.join(paths)}, got {path!r}")
+    return paths.index(path)
 
 
 def _find_blas() -> str:
