@@ -1,5 +1,4 @@
 // The geometry, checks and products of a recurrent layer.
-#include "../kernels/cuda/abi.h"
 #include "recurrent.h"
 
 namespace fastnn {

@@ -153,6 +153,12 @@ inline bool same_on_all_schedules(const std::function<std::string()>& body) {
   return same;
 }
 
+// That a planted bug was found, with this part in what was said; an empty one: that nothing was.
+inline void expect_found(int bug, const std::string& found, const char* part) {
+  expect(part[0] == '\0' ? found.empty() : found.find(part) != std::string::npos,
+         text("bug %d: '%s' in '%s'", bug, part, found.c_str()));
+}
+
 void test_machinery();  // the emulator itself: what it must catch, graphs, errors
 void test_kernels();    // cuda_emulator_test.cc
 void test_small_kernels();

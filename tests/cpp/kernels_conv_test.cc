@@ -30,7 +30,7 @@ Bytes convolution(const Kernels& k, const Case& c) {
 #else
   const bool lanes = plan.lanes;
 #endif
-  const int64_t rows = lanes ? conv_units(c.filters, kConvLanes) : c.filters;
+  const int64_t rows = lanes ? round_up(c.filters, kConvLanes) : c.filters;
   const ConvPackAxis taps{c.taps, 0, 1, c.taps}, turned_taps{c.taps, c.taps - 1, -1, c.taps};
   Buffer<float> packed(c.groups * rows * g.depth(), true), turned(weights, true);
   k.conv_pack(

@@ -37,12 +37,6 @@ struct CudaBlas {
   const char* refused;                         // a line for each class of products, and why
 };
 
-// A recurrent layer as one launch (families/recurrent.h): what of it makes a difference.
-struct CudaSequence {
-  int32_t cell;  // a SequenceCell
-  bool backward, bf16_weights;
-  int64_t rows, width;
-};
 // The texts live until the next call on the thread.
 struct CudaSequences {
   const char* reason;  // why this device has no clusters; empty: it has

@@ -113,6 +113,13 @@ struct CheckLengthsArgs {
 // after the product.
 enum SequenceCell : int32_t { kTanhSequence, kReluSequence, kLstmSequence, kGruSequence };
 
+// What of a layer makes a difference to whether all its steps are one launch on CUDA.
+struct CudaSequence {
+  int32_t cell;  // a SequenceCell
+  bool backward, bf16_weights;
+  int64_t rows, width;
+};
+
 // Step s of a reversed sequence is time steps - 1 - s. Weights are rounded to bfloat16 on request;
 // all else is float32.
 struct Sequence {

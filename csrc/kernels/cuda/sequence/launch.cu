@@ -43,10 +43,21 @@ Cut look_for_cut(const CudaSequence& shape, int32_t cluster) {
   });
 }
 
+bool is_backward(const SequenceFwdArgs&) { return false; }
+bool is_backward(const SequenceBwdArgs&) { return true; }
+template <class Cell, class T>
+auto kernel_of(const SequenceFwdArgs&) {
+  return sequence_fwd_kernel<Cell, T>;
+}
+template <class Cell, class T>
+auto kernel_of(const SequenceBwdArgs&) {
+  return sequence_bwd_kernel<Cell, T>;
+}
+
 template <class Args>
 CudaSequence shape_of(const Args& args) {
   const Sequence& it = args.sequence;
-  return {it.cell, std::is_same_v<Args, SequenceBwdArgs>, it.bf16_weights, it.rows, it.width};
+  return {it.cell, is_backward(args), it.bf16_weights, it.rows, it.width};
 }
 
 }  // namespace
@@ -62,26 +73,19 @@ Cut cut_of(const CudaSequence& shape, int32_t cluster) {
   return found->second;
 }
 
-cudaError_t run(const SequenceFwdArgs& args, const Cut& cut, void* stream) {
+template <class Args>
+cudaError_t run(const Args& args, const Cut& cut, void* stream) {
   const Sequence& it = args.sequence;
   return with_cell(it.cell, it.bf16_weights, [&](auto cell, auto of) {
     using Cell = decltype(cell);
     using T = decltype(of);
-    return cluster::launch(sequence_fwd_kernel<Cell, T>,
-                           shape_of(form_of<Cell, T>(false), it.width, it.rows, cut), stream, args,
-                           cut);
+    return cluster::launch(kernel_of<Cell, T>(args),
+                           shape_of(form_of<Cell, T>(is_backward(args)), it.width, it.rows, cut),
+                           stream, args, cut);
   });
 }
-cudaError_t run(const SequenceBwdArgs& args, const Cut& cut, void* stream) {
-  const Sequence& it = args.sequence;
-  return with_cell(it.cell, it.bf16_weights, [&](auto cell, auto of) {
-    using Cell = decltype(cell);
-    using T = decltype(of);
-    return cluster::launch(sequence_bwd_kernel<Cell, T>,
-                           shape_of(form_of<Cell, T>(true), it.width, it.rows, cut), stream, args,
-                           cut);
-  });
-}
+template cudaError_t run(const SequenceFwdArgs& args, const Cut& cut, void* stream);
+template cudaError_t run(const SequenceBwdArgs& args, const Cut& cut, void* stream);
 
 // An error is the runtime's last one, which the core asks for after each launch.
 void forward(const SequenceFwdArgs& args, Slice s) { run(args, cut_of(shape_of(args)), s.stream); }

@@ -18,8 +18,8 @@ std::string why_unavailable();
 // In clusters of that many blocks, or of those that seem best (0); how this is cut, or no blocks.
 Cut cut_of(const CudaSequence& shape, int32_t cluster = 0);
 // The launch itself, cut as told.
-cudaError_t run(const SequenceFwdArgs& args, const Cut& cut, void* stream);
-cudaError_t run(const SequenceBwdArgs& args, const Cut& cut, void* stream);
+template <class Args>  // SequenceFwdArgs or SequenceBwdArgs
+cudaError_t run(const Args& args, const Cut& cut, void* stream);
 
 // Why a small sequence of the shape's class, in clusters of as many blocks, is not the same as by
 // steps; empty if it is. The host waits for it.
