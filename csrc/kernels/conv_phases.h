@@ -45,7 +45,7 @@ constexpr ConvPhasesPlan conv_phases_plan(const ConvPhasesArgs& args) {
   plan.grid.w = conv_axis_of_phases(args, &ConvGrid::w);
   plan.row_length = plan.grid.w.length(plan.grid.w.out);
   plan.plane = plan.grid.h.length(first.rows) * plan.row_length;
-  plan.band = conv_units(plan.grid.channels * plan.plane + kConvSlack, 16);
+  plan.band = round_up(plan.grid.channels * plan.plane + kConvSlack, 16);
   plan.shared = plan.band <= 2 * first.scratch;
   return plan;
 }

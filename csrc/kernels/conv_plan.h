@@ -68,7 +68,6 @@ namespace {
 constexpr int64_t conv_begin(int64_t size, int64_t part, int64_t parts) {
   return size * part / parts;
 }
-constexpr int64_t conv_units(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
 
 // Vectors are of filters or of positions. In products of one element: a tile of positions loads
 // across cache lines, and its vectors run over the ends of rows; one of filters is transposed into
@@ -77,11 +76,11 @@ struct ConvCosts {
   int64_t by_filters, by_positions;
 };
 constexpr ConvCosts conv_costs(const ConvGrid& g) {
-  const int64_t apart = g.h.out * conv_units(g.w.out, kConvLanes);
+  const int64_t apart = g.h.out * round_up(g.w.out, kConvLanes);
   const int64_t end = (g.h.out - 1) * g.w.length(g.w.out) + g.w.out;
-  const int64_t through = conv_units(end, kConvLanes);
+  const int64_t through = round_up(end, kConvLanes);
   const int64_t positions = 4 * apart <= 5 * through ? apart : through;
-  const int64_t filters = conv_units(g.filters, kConvLanes);
+  const int64_t filters = round_up(g.filters, kConvLanes);
   const int64_t by_filters = (g.depth() + 32) * filters * g.out_size();
   return {(filters > kConvLanes ? 40 : 50) * by_filters / 4,
           (11 * g.depth() + 160) * g.filters * positions};
@@ -123,7 +122,7 @@ constexpr int64_t conv_seen(const ConvAxis& axis) {
 constexpr bool conv_has_images(const ConvGrid& g) {
   if (!conv_may_be_side_by_side(g)) return false;
   const ConvCosts costs = conv_costs(g);
-  const int64_t blocks = conv_units(g.batch, kConvLanes), size = g.out_size();
+  const int64_t blocks = round_up(g.batch, kConvLanes), size = g.out_size();
   const int64_t products = g.channels * conv_seen(g.h) * conv_seen(g.w);
   const int64_t by_images =
       11 * (g.filters * (products + 40 * size) + 10 * g.channels * g.in_size());
@@ -166,17 +165,17 @@ constexpr ConvPlan conv_plan(const ConvGrid& grid) {
   plan.items = images * plan.bands;
   plan.tasks = plan.items < kConvTasks ? plan.items : kConvTasks;
   const int64_t places = plan.lanes ? plan.rows * g.w.out : 0;
-  plan.scratch = conv_units(plan.band + g.depth() + places, 16);
+  plan.scratch = round_up(plan.band + g.depth() + places, 16);
   if (plan.images)
-    plan.scratch = conv_units(plan.band + 2 * g.depth(), 16) +
-                   conv_units(3 * conv_image_runs(g), 16) + kConvImageFilters * plan.rows * g.w.out;
+    plan.scratch = round_up(plan.band + 2 * g.depth(), 16) + round_up(3 * conv_image_runs(g), 16) +
+                   kConvImageFilters * plan.rows * g.w.out;
   return plan;
 }
 
 // The same of the gradient of the weights, whose vectors of positions end with each row.
 constexpr ConvCosts conv_weight_costs(const ConvGrid& g) {
-  const int64_t positions = g.h.out * conv_units(g.w.out, kConvLanes);
-  const int64_t filters = conv_units(g.filters, kConvLanes);
+  const int64_t positions = g.h.out * round_up(g.w.out, kConvLanes);
+  const int64_t filters = round_up(g.filters, kConvLanes);
   const int64_t by_filters = (g.depth() + 8) * filters * g.out_size();
   return {(filters > kConvLanes ? 4 : 5) * by_filters / 5, g.depth() * g.filters * positions};
 }
@@ -188,7 +187,7 @@ constexpr bool conv_weight_has_images(const ConvGrid& g) {
   if (!conv_may_be_side_by_side(g)) return false;
   const ConvCosts costs = conv_weight_costs(g);
   const int64_t by_images = g.depth() * g.filters * g.out_size();
-  return conv_units(g.batch, kConvLanes) * by_images <
+  return round_up(g.batch, kConvLanes) * by_images <
          g.batch * least(costs.by_filters, costs.by_positions);
 }
 
@@ -211,13 +210,13 @@ constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& grid) {
   plan.images_in_lanes = conv_weight_has_images(grid);
   plan.lanes = !plan.images_in_lanes && conv_weight_has_lanes(grid);
   const ConvGrid g = plan.images_in_lanes ? conv_side_by_side(grid) : grid;
-  const int64_t width = conv_units(g.w.out, kConvLanes), size = g.h.out * width;
+  const int64_t width = round_up(g.w.out, kConvLanes), size = g.h.out * width;
   const int64_t depth = g.depth(), rows = width > 0 && width < kConvSpan ? kConvSpan / width : 1;
   plan.images = size > 0 && size <= kConvSpan ? kConvSpan / size : 1;
   plan.row_parts = size <= kConvSpan ? 1 : ceil_div(g.h.out, rows);
   plan.col_parts = size <= kConvSpan ? 1 : ceil_div(g.w.out, kConvSpan);
   plan.spans = size > 0 ? ceil_div(g.batch, plan.images) * plan.row_parts * plan.col_parts : 0;
-  plan.row = plan.lanes ? conv_units(g.filters, kConvLanes) : depth;
+  plan.row = plan.lanes ? round_up(g.filters, kConvLanes) : depth;
   plan.sums = plan.row * (plan.lanes ? depth : g.filters);
   const int64_t wanted = ceil_div(kConvWeightTasks, g.groups > 0 ? g.groups : 1);
   plan.chunks = plan.spans < wanted ? plan.spans : wanted;
@@ -237,10 +236,10 @@ constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& grid) {
   } else {
     plan.channels = taps > 0 && taps < kConvTaps ? kConvTaps / taps : 1;
   }
-  plan.bands = conv_units(plan.images * plan.channels * plan.band + kConvSlack, 16);
+  plan.bands = round_up(plan.images * plan.channels * plan.band + kConvSlack, 16);
   const int64_t of_lanes = kConvSpan * plan.row + plan.row * plan.channels * taps + kConvSpan;
-  plan.scratch = plan.bands + (plan.lanes ? of_lanes + conv_units(plan.channels * taps, 16)
-                                          : conv_units(g.filters * kConvSpanRow, 16));
+  plan.scratch = plan.bands + (plan.lanes ? of_lanes + round_up(plan.channels * taps, 16)
+                                          : round_up(g.filters * kConvSpanRow, 16));
   return plan;
 }
 

@@ -22,6 +22,7 @@ constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 constexpr bool in_range(int64_t i, int64_t n) { return i >= 0 && i < n; }
 constexpr int64_t ceil_div(int64_t n, int64_t chunk) { return (n + chunk - 1) / chunk; }
+constexpr int64_t round_up(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
 
 // Rows per task of row-wise work: about one elementwise chunk.
 constexpr int64_t rows_per_task(int64_t cols) {

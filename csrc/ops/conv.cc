@@ -202,7 +202,7 @@ Prepared prepare_conv(const Where& where, ConvArgs args, ConvPackArgs pack) {
   OptionalArray packed;
   pack.lanes = plan.lanes && where.on_cpu();
   if (pack.lanes || pack.h.step < 0) {
-    const int64_t rows = pack.lanes ? conv_units(g.filters, kConvLanes) : g.filters;
+    const int64_t rows = pack.lanes ? round_up(g.filters, kConvLanes) : g.filters;
     packed = empty({g.groups * rows, g.depth()}, where.dtype, where.device);
     pack.packed = write(*packed);
     launch(where.launch(g.groups * ceil_div(g.filters, kConvPackRows),

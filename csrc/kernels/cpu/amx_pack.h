@@ -9,8 +9,6 @@
 namespace fastnn {
 namespace {
 
-constexpr int64_t round_up(int64_t n, int64_t unit) { return ceil_div(n, unit) * unit; }
-
 // An operand: `count` vectors of k values.
 template <class T>
 struct AmxOperand {

@@ -29,9 +29,9 @@ struct ConvItem {
 // Outputs are numbered over rows of `pitch`, more than there are: vectors begin with each row, or
 // run through the ends of rows as the band has them, where that saves a fifth of them.
 int64_t pitch_of(const ConvGrid& g, int64_t row_length, int64_t rows) {
-  const int64_t apart = conv_units(g.w.out, kLanes);
+  const int64_t apart = round_up(g.w.out, kLanes);
   const int64_t through = (rows - 1) * row_length + g.w.out;
-  return 4 * rows * apart <= 5 * conv_units(through, kLanes) ? apart : row_length;
+  return 4 * rows * apart <= 5 * round_up(through, kLanes) ? apart : row_length;
 }
 
 // Outputs [first, first + n) of `filters` filters, from rows of kNR floats to y.
@@ -78,7 +78,7 @@ void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, 
   // Vectors go where they belong, and what the last of a row writes behind it is written again;
   // not so at the end of the band or where outputs are apart: those go by way of a padded copy.
   const bool dense = args.y_col == 1 && args.y_row == g.w.out &&
-                     (pitch == g.w.out || pitch == conv_units(g.w.out, kLanes));
+                     (pitch == g.w.out || pitch == round_up(g.w.out, kLanes));
   const int64_t last = t.to[vectors - 1];
   const bool direct = dense && begin + last + kLanes <= item.rows * g.w.out;
   const int64_t in_last = pitch == g.w.out ? kLanes : least(kLanes, g.w.out - col);
@@ -182,7 +182,7 @@ void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band,
   const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
   const auto* bias = static_cast<const float*>(args.bias);
   auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
-  const int64_t filters = plan.lanes ? conv_units(g.filters, kConvLanes) : g.filters;
+  const int64_t filters = plan.lanes ? round_up(g.filters, kConvLanes) : g.filters;
   const int64_t image = i / plan.bands, group = image % g.groups;  // image: of all groups
   const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
   const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
@@ -219,7 +219,7 @@ void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float*
       block.first * to.y_plane + group * g.filters * args.y_plane + row * args.y_row;
   auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
   float* products = band + plan.band;
-  float* runs = band + conv_units(plan.band + 2 * g.depth(), 16);
+  float* runs = band + round_up(plan.band + 2 * g.depth(), 16);
   ConvImages{.args = to,
              .plan = plan,
              .w = w + group * g.filters * g.depth(),
@@ -233,7 +233,7 @@ void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float*
              .rows = rows,
              .products = reinterpret_cast<ImagesProduct*>(products),
              .runs = reinterpret_cast<ImagesRun*>(runs),
-             .c = runs + conv_units(3 * conv_image_runs(g), 16)}
+             .c = runs + round_up(3 * conv_image_runs(g), 16)}
       .run();
 }
 
@@ -313,7 +313,7 @@ void conv_pack(const ConvPackArgs& args, Slice s) {
   const int64_t blocks = ceil_div(args.rows, kConvPackRows);
   const int64_t taps = int64_t{args.h.all} * args.w_axis.all;
   const int64_t depth = args.channels * args.h.taps * args.w_axis.taps;
-  const int64_t stored = args.lanes ? conv_units(args.rows, kConvLanes) : args.rows;
+  const int64_t stored = args.lanes ? round_up(args.rows, kConvLanes) : args.rows;
   const auto* w = static_cast<const float*>(args.w);
   auto* packed = static_cast<float*>(args.packed);
   for (int64_t task = s.begin; task < s.end; ++task) {
@@ -322,8 +322,7 @@ void conv_pack(const ConvPackArgs& args, Slice s) {
     for (int64_t r = begin, panel; r < end; r += panel) {
       panel = args.lanes ? least(kNR, end - r) : 1;
       pack_weights(args, w + (group * args.rows * args.channels + r * args.row_step) * taps, panel,
-                   args.lanes ? conv_units(panel, kLanes) : 1,
-                   packed + (group * stored + r) * depth);
+                   args.lanes ? round_up(panel, kLanes) : 1, packed + (group * stored + r) * depth);
     }
   }
 }
@@ -336,8 +335,7 @@ void conv_bwd_weight(const ConvWeightArgs& given, Slice s) {
   if (plan.images_in_lanes) args.grid = conv_side_by_side(given.grid);
   const ConvGrid& g = args.grid;
   float* dz = args.scratch + s.begin * plan.scratch;
-  float* bands =
-      dz + (plan.lanes ? kConvSpan * plan.row : conv_units(g.filters * kConvSpanRow, 16));
+  float* bands = dz + (plan.lanes ? kConvSpan * plan.row : round_up(g.filters * kConvSpanRow, 16));
   const int64_t depth = g.depth(), units = ceil_div(depth, kConvUnit);
   for (int64_t task = s.begin; task < s.end; ++task) {
     const int64_t chunk = task % plan.chunks, part = task / plan.chunks % plan.parts;

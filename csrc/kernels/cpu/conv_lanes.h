@@ -78,13 +78,11 @@ constexpr LanesTiles all_lanes_tiles(Indices<V...>) {
 }
 inline constexpr LanesTiles kLanesTiles = all_lanes_tiles(MakeIndices<kNV>::Type{});
 
-// A chain of `rows` rows, in tiles of nearly equal heights: a short one waits for its fma.
+// A chain of `rows` rows.
 FASTNN_INLINE void lanes_chain(LanesTile t, int64_t rows, int64_t vectors) {
-  const auto height = static_cast<uint32_t>(lanes_rows(static_cast<int>(vectors)));
-  const uint32_t n = static_cast<uint32_t>(rows), tiles = (n + height - 1) / height;
-  const uint32_t shorter = n / tiles, longer = n % tiles;
-  for (uint32_t q = 0; q < tiles; ++q) {
-    const uint32_t here = shorter + (q < longer);
+  const Heights heights = equal_heights(rows, lanes_rows(static_cast<int>(vectors)));
+  for (int64_t q = 0; q < heights.tiles(); ++q) {
+    const int64_t here = q < heights.tall_tiles ? heights.tall : heights.low;
     kLanesTiles.of[vectors - 1].of_rows[here - 1](t);
     t.row += here, t.c += here * vectors * kLanes;
   }

@@ -27,7 +27,7 @@ struct ConvWeightLanes {
     const bool whole = span.cols == g.w.out;  // rows of y are one run
     const int64_t runs = whole ? 1 : span.rows, length = whole ? span.rows * span.cols : span.cols;
     for (int64_t o = 0; o < g.filters; o += kNR) {
-      const int64_t filters = least(kNR, g.filters - o), width = conv_units(filters, kLanes);
+      const int64_t filters = least(kNR, g.filters - o), width = round_up(filters, kLanes);
       float* to = task.dz + o * positions;
       for (int64_t n = 0; n < span.images; ++n) {
         const int64_t plane = ((span.image + n) * g.groups + task.group) * g.filters + o;
@@ -72,7 +72,7 @@ struct ConvWeightLanes {
                     rows, vectors);
       }
     for (int64_t o = 0; o < g.filters; o += kNR) {
-      const int64_t filters = least(kNR, g.filters - o), width = conv_units(filters, kLanes);
+      const int64_t filters = least(kNR, g.filters - o), width = round_up(filters, kLanes);
       const float* from = added + o * rows;
       for (int64_t k = begin; k < end; ++k, from += width)
         for (int64_t i = 0; i < filters; ++i)

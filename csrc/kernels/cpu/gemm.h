@@ -101,19 +101,7 @@ FASTNN_INLINE void run_tiles(const GemmArgs& g, TileArgs& t, const TileAt& at, i
   if (at.last) finish_tile(g, t.c, g.ldc, at, at.cols);
 }
 
-// Rows of C in tiles of two heights.
-struct Heights {
-  int64_t tall, tall_tiles, low, low_tiles;
-  int64_t tiles() const { return tall_tiles + low_tiles; }
-};
-// Nearly equal ones, since a short tile wastes latency and reads as much of B as a tall one. One
-// division, since it costs a tile.
-FASTNN_INLINE Heights equal_heights(int64_t rows, int64_t most) {
-  const auto all = static_cast<uint32_t>(rows), count = static_cast<uint32_t>(ceil_div(rows, most));
-  const int64_t low = all / count, tall_tiles = all % count;
-  return {low + 1, tall_tiles, low, count - tall_tiles};
-}
-// Those of packed panels.
+// Those of packed panels of A.
 FASTNN_INLINE Heights panel_heights(int64_t rows) {
   return {kMR, rows / kMR, rows % kMR, rows % kMR > 0};
 }
@@ -122,8 +110,7 @@ FASTNN_INLINE Heights panel_heights(int64_t rows) {
 FASTNN_INLINE void run_strip_of_tiles(const GemmArgs& g, TileArgs& t, TileAt at,
                                       const Heights& heights, int64_t a_step) {
   const bool finishes = at.last && (g.residual || g.z || g.activation || g.draw);
-  const int64_t most =
-      finishes || at.cols % kLanes != 0 ? kTilesAtOnce : heights.tall_tiles + heights.low_tiles;
+  const int64_t most = finishes || at.cols % kLanes != 0 ? kTilesAtOnce : heights.tiles();
   const auto run = [&](int64_t height, int64_t tiles) {
     for (t.a_step = height * a_step; tiles > 0; tiles -= t.tiles) {
       t.tiles = least(tiles, most);

@@ -194,6 +194,19 @@ struct MakeIndices<0, I...> {
   using Type = Indices<I...>;
 };
 
+// Rows in tiles of two heights.
+struct Heights {
+  int64_t tall, tall_tiles, low, low_tiles;
+  int64_t tiles() const { return tall_tiles + low_tiles; }
+};
+// Nearly equal ones, since a short tile wastes latency and reads as much of B as a tall one. One
+// division, since it costs a tile.
+FASTNN_INLINE Heights equal_heights(int64_t rows, int64_t most) {
+  const auto all = static_cast<uint32_t>(rows), count = static_cast<uint32_t>(ceil_div(rows, most));
+  const int64_t low = all / count, tall_tiles = all % count;
+  return {low + 1, tall_tiles, low, count - tall_tiles};
+}
+
 // Copies n <= kNR floats without a call.
 FASTNN_INLINE void copy_few(float* dst, const float* src, int64_t n) {
   if (n == kNR) return static_cast<void>(__builtin_memcpy(dst, src, 4 * kNR));
