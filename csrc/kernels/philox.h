@@ -27,6 +27,9 @@ FASTNN_FN uint32_t word_of(const PhiloxBlock& b, int64_t i) {
   const uint32_t low = i == 0 ? b.word[0] : b.word[1], high = i == 2 ? b.word[2] : b.word[3];
   return i < 2 ? low : high;
 }
+FASTNN_FN uint32_t lane_of(const PhiloxBlock& b, int64_t i) {
+  return (word_of(b, i / 2) >> (i % 2 * 16)) & 0xffff;
+}
 
 // From the counter c to the words, for one block or for many side by side: multiply(word, factor)
 // is the product as {its high word, its low word}.

@@ -25,7 +25,7 @@ void dropout_rows(const DropoutRowsArgs& args, Slice s) {
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     const PhiloxBlock block =
         philox(static_cast<uint64_t>(r / kLanesPerBlock), args.draw->offset, args.draw->seed);
-    const uint32_t lane = (block.word[r % kLanesPerBlock / 2] >> (r % 2 * 16)) & 0xffff;
+    const uint32_t lane = lane_of(block, r % kLanesPerBlock);
     map(static_cast<const T*>(args.x), static_cast<T*>(args.y),
         {r * args.cols, (r + 1) * args.cols},
         [lane, keep = args.keep](float x) { return keep_or_drop(x, lane, keep); });

@@ -20,10 +20,8 @@ __global__ void __launch_bounds__(kElementwiseThreads) dropout_kernel(DropoutArg
     auto v = load<kCount>(x + i, args.n - i, aligned);
     const PhiloxBlock block = philox(static_cast<uint64_t>(i / kCount), draw.offset, draw.seed);
     FASTNN_UNROLL
-    for (int k = 0; k < kCount; ++k) {
-      const uint32_t lane = (block.word[k / 2] >> (k % 2 * 16)) & 0xffff;
-      v.v[k] = from_float<T>(keep_or_drop(to_float(v.v[k]), lane, args.keep));
-    }
+    for (int k = 0; k < kCount; ++k)
+      v.v[k] = from_float<T>(keep_or_drop(to_float(v.v[k]), lane_of(block, k), args.keep));
     store(y + i, v, args.n - i, aligned);
   }
 }
@@ -44,7 +42,7 @@ struct DropoutRows {
     const PhiloxBlock block =
         philox(static_cast<uint64_t>(g.r / kLanesPerBlock), args.draw->offset, args.draw->seed);
     const int64_t at = g.r % kLanesPerBlock;
-    const uint32_t lane = (word_of(block, at / 2) >> (at % 2 * 16)) & 0xffff;
+    const uint32_t lane = lane_of(block, at);
     g.map(g.row(args.x), args.y,
           [&](int64_t, float v) { return keep_or_drop(v, lane, args.keep); });
   }

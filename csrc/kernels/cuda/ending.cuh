@@ -45,10 +45,6 @@ __device__ __forceinline__ bool aligned_for(const T* p) {
   return reinterpret_cast<uintptr_t>(p) % sizeof(V) == 0;
 }
 
-__device__ __forceinline__ uint32_t lane_of(const PhiloxBlock& block, int64_t i) {
-  return word_of(block, i / 2) >> (i % 2 * 16) & 0xffff;
-}
-
 // Dropout of the elements from `at` on, which have lanes of one block of Philox or of two.
 template <int kCount>
 __device__ __forceinline__ void drop(const RngDraw* state, Keep keep, int64_t at,
@@ -80,11 +76,10 @@ __device__ __forceinline__ void end(const Ending<T>& e, int64_t at, int64_t left
   if (e.saved != nullptr) {
     if (e.draw != nullptr) drop(e.draw, e.keep, at, v);
     const auto saved = read(e.saved);
-    with_activation(e.activation, Activations{}, [&]<class A>(A*) {
-      FASTNN_UNROLL
-      for (int j = 0; j < kCount; ++j)
-        v[j] = A::bwd(v[j], to_float(saved.v[j]), e.activation_param);
-    });
+    float s[kCount];
+    FASTNN_UNROLL
+    for (int j = 0; j < kCount; ++j) s[j] = to_float(saved.v[j]);
+    differentiate_all(e.activation, v, s, e.activation_param, Activations{});
     return;
   }
   if (e.residual != nullptr) {
@@ -93,11 +88,7 @@ __device__ __forceinline__ void end(const Ending<T>& e, int64_t at, int64_t left
     for (int j = 0; j < kCount; ++j) v[j] += to_float(residual.v[j]);
   }
   if (e.z != nullptr && !e.z_is_activated) put(e.z + at, v, left);
-  if (e.activation != 0)
-    with_activation(e.activation, Activations{}, [&]<class A>(A*) {
-      FASTNN_UNROLL
-      for (int j = 0; j < kCount; ++j) v[j] = A::fwd(v[j], e.activation_param);
-    });
+  if (e.activation != 0) activate_all(e.activation, v, e.activation_param, Activations{});
   if (e.z != nullptr && e.z_is_activated) put(e.z + at, v, left);
   if (e.draw != nullptr) drop(e.draw, e.keep, at, v);
 }
