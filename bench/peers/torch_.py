@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
@@ -110,7 +111,6 @@ _OPS: dict[str, Any] = {
             "dropout",
             "dropout1d",
             "dropout2d",
-            "alpha_dropout",
             "max_pool1d",
             "max_pool2d",
             "avg_pool1d",
@@ -123,6 +123,7 @@ _OPS: dict[str, Any] = {
             "pad",
         )
     },
+    "alpha_dropout": functools.partial(F.alpha_dropout, training=True),  # by default it is not
     "fractional_max_pool2d": _fractional_max_pool2d,
     "lstm": _recurrent(torch.lstm, 2),
     "gru": _recurrent(torch.gru, 1),

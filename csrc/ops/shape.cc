@@ -156,8 +156,10 @@ Array pad(const Array& x, int dim, int64_t before, int64_t after, int mode, floa
   return y;
 }
 
-// Each element's sum over where padding has put it.
+// Each element's sum over where padding has put it. Constants came from none, and what padding has
+// cut off has a gradient of 0: the padding the other way round.
 Array pad_bwd(const Array& dy, int dim, int64_t before, int64_t after, int mode) {
+  if (static_cast<Pad>(mode) == Pad::kConstant) return pad(dy, dim, -before, -after, mode, 0.f);
   const Axis axis = axis_of(dy.shape, dim);
   const int64_t rows = axis.size - before - after;
   const Array index = sources(static_cast<Pad>(mode), rows, before, after, dy.device());

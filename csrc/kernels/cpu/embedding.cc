@@ -22,9 +22,9 @@ void take(const TakeArgs& args, Slice s) {
     while (i < end) {
       const int64_t at = args.index[i - first];
       if (in_range(at, args.rows)) {
-        int64_t run = 1;
-        while (i + run < end && at + run < args.rows && args.index[i + run - first] == at + run)
-          ++run;
+        const int64_t* from = args.index + (i - first);
+        const int64_t run = first_where(1, least(end - i, args.rows - at),
+                                        [&](int64_t j) { return from[j] != at + j; });
         __builtin_memcpy(y + i * cols, x + (o * args.rows + at) * cols,
                          static_cast<uint64_t>(run * cols) * sizeof(T));
         i += run;
@@ -102,9 +102,10 @@ void argmax(const ArgmaxArgs& args, Slice s) {
   for (int64_t i = r.begin; i < r.end; ++i) {
     const T* x = static_cast<const T*>(args.x) + i * args.cols;
     const float best = max(x, args.cols);
-    int64_t at = 0;
-    while (to_float(x[at]) != best && to_float(x[at]) == to_float(x[at])) ++at;
-    args.y[i] = at;
+    args.y[i] = first_where(0, args.cols, [&](int64_t c) {
+      const float v = to_float(x[c]);
+      return (v == best) | (v != v);
+    });
   }
 }
 

@@ -141,11 +141,11 @@ FASTNN_FN void find_largest(const T* x, int64_t n, int64_t step, int64_t at, Lar
   if (step == 1 && n >= kBlockLanes) {  // the maximum in blocks, then its place
     const float value = max(x, n);
     if (!replaces(value, best.value)) return;
-    best.value = value;
-    i = value == value ? 0 : n - 1;
-    while (value == value ? to_float(x[i]) != value : to_float(x[i]) == to_float(x[i]))
-      i += value == value ? 1 : -1;
-    best.at = at + i;
+    if (value == value)
+      i = first_where(0, n, [&](int64_t j) { return to_float(x[j]) == value; });
+    else
+      for (i = n - 1; to_float(x[i]) == to_float(x[i]);) --i;
+    best = {value, at + i};
     return;
   }
   for (; i < n; i += step) {
@@ -214,8 +214,13 @@ void avg_pool_spans_fwd(const AvgPoolSpansFwdArgs& args, Slice s) {
 
 FASTNN_FN bool same(PoolSpan a, PoolSpan b) { return a.begin == b.begin && a.end == b.end; }
 
+// How many spans from the first on are the same.
+FASTNN_FN int64_t count_same(const PoolSpan* spans, int64_t n) {
+  return first_where(1, n, [&](int64_t i) { return !same(spans[i], spans[0]); });
+}
+
 // The planes of `spans` are those of dx: each of its elements gathers from the windows it was in.
-// An element in the same windows as the one before, and a row as the one above, is its copy.
+// Elements in the same windows are copies of their first, and a row as the one above of that.
 template <class T>
 void avg_pool_bwd(const AvgPoolBwdArgs& args, Slice s) {
   const PoolSpans& spans = args.spans;
@@ -230,14 +235,13 @@ void avg_pool_bwd(const AvgPoolBwdArgs& args, Slice s) {
         __builtin_memcpy(dx, dx - w, static_cast<uint64_t>(w) * sizeof(T));
         continue;
       }
-      for (int64_t iw = 0; iw < spans.out_w; ++iw) {
+      int64_t next = 0;
+      for (int64_t iw = 0; iw < spans.out_w; iw = next) {
         const PoolSpan cols = spans.cols[iw];
-        if (iw > 0 && same(cols, spans.cols[iw - 1])) {
-          for (int64_t c = iw * channels; c < (iw + 1) * channels; ++c) dx[c] = dx[c - channels];
-          continue;
-        }
+        next = iw + count_same(spans.cols + iw, spans.out_w - iw);
         if (channels != 1) {
           avg_pool_bwd_place(dy, dx + iw * channels, args, rows, cols);
+          for (int64_t c = (iw + 1) * channels; c < next * channels; ++c) dx[c] = dx[c - channels];
           continue;
         }
         double total = 0;
@@ -245,7 +249,8 @@ void avg_pool_bwd(const AvgPoolBwdArgs& args, Slice s) {
           for (int64_t c = cols.begin; c < cols.end; ++c)
             total += static_cast<double>(to_float(dy[r * spans.w + c])) /
                      static_cast<double>(args.row_divisors[r] * args.col_divisors[c]);
-        dx[iw] = from_float<T>(static_cast<float>(total));
+        const T value = from_float<T>(static_cast<float>(total));
+        for (int64_t c = iw; c < next; ++c) dx[c] = value;
       }
     }
   }
