@@ -57,22 +57,22 @@ FASTNN_FN void for_blocks(int64_t n, F block) {
   if (i < n) block(i, static_cast<int>(n - i));
 }
 
+// A loop over the lanes of a block, for the compiler to vectorise. Unrolled first, as it would be,
+// it is sixteen scalars, of which part of a block (a masked load or store) is never put together
+// again.
+#define FASTNN_FOR_LANES(l) _Pragma("GCC unroll 1") for (int l = 0; l < kBlockLanes; ++l)
+
 // The first of i, i + 1, ... below n for which f holds, or n. Looked for block by block.
 template <class F>
 FASTNN_FN int64_t first_where(int64_t i, int64_t n, F f) {
   for (; i + kBlockLanes <= n; i += kBlockLanes) {
     int32_t any = 0;
-    for (int l = 0; l < kBlockLanes; ++l) any |= f(i + l) ? 1 : 0;
+    FASTNN_FOR_LANES(l) any |= f(i + l) ? 1 : 0;
     if (any != 0) break;
   }
   while (i < n && !f(i)) ++i;
   return i;
 }
-
-// A loop over the lanes of a block, for the compiler to vectorise. Unrolled first, as it would be,
-// it is sixteen scalars, of which part of a block (a masked load or store) is never put together
-// again.
-#define FASTNN_FOR_LANES(l) _Pragma("GCC unroll 1") for (int l = 0; l < kBlockLanes; ++l)
 
 // Loads a block of a row as floats; missing lanes are `fill`.
 template <class T>
