@@ -35,7 +35,7 @@ CASES = {
     "a size that is no whole number": (
         lambda: nn.Linear(2.5, 3),
         TypeError,
-        "zeros: expected whole numbers for a shape, got (3, 2.5)",
+        "Linear: expected in_features to be a whole number, got 2.5",
     ),
     "labels that are floats": (
         lambda: F.cross_entropy([[0.0, 1.0]], [1.0]),
@@ -179,3 +179,59 @@ def test_no_samples_change_no_metric(metric):
 def test_a_shape_is_sizes_or_a_sequence(make):
     assert make((2, 3)).shape == make([2, 3]).shape == make(2, 3).shape == (2, 3)
     assert make().shape == make(()).shape == ()
+
+
+X = fn.ones(2, 3)
+NO_NUMBERS = {
+    "dropout": (lambda: F.dropout(X, p="a"), "p"),
+    "Dropout": (lambda: nn.Dropout("a"), "p"),
+    "alpha_dropout": (lambda: F.alpha_dropout(X, p="a"), "p"),
+    "gaussian_dropout": (lambda: F.gaussian_dropout(X, p="a"), "p"),
+    "poisson_dropout": (lambda: F.poisson_dropout(X, p="a"), "p"),
+    "cross_entropy": (lambda: F.cross_entropy(X, [0, 1], label_smoothing="a"), "label_smoothing"),
+    "smooth_l1_loss": (lambda: F.smooth_l1_loss(X, X, beta="a"), "beta"),
+    "huber_loss": (lambda: F.huber_loss(X, X, delta="a"), "delta"),
+    "l1_penalty": (lambda: F.l1_penalty(X, "a"), "lam"),
+    "leaky_relu": (lambda: F.leaky_relu(X, "a"), "negative_slope"),
+    "elu": (lambda: F.elu(X, alpha="a"), "alpha"),
+    "softplus": (lambda: F.softplus(X, "a"), "beta"),
+    "swish": (lambda: F.swish(X, "a"), "beta"),
+    "linear": (lambda: F.linear(X, X, activation=("elu", "a")), "the parameter of elu"),
+    "clip_grad_norm_": (lambda: nn.utils.clip_grad_norm_([parameter()], "a"), "max_norm"),
+    "clip_grad_value_": (lambda: nn.utils.clip_grad_value_([parameter()], "a"), "clip_value"),
+    "LayerNorm": (lambda: nn.LayerNorm(3, eps="a"), "eps"),
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(3, momentum="a"), "momentum"),
+    "LSTM": (lambda: nn.LSTM(3, 4, dropout="a"), "dropout"),
+}
+NO_WHOLE_NUMBERS = {
+    "Linear": (lambda: nn.Linear(3, "a"), "out_features"),
+    "Embedding": (lambda: nn.Embedding("a", 3), "num_embeddings"),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d("a"), "num_features"),
+    "Conv2d": (lambda: nn.Conv2d(1, 2, 3, groups="a"), "groups"),
+    "GRU": (lambda: nn.GRU(3, 4, num_layers="a"), "num_layers"),
+    "LSTMCell": (lambda: nn.LSTMCell("a", 4), "input_size"),
+    "one_hot": (lambda: F.one_hot([1], "a"), "num_classes"),
+    "manual_seed": (lambda: fn.manual_seed("a"), "seed"),
+    "set_num_threads": (lambda: fn.set_num_threads("a"), "threads"),
+}
+
+
+@pytest.mark.parametrize("op", NO_NUMBERS)
+def test_a_text_is_no_number(op):
+    call, argument = NO_NUMBERS[op]
+    with pytest.raises(TypeError) as error:
+        call()
+    assert str(error.value) == f"{op}: expected {argument} to be a number, got 'a'"
+
+
+@pytest.mark.parametrize("op", NO_WHOLE_NUMBERS)
+def test_a_text_is_no_whole_number(op):
+    call, argument = NO_WHOLE_NUMBERS[op]
+    with pytest.raises(TypeError) as error:
+        call()
+    assert str(error.value) == f"{op}: expected {argument} to be a whole number, got 'a'"
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.array(0.5), True])
+def test_numbers_of_numpy_are_numbers(number):
+    assert F.leaky_relu([-1.0], number).item() == -float(number)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
+from fastnn._checks import check_whole
 from fastnn.tensor import Tensor
 
 __all__ = ["generator", "get_state", "manual_seed", "permutation", "set_state", "uniform"]
@@ -35,6 +36,7 @@ def manual_seed(seed: int) -> None:
         >>> import fastnn as fn
         >>> fn.manual_seed(0)
     """
+    check_whole("manual_seed", seed=seed)
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"manual_seed: expected 0 <= seed < 2**64, got {seed}")
     for name in _STREAMS:

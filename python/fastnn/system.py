@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
+from fastnn._checks import check_whole
 from fastnn._version import __version__
 
 __all__ = [
@@ -45,6 +46,7 @@ def set_num_threads(threads: int) -> None:
         >>> import fastnn as fn
         >>> fn.set_num_threads(fn.get_num_threads())
     """
+    check_whole("set_num_threads", threads=threads)
     _core.set_num_threads(threads)
 
 

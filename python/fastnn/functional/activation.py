@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
+from fastnn._checks import check_number
 from fastnn.functional.parametric import parametric
 from fastnn.tape import apply_in_place
 from fastnn.tensor import Tensor, Vjp, apply, is_grad_enabled
@@ -54,6 +55,8 @@ def resolve_activation(op: str, activation: Activation) -> tuple[int, bool, floa
     except KeyError:
         known = ", ".join(k for k in _core.ACTIVATIONS if k != "identity")
         raise ValueError(f"{op}: expected activation to be one of {known}, got {name!r}") from None
+    if a is not None:
+        check_number(op, f"the parameter of {name}", a)
     if name == "softplus" and a is not None and not a > 0:
         raise ValueError(f"{op}: expected softplus with beta > 0, got {a}")
     return kind, saves_output, default if a is None else float(a)
@@ -196,6 +199,7 @@ def leaky_relu(
     Source:
         Maas, Hannun, Ng 2013, "Rectifier nonlinearities improve neural network acoustic models".
     """
+    check_number("leaky_relu", "negative_slope", negative_slope)
     return activate(_LEAKY_RELU, input, negative_slope, inplace=inplace)
 
 
@@ -218,6 +222,7 @@ def elu(input: ArrayLike | Tensor, alpha: float = 1.0, inplace: bool = False) ->
     Source:
         Clevert, Unterthiner, Hochreiter 2016, "Fast and accurate deep network learning by ELUs".
     """
+    check_number("elu", "alpha", alpha)
     return activate(_ELU, input, alpha, inplace=inplace)
 
 
@@ -298,6 +303,7 @@ def softplus(input: ArrayLike | Tensor, beta: float = 1.0) -> Tensor:
         Dugas et al. 2001, "Incorporating second-order functional knowledge for better option
         pricing".
     """
+    check_number("softplus", "beta", beta)
     if not beta > 0:
         raise ValueError(f"softplus: expected beta > 0, got {beta}")
     return activate(_SOFTPLUS, input, beta)
@@ -350,6 +356,7 @@ def swish(input: ArrayLike | Tensor, beta: float | Tensor = 1.0) -> Tensor:
     if isinstance(beta, Tensor):
         result: Tensor = apply(parametric, input, beta, kind=_SWISH)
         return result
+    check_number("swish", "beta", beta)
     return activate(_SILU, input, beta)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, random
+from fastnn._checks import check_number
 from fastnn.functional.activation import Activation, activate, resolve_activation
 from fastnn.functional.linear import linear
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor
@@ -59,6 +60,7 @@ def check_noise(op: str, p: float, mode: str = "inverted", name: str = "mode") -
         >>> check_noise("dropout", 0.5, "vanilla")
         False
     """
+    check_number(op, "p", p)
     if not 0 <= p <= 1:
         raise ValueError(f"{op}: expected 0 <= p <= 1, got {p}")
     check_word(op, name, mode, ("inverted", "vanilla"))
@@ -247,6 +249,7 @@ def gaussian_dropout(input: ArrayLike | Tensor, p: float = 0.5, training: bool =
     Source:
         Srivastava et al. 2014, section 10, "Multiplicative Gaussian noise".
     """
+    check_number("gaussian_dropout", "p", p)
     if not 0 <= p < 1:
         raise ValueError(f"gaussian_dropout: expected 0 <= p < 1, got {p}")
     if not training or p == 0:
@@ -278,6 +281,7 @@ def poisson_dropout(input: ArrayLike | Tensor, p: float = 0.5, training: bool = 
         >>> x.item() % 3
         0.0
     """
+    check_number("poisson_dropout", "p", p)
     if not (p == 0 or 2**-16 <= p < 1):
         raise ValueError(f"poisson_dropout: expected p = 0 or 2^-16 <= p < 1, got {p}")
     if not training or p == 0:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _core
+from fastnn._checks import check_whole
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def one_hot(input: ArrayLike | Tensor, num_classes: int = -1) -> Tensor:
                 f"one_hot: expected num_classes for input without elements, got input {index.shape}"
             )
         num_classes = max(0, int(np.max(np.asarray(index)))) + 1
+    check_whole("one_hot", num_classes=num_classes)
     result: Tensor = _core.one_hot(index, num_classes)
     return result
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
+from fastnn._checks import check_number
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def cross_entropy(
         Bridle 1990, "Probabilistic interpretation of feedforward classification network outputs";
         label smoothing: Szegedy et al. 2016, "Rethinking the Inception architecture".
     """
+    check_number("cross_entropy", "label_smoothing", label_smoothing)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(
             f"cross_entropy: expected 0 <= label_smoothing <= 1, got {label_smoothing}"

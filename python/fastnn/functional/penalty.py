@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
+from fastnn._checks import check_number
 from fastnn.tensor import Tensor, Vjp, apply
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def _of(op: str, parameters: Any, l1: float, l2: float) -> Tensor:
 
 
 def _check(op: str, name: str, value: float) -> float:
+    check_number(op, name, value)
     if not 0 <= value < float("inf"):
         raise ValueError(f"{op}: expected a finite {name} >= 0, got {value}")
     return float(value)

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
+from fastnn._checks import check_number
 from fastnn.functional.loss import constant, scale_of
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
@@ -140,6 +141,7 @@ def smooth_l1_loss(
     Source:
         Girshick 2015, "Fast R-CNN".
     """
+    check_number("smooth_l1_loss", "beta", beta)
     if not 0 <= beta < math.inf:
         raise ValueError(f"smooth_l1_loss: expected 0 <= beta < inf, got {beta}")
     return _call("smooth_l1_loss", input, target, reduction, a=beta)
@@ -174,6 +176,7 @@ def huber_loss(
     Source:
         Huber 1964, "Robust estimation of a location parameter".
     """
+    check_number("huber_loss", "delta", delta)
     if not 0 < delta < math.inf:
         raise ValueError(f"huber_loss: expected 0 < delta < inf, got {delta}")
     return _call("huber_loss", input, target, reduction, a=delta)

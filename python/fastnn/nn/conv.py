@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from fastnn import functional as F
+from fastnn._checks import check_whole
 from fastnn.functional.activation import Activation
 from fastnn.functional.conv import Padding
 from fastnn.functional.pool import Size, pair
@@ -40,6 +41,7 @@ class _Conv(Module):
         name = type(self).__name__
         if padding_mode != "zeros":
             raise ValueError(f"{name}: expected padding_mode 'zeros', got {padding_mode!r}")
+        check_whole(name, in_channels=channels[0], out_channels=channels[1], groups=groups)
         for what, count in zip(("in_channels", "out_channels"), channels, strict=True):
             if count <= 0 or groups <= 0 or count % groups:
                 raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import functional as F
+from fastnn._checks import check_whole
 from fastnn.functional.embedding import resolve_padding
 from fastnn.nn import init
 from fastnn.nn.module import Module, parameter
@@ -39,6 +40,7 @@ class Embedding(Module):
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None
     ) -> None:
         super().__init__()
+        check_whole("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if num_embeddings < 0 or embedding_dim < 0:
             raise ValueError(
                 f"Embedding: expected sizes >= 0, got num_embeddings={num_embeddings}, "

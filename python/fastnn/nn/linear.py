@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import functional as F
+from fastnn._checks import check_whole
 from fastnn.functional.activation import Activation
 from fastnn.nn import init
 from fastnn.nn.module import Module
@@ -38,6 +39,7 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
+        check_whole("Linear", in_features=in_features, out_features=out_features)
         if in_features < 0 or out_features < 0:
             raise ValueError(
                 f"Linear: expected sizes >= 0, got in_features={in_features}, "

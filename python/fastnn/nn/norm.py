@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fastnn import functional as F
+from fastnn._checks import check_number, check_whole
 from fastnn.functional.activation import Activation
 from fastnn.nn.module import Module
 from fastnn.tensor import Tensor, ones, tensor, zeros
@@ -55,6 +56,7 @@ class LayerNorm(Module):
         shape = (
             (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         )
+        check_number("LayerNorm", "eps", eps)
         self.normalized_shape, self.eps = shape, eps
         self.weight = _parameter(ones(*shape)) if elementwise_affine else None
         self.bias = _parameter(zeros(*shape)) if elementwise_affine and bias else None
@@ -192,6 +194,11 @@ class _ChannelNorm(Module):
         track_running_stats: bool,
     ) -> None:
         super().__init__()
+        name = type(self).__name__
+        check_whole(name, num_features=num_features)
+        check_number(name, "eps", eps)
+        if momentum is not None:
+            check_number(name, "momentum", momentum)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight = _parameter(ones(num_features)) if affine else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import functional as F
+from fastnn._checks import check_number, check_whole
 from fastnn.functional.recurrent import resolve_convention, resolve_nonlinearity, swap_batch
 from fastnn.nn.recurrent_cell import LayerNormed, Weighted, check_eps, describe, pair
 from fastnn.tensor import Tensor, as_tensor
@@ -23,6 +24,8 @@ class _Recurrent(Weighted):
     ) -> None:  # fmt: skip
         super().__init__()
         name = type(self).__name__
+        check_whole(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_number(name, "dropout", dropout)
         if input_size <= 0 or hidden_size <= 0 or num_layers <= 0:
             raise ValueError(
                 f"{name}: expected sizes and num_layers > 0, got input_size={input_size}, "

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn import functional as F
+from fastnn._checks import check_whole
 from fastnn.functional.recurrent import resolve_convention, resolve_nonlinearity
 from fastnn.nn import init
 from fastnn.nn.module import Module, parameter
@@ -101,6 +102,7 @@ class _Cell(Weighted):
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool) -> None:
         super().__init__()
+        check_whole(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
         if input_size <= 0 or hidden_size <= 0:
             raise ValueError(
                 f"{type(self).__name__}: expected sizes > 0, got input_size={input_size}, "

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastnn import _core
+from fastnn._checks import check_number
 from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import parameter
@@ -55,6 +56,8 @@ def clip_grad_norm_(
     Source:
         Pascanu, Mikolov, Bengio 2013, "On the difficulty of training recurrent neural networks".
     """
+    check_number("clip_grad_norm_", "max_norm", max_norm)
+    check_number("clip_grad_norm_", "norm_type", norm_type)
     grads = [p.grad for p in _tensors(parameters) if p.grad is not None]
     norm: Any = _core.clip_grad_norm(grads, max_norm, norm_type)
     return norm  # type: ignore[no-any-return]
@@ -81,6 +84,7 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -
     Source:
         Mikolov 2012, "Statistical language models based on neural networks".
     """
+    check_number("clip_grad_value_", "clip_value", clip_value)
     grads = [p.grad for p in _tensors(parameters) if p.grad is not None]
     _core.clip_grad_value(grads, clip_value)
 

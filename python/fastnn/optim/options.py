@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsFloat
+from typing import Any
+
+from fastnn._checks import check_number
 
 __all__ = ["FORMS", "check_range", "has_momentum", "kernel_options", "momentum_of", "set_momentum"]
 
@@ -85,8 +87,7 @@ def check_range(optimizer: str, option: str, value: Any) -> None:
 
 
 def _check_number(optimizer: str, option: str, value: Any, low: float, high: float) -> None:
-    if not isinstance(value, SupportsFloat):
-        raise TypeError(f"{optimizer}: expected {option} to be a number, got {value!r}")
+    check_number(optimizer, option, value)
     if not low <= float(value) < high:
         finite = high < math.inf
         bound = f"{low} <= {option} < {high}" if finite else f"a finite {option} >= {low}"
