@@ -66,7 +66,7 @@ struct AugmentLoops {
   template <class F, class Combine>
   FASTNN_FN float extreme(int64_t n, float start, F f, Combine pick) {
     float acc[kBlockLanes];
-    for (int l = 0; l < kBlockLanes; ++l) acc[l] = start;
+    FASTNN_FOR_LANES(l) acc[l] = start;
     for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
       for (int l = 0; l < lanes; ++l) acc[l] = pick(acc[l], f(i + l));
     });

@@ -62,10 +62,10 @@ FASTNN_FN void sum_rows(const T* dy, const int64_t* order, int64_t count, int64_
     for (int64_t k = 0; k < count; ++k) {
       float v[kBlockLanes];
       load_block(dy + order[k] * cols + c, lanes, 0.f, v);
-      for (int l = 0; l < kBlockLanes; ++l) total[l] += static_cast<double>(v[l]);
+      FASTNN_FOR_LANES(l) total[l] += static_cast<double>(v[l]);
     }
     float y[kBlockLanes];
-    for (int l = 0; l < kBlockLanes; ++l) y[l] = static_cast<float>(total[l]);
+    FASTNN_FOR_LANES(l) y[l] = static_cast<float>(total[l]);
     store_block(dx + c, lanes, y);
   });
 }

@@ -60,7 +60,8 @@ FASTNN_FN void for_blocks(int64_t n, F block) {
 // A loop over the lanes of a block, for the compiler to vectorise. Unrolled first, as it would be,
 // it is sixteen scalars, of which part of a block (a masked load or store) is never put together
 // again.
-#define FASTNN_FOR_LANES(l) _Pragma("GCC unroll 1") for (int l = 0; l < kBlockLanes; ++l)
+#define FASTNN_FOR_EACH(l, lanes) _Pragma("GCC unroll 1") for (int l = 0; l < (lanes); ++l)
+#define FASTNN_FOR_LANES(l) FASTNN_FOR_EACH(l, kBlockLanes)
 
 // The first of i, i + 1, ... below n for which f holds, or n. Looked for block by block.
 template <class F>
@@ -208,7 +209,7 @@ FASTNN_FN double sum(const T* x, int64_t n, float fill, F f) {
 template <class T, class F>
 FASTNN_FN float max(const T* x, int64_t n, float fill, F f) {
   float acc[kBlockLanes];
-  for (int l = 0; l < kBlockLanes; ++l) acc[l] = f(fill);
+  FASTNN_FOR_LANES(l) acc[l] = f(fill);
   for_blocks(n, [&](int64_t i, int lanes) __attribute__((always_inline)) {
     float v[kBlockLanes];
     load_block(x + i, lanes, fill, v);

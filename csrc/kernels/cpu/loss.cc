@@ -31,15 +31,15 @@ FASTNN_FN void target_block(const ClassTarget& target, int64_t r, int64_t cols, 
   if (target.labels == nullptr) {
     load_block(target.probabilities + r * cols + at, lanes, 0.f, t);
   } else {
-    for (int l = 0; l < kBlockLanes; ++l) t[l] = at + l == target.labels[r] ? 1.f : 0.f;
+    FASTNN_FOR_LANES(l) t[l] = at + l == target.labels[r] ? 1.f : 0.f;
   }
   if (target.weight == nullptr) {
-    for (int l = 0; l < kBlockLanes; ++l) w[l] = l < lanes ? 1.f : 0.f;
+    FASTNN_FOR_LANES(l) w[l] = l < lanes ? 1.f : 0.f;
   } else {
     load_block(target.weight + at, lanes, 0.f, w);
   }
   const float share = target.smoothing / static_cast<float>(cols);
-  for (int l = 0; l < kBlockLanes; ++l) t[l] = smoothed_target(t[l], w[l], target.smoothing, share);
+  FASTNN_FOR_LANES(l) t[l] = smoothed_target(t[l], w[l], target.smoothing, share);
 }
 
 // The loss of a row whose label is in range.
@@ -167,7 +167,7 @@ FASTNN_FN void all_classes_dx(const T* x, T* dx, int64_t cols, const ClassTarget
     float v[kBlockLanes], t[kBlockLanes];
     load_block(x + at, lanes, 0.f, v);
     target_block(target, r, cols, at, lanes, t);
-    for (int l = 0; l < kBlockLanes; ++l) v[l] = row.template dx<kIsLogits>(v[l], t[l]);
+    FASTNN_FOR_LANES(l) v[l] = row.template dx<kIsLogits>(v[l], t[l]);
     store_block(dx + at, lanes, v);
   });
 }
@@ -198,12 +198,12 @@ void cross_entropy_bwd(const CrossEntropyBwdArgs& args, Slice s) {
 
 FASTNN_FN void load_cyclic(const Cyclic& c, int64_t i, int lanes, float (&v)[kBlockLanes]) {
   if (c.values == nullptr) {
-    for (int l = 0; l < kBlockLanes; ++l) v[l] = l < lanes ? c.otherwise : 0.f;
+    FASTNN_FOR_LANES(l) v[l] = l < lanes ? c.otherwise : 0.f;
     return;
   }
   int64_t at = i % c.period;
   if (at + lanes <= c.period) return load_block(c.values + at, lanes, 0.f, v);
-  for (int l = 0; l < kBlockLanes; ++l) {
+  FASTNN_FOR_LANES(l) {
     v[l] = l < lanes ? c.values[at] : 0.f;
     at = at + 1 == c.period ? 0 : at + 1;
   }
@@ -231,7 +231,7 @@ void pointwise_loss_fwd(const PointwiseLossFwdArgs& args, Slice s) {
       PointwiseBlock b;
       float each[kBlockLanes];
       load<T>(args, r.begin + at, lanes, b);
-      for (int l = 0; l < kBlockLanes; ++l) {
+      FASTNN_FOR_LANES(l) {
         const double weight = b.weight[l], loss = L::fwd(b.x[l], b.t[l], b.a[l]);
         each[l] = static_cast<float>(weight * loss);
         acc[l] = mad(weight, loss, acc[l]);  // one rounding on every instruction set
@@ -252,13 +252,13 @@ void pointwise_loss_bwd(const PointwiseLossBwdArgs& args, Slice s) {
     float dloss[kBlockLanes];
     load<T>(args, r.begin + at, lanes, b);
     if (args.gradient.dy_is_scalar) {
-      for (int l = 0; l < kBlockLanes; ++l) dloss[l] = scalar;
+      FASTNN_FOR_LANES(l) dloss[l] = scalar;
     } else {
       load_block(args.gradient.dy + r.begin + at, lanes, 0.f, dloss);
-      for (int l = 0; l < kBlockLanes; ++l) dloss[l] *= args.gradient.scale;
+      FASTNN_FOR_LANES(l) dloss[l] *= args.gradient.scale;
     }
-    for (int l = 0; l < kBlockLanes; ++l)
-      b.x[l] = L::bwd(b.x[l], b.t[l], b.a[l]) * (b.weight[l] * dloss[l]);
+    FASTNN_FOR_LANES(l)
+    b.x[l] = L::bwd(b.x[l], b.t[l], b.a[l]) * (b.weight[l] * dloss[l]);
     store_block(dx + at, lanes, b.x);
   });
 }

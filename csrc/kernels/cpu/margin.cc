@@ -20,8 +20,8 @@ FASTNN_FN void for_margins(const MultiMarginArgs& args, int64_t r, F use) {
     float v[kBlockLanes];
     double m[kBlockLanes];
     load_block(x + at, lanes, 0.f, v);
-    for (int l = 0; l < kBlockLanes; ++l)
-      m[l] = (l < lanes) & (at + l != label) ? ahead + static_cast<double>(v[l]) : 0.0;
+    FASTNN_FOR_LANES(l)
+    m[l] = (l < lanes) & (at + l != label) ? ahead + static_cast<double>(v[l]) : 0.0;
     use(at, lanes, m);
   });
 }
@@ -65,7 +65,7 @@ void multi_margin_bwd(const MultiMarginBwdArgs& args, Slice s) {
                    [&](int64_t at, int lanes, const double (&m)[kBlockLanes])
                        __attribute__((always_inline)) {
                          float v[kBlockLanes];
-                         for (int l = 0; l < kBlockLanes; ++l) {
+                         FASTNN_FOR_LANES(l) {
                            const double slope = H::bwd(m[l]);
                            acc[l] += slope;
                            v[l] = static_cast<float>(slope) * scale;

@@ -19,7 +19,7 @@ struct Moments {
   // One of the numbers is the shift; an infinity would turn the mean into NaN.
   FASTNN_FN explicit Moments(const float (&x)[kBlockLanes]) {
     float finite[kBlockLanes];
-    for (int l = 0; l < kBlockLanes; ++l) finite[l] = x[l] - x[l] == 0.f ? x[l] : 0.f;
+    FASTNN_FOR_LANES(l) finite[l] = x[l] - x[l] == 0.f ? x[l] : 0.f;
     shift = Lanes(finite);
   }
   FASTNN_FN static Moments of_row(float x) {

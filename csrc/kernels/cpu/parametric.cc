@@ -32,7 +32,7 @@ FASTNN_FN void for_parameters(const void* parameters, const ParametricShape& sha
       continue;
     }
     const float one = to_float(parameter[shape.channels == 1 ? 0 : task]);
-    for (int l = 0; l < kBlockLanes; ++l) a[l] = one;
+    FASTNN_FOR_LANES(l) a[l] = one;
     if (shape.channels == 1) {
       const Range chunk = elements({task, task + 1, nullptr}, kReduceChunk, shape.inner);
       run(chunk.begin, chunk.end - chunk.begin);
@@ -53,7 +53,7 @@ void parametric_fwd(const ParametricFwdArgs& args, Slice s) {
       [&](int64_t i, int lanes, const float (&a)[kBlockLanes]) __attribute__((always_inline)) {
         float v[kBlockLanes];
         load_block(x + i, lanes, 0.f, v);
-        for (int l = 0; l < kBlockLanes; ++l) v[l] = A::fwd(v[l], a[l]);
+        FASTNN_FOR_LANES(l) v[l] = A::fwd(v[l], a[l]);
         store_block(y + i, lanes, v);
       },
       [](int64_t, int) {});
@@ -64,7 +64,7 @@ void parametric_bwd(const ParametricBwdArgs& args, Slice s) {
   const auto* x = static_cast<const T*>(args.x);
   const auto* dy = static_cast<const T*>(args.dy);
   auto* dx = static_cast<T*>(args.dx);
-  double acc[kBlockLanes] = {};
+  Lanes acc;
   for_parameters<T>(
       args.a, args.shape, s,
       [&](int64_t i, int lanes, const float (&a)[kBlockLanes]) __attribute__((always_inline)) {
@@ -72,15 +72,16 @@ void parametric_bwd(const ParametricBwdArgs& args, Slice s) {
         load_block(x + i, lanes, 0.f, v);
         load_block(dy + i, lanes, 0.f, g);
         // The products are exact in float64.
-        for (int l = 0; l < kBlockLanes; ++l)
-          acc[l] += static_cast<double>(g[l]) * static_cast<double>(A::slope_of_a(v[l], a[l]));
-        for (int l = 0; l < kBlockLanes; ++l) v[l] = A::bwd(g[l], v[l], a[l]);
+        acc += each_lane([&](int l) __attribute__((always_inline)) {
+          return static_cast<double>(g[l]) * static_cast<double>(A::slope_of_a(v[l], a[l]));
+        });
+        FASTNN_FOR_LANES(l) v[l] = A::bwd(g[l], v[l], a[l]);
         store_block(dx + i, lanes, v);
       },
       [&](int64_t first, int count) {
         for (int l = 0; l < count; ++l) args.partials[first + l] = acc[l];
         if (count == 0) args.partials[first] = combine(acc);
-        for (double& sum : acc) sum = 0;
+        acc = {};
       });
 }
 
@@ -114,7 +115,7 @@ void maxout_fwd(const MaxoutFwdArgs& args, Slice s) {
     load_block(x + in, lanes, 0.f, m);
     for (int64_t j = 1; j < args.pieces; ++j) {
       load_block(x + in + j * args.cols, lanes, 0.f, v);
-      for (int l = 0; l < kBlockLanes; ++l) m[l] = max(v[l], m[l]);
+      FASTNN_FOR_LANES(l) m[l] = max(v[l], m[l]);
     }
     store_block(y + out, lanes, m);
   });
@@ -130,7 +131,7 @@ void maxout_bwd(const MaxoutBwdArgs& args, Slice s) {
     load_block(static_cast<const T*>(args.y) + out, lanes, 0.f, y);
     for (int64_t j = 0; j < args.pieces; ++j) {
       load_block(x + in + j * args.cols, lanes, 0.f, v);
-      for (int l = 0; l < kBlockLanes; ++l) {
+      FASTNN_FOR_LANES(l) {
         const bool is_first = (v[l] == y[l]) | (v[l] != v[l]);
         v[l] = is_first ? dy[l] : 0.f;
         dy[l] = is_first ? 0.f : dy[l];  // given away

@@ -30,7 +30,7 @@ FASTNN_FN void store_vector(T* y, typename Vectors<kLanes>::Floats v) {
   } else {
     float values[kLanes];
     __builtin_memcpy(values, &v, sizeof v);
-    for (int l = 0; l < kLanes; ++l) y[l] = from_float<T>(values[l]);
+    FASTNN_FOR_EACH(l, kLanes) y[l] = from_float<T>(values[l]);
   }
 }
 
@@ -74,7 +74,7 @@ struct SumWindows {
   double sum[kLanes] = {};
   FASTNN_FN explicit SumWindows(int64_t) {}
   FASTNN_FN void add(const float (&v)[kLanes], int64_t) {
-    for (int l = 0; l < kLanes; ++l) sum[l] += static_cast<double>(v[l]);
+    FASTNN_FOR_EACH(l, kLanes) sum[l] += static_cast<double>(v[l]);
   }
 };
 
@@ -85,9 +85,9 @@ struct MeanRow {
   const float* col_divisors;
   template <int kLanes>
   FASTNN_FN void store(int64_t ow, const SumWindows<kLanes>& windows) const {
-    for (int l = 0; l < kLanes; ++l)
-      y[ow + l] = from_float<T>(static_cast<float>(
-          windows.sum[l] / static_cast<double>(row_divisor * col_divisors[ow + l])));
+    FASTNN_FOR_EACH(l, kLanes)
+    y[ow + l] = from_float<T>(static_cast<float>(
+        windows.sum[l] / static_cast<double>(row_divisor * col_divisors[ow + l])));
   }
 };
 
@@ -97,8 +97,8 @@ struct MeanPlace {
   double divisor;
   template <int kLanes>
   FASTNN_FN void store(int64_t c, const SumWindows<kLanes>& windows) const {
-    for (int l = 0; l < kLanes; ++l)
-      y[c + l] = from_float<T>(static_cast<float>(windows.sum[l] / divisor));
+    FASTNN_FOR_EACH(l, kLanes)
+    y[c + l] = from_float<T>(static_cast<float>(windows.sum[l] / divisor));
   }
 };
 

@@ -103,7 +103,7 @@ FASTNN_FN void sum_lanes(const T* x, int64_t n, float m, float* kept, float (&la
         if (kept != nullptr) store_block(kept + i, count, e);
         acc += Lanes(e);
       });
-  for (int l = 0; l < kBlockLanes; ++l) lanes[l] = static_cast<float>(acc[l]);
+  FASTNN_FOR_LANES(l) lanes[l] = static_cast<float>(acc[l]);
 }
 
 template <class T>
