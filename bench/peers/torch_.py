@@ -69,6 +69,9 @@ _ACTIVATIONS = {
     "silu": F.silu,
     "swish": F.silu,
     "gelu": F.gelu,
+    "relu6": F.relu6,
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
 }
 
 
@@ -88,6 +91,12 @@ def _recurrent(function: Any, states: int) -> Any:
     return run
 
 
+_LOSSES = (
+    "cross_entropy", "nll_loss", "kl_div", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss",
+    "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss",
+)  # fmt: skip
+
 _OPS: dict[str, Any] = {
     **_ACTIVATIONS,
     "linear": F.linear,
@@ -104,10 +113,10 @@ _OPS: dict[str, Any] = {
     "softmax": lambda x: F.softmax(x, -1),
     "log_softmax": lambda x: F.log_softmax(x, -1),
     "logsumexp": lambda x: torch.logsumexp(x, -1),
-    "cross_entropy": F.cross_entropy,
     **{
         name: getattr(F, name)
         for name in (
+            *_LOSSES,
             "dropout",
             "dropout1d",
             "dropout2d",
@@ -121,9 +130,12 @@ _OPS: dict[str, Any] = {
             "adaptive_max_pool2d",
             "embedding",
             "pad",
+            "prelu",
+            "hardtanh",
         )
     },
     "alpha_dropout": functools.partial(F.alpha_dropout, training=True),  # by default it is not
+    "maxout": lambda x, pieces=2: x.unflatten(-1, (pieces, -1)).amax(-2),
     "fractional_max_pool2d": _fractional_max_pool2d,
     "lstm": _recurrent(torch.lstm, 2),
     "gru": _recurrent(torch.gru, 1),
@@ -170,7 +182,8 @@ def _call(case: dict[str, Any], function: Any, xs: list[Any], dy: Any) -> Any:
                 return function(*xs, **params)
 
         return forward
-    leaves = [x.requires_grad_() for x in xs if x.is_floating_point()]
+    trained = xs[:1] if case["op"] in _LOSSES else xs  # a target has no gradient
+    leaves = [x.requires_grad_() for x in trained if x.is_floating_point()]
 
     def both() -> Any:
         y = function(*xs, **params)
