@@ -76,25 +76,17 @@ FASTNN_INLINE void sum_chains(Vec (&acc)[R][NV], int64_t k, Before before_chain,
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Vec{};
   }
   Vec parked[R][NV];  // what the chains before have summed waits in memory
-  for (int64_t done = 0;;) {
-    const int64_t chain = least(kChain, k - done);
+  for (int64_t left = k; ; left -= kChain) {
     before_chain();
-    for (int64_t p = chain; p > 0; --p) step();
-    const bool first = done == 0;
-    done += chain;
-    if (done >= k) {
-      if (!first) {
-        FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-          FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = parked[i][v] + acc[i][v];
-        }
+    for (int64_t p = least(kChain, left); p > 0; --p) step();
+    if (left < k) {
+      FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+        FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = parked[i][v] + acc[i][v];
       }
-      break;
     }
+    if (left <= kChain) break;
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
-        parked[i][v] = first ? acc[i][v] : parked[i][v] + acc[i][v];
-        acc[i][v] = Vec{};
-      }
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) parked[i][v] = acc[i][v], acc[i][v] = Vec{};
     }
   }
 }
