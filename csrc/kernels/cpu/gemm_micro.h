@@ -76,7 +76,7 @@ FASTNN_INLINE void sum_chains(Vec (&acc)[R][NV], int64_t k, Before before_chain,
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Vec{};
   }
   Vec parked[R][NV];  // what the chains before have summed waits in memory
-  for (int64_t left = k; ; left -= kChain) {
+  for (int64_t left = k;; left -= kChain) {
     before_chain();
     for (int64_t p = least(kChain, left); p > 0; --p) step();
     if (left < k) {
@@ -138,19 +138,23 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
   const int64_t a_col = t.a_col, b_row = t.b_row;
   const float *first = t.a, *ahead = t.ahead;
   float* c = t.c;
+  // Rows of C are fetched from chain to chain: all of them at once would hold the first sums up.
+  constexpr int64_t kChain = kGemmChain / Step::kProducts;
+  const int64_t rows_per_chain = t.k > kChain ? ceil_div(R, ceil_div(t.k, kChain)) : R;
   for (int64_t tiles = t.tiles;;) {
-    rows_of_c<R>(c, t.ldc, [](float* row, int) __attribute__((always_inline)) {
-      FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs) __builtin_prefetch(row + v * kLanes, 1);
-    });
+    const float* row_to_fetch = c;
     asm volatile("" ::: "memory");  // C is not read before the sums
     Column<R, kUnitRow> a(first, t.a_row);
     const float* b = t.b;
     Vec acc[R][NV];
-    sum_chains<kGemmChain / Step::kProducts>(
+    sum_chains<kChain>(
         acc, t.k,
         [&]() __attribute__((always_inline)) {
           for (int64_t i = 0; i < t.ahead_lines; ++i, ahead += kLineFloats)
             __builtin_prefetch(ahead, 0, 2);
+          for (int64_t i = 0; i < rows_per_chain; ++i, row_to_fetch += t.ldc)
+            FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs)
+                __builtin_prefetch(row_to_fetch + v * kLanes, 1);
         },
         [&]() __attribute__((always_inline)) {
           Vec bv[NV];
