@@ -53,7 +53,7 @@ inline constexpr int64_t kGemmPackRows = 192, kGemmPackCols = 192;
 // The largest tile of C that one task of gemm_packed computes: its rows of A stay in L2, and it is
 // wide, since rows of C a power of two apart share the sets of a cache. Narrower down to kGemmMinNC
 // while there are fewer than kGemmTasks; a C of one row of tiles, down to kGemmCols.
-inline constexpr int64_t kGemmMC = 96, kGemmNC = 1024, kGemmMinNC = 256, kGemmTasks = 32;
+inline constexpr int64_t kGemmMC = 144, kGemmNC = 1024, kGemmMinNC = 256, kGemmTasks = 32;
 // The same of bfloat16, whose tiles may be 32 rows high: as many rows as hold kGemmBf16Values,
 // which stay in L2, between the two.
 inline constexpr int64_t kGemmBf16Rows = 96, kGemmBf16MC = 288, kGemmBf16Values = 96 * 4096;

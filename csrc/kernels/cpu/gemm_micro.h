@@ -76,25 +76,17 @@ FASTNN_INLINE void sum_chains(Vec (&acc)[R][NV], int64_t k, Before before_chain,
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Vec{};
   }
   Vec parked[R][NV];  // what the chains before have summed waits in memory
-  for (int64_t done = 0;;) {
-    const int64_t chain = least(kChain, k - done);
+  for (int64_t left = k;; left -= kChain) {
     before_chain();
-    for (int64_t p = chain; p > 0; --p) step();
-    const bool first = done == 0;
-    done += chain;
-    if (done >= k) {
-      if (!first) {
-        FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-          FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = parked[i][v] + acc[i][v];
-        }
+    for (int64_t p = least(kChain, left); p > 0; --p) step();
+    if (left < k) {
+      FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+        FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = parked[i][v] + acc[i][v];
       }
-      break;
     }
+    if (left <= kChain) break;
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
-        parked[i][v] = first ? acc[i][v] : parked[i][v] + acc[i][v];
-        acc[i][v] = Vec{};
-      }
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) parked[i][v] = acc[i][v], acc[i][v] = Vec{};
     }
   }
 }
@@ -146,19 +138,23 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
   const int64_t a_col = t.a_col, b_row = t.b_row;
   const float *first = t.a, *ahead = t.ahead;
   float* c = t.c;
+  // Rows of C are fetched from chain to chain: all of them at once would hold the first sums up.
+  constexpr int64_t kChain = kGemmChain / Step::kProducts;
+  const int64_t rows_per_chain = t.k > kChain ? ceil_div(R, ceil_div(t.k, kChain)) : R;
   for (int64_t tiles = t.tiles;;) {
-    rows_of_c<R>(c, t.ldc, [](float* row, int) __attribute__((always_inline)) {
-      FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs) __builtin_prefetch(row + v * kLanes, 1);
-    });
+    const float* row_to_fetch = c;
     asm volatile("" ::: "memory");  // C is not read before the sums
     Column<R, kUnitRow> a(first, t.a_row);
     const float* b = t.b;
     Vec acc[R][NV];
-    sum_chains<kGemmChain / Step::kProducts>(
+    sum_chains<kChain>(
         acc, t.k,
         [&]() __attribute__((always_inline)) {
           for (int64_t i = 0; i < t.ahead_lines; ++i, ahead += kLineFloats)
             __builtin_prefetch(ahead, 0, 2);
+          for (int64_t i = 0; i < rows_per_chain; ++i, row_to_fetch += t.ldc)
+            FASTNN_UNROLL for (int v = 0; v < NV; v += kLineVecs)
+                __builtin_prefetch(row_to_fetch + v * kLanes, 1);
         },
         [&]() __attribute__((always_inline)) {
           Vec bv[NV];
