@@ -31,7 +31,8 @@ NORMS = {
         ((3, 37), (21, 9), (29, 130), (200, 450)),
     ),
 }
-CASES = [(name, shape) for name, (_, shapes) in NORMS.items() for shape in shapes]
+ALONG_K = {"few outputs": (lambda x, **k: linear(x, weights(x)[:7], **k), ((37, 130), (3, 600)))}
+CASES = [(name, shape) for name, (_, shapes) in (NORMS | ALONG_K).items() for shape in shapes]
 
 
 def numbers(shape):
@@ -54,7 +55,7 @@ def result(f, shape):
 @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_the_bits_are_those_of_the_chain(name, shape, activation, p):
-    norm = NORMS[name][0]
+    norm = (NORMS | ALONG_K)[name][0]
     fused = result(lambda x: norm(x, activation=activation, dropout_p=p), shape)
     chain = result(lambda x: dropout(norm(x, activation=activation), p), shape)
     for a, b in zip(fused, chain, strict=True):
@@ -62,14 +63,15 @@ def test_the_bits_are_those_of_the_chain(name, shape, activation, p):
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
-def test_a_residual_is_what_add_adds(activation):
-    w, b = weights(numbers((29, 130))), numbers(200)
+@pytest.mark.parametrize("outputs", [200, 7])
+def test_a_residual_is_what_add_adds(activation, outputs):
+    w, b = weights(numbers((29, 130)))[:outputs], numbers(outputs)
 
     def grads(f):
-        x, r = (fn.tensor(numbers(s), requires_grad=True) for s in ((29, 130), (29, 200)))
+        x, r = (fn.tensor(numbers(s), requires_grad=True) for s in ((29, 130), (29, outputs)))
         fn.manual_seed(3)
         y = f(x, r)
-        y.backward(numbers((29, 200))[::-1])
+        y.backward(numbers((29, outputs))[::-1])
         return y, x.grad, r.grad
 
     fused = grads(lambda x, r: linear(x, w, b, activation=activation, residual=r, dropout_p=0.25))

@@ -54,7 +54,10 @@ def test_integers_are_exact_around_the_tiles(m):
         check_exactly(m, int(n), int(k), rng)
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 5000), (3000, 2, 3), (2, 3000, 7), (1, 700, 513)])
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [(1, 1, 5000), (3000, 2, 3), (2, 3000, 7), (1, 700, 513), (39, 11, 700), (17, 16, 1025)],
+)
 def test_integers_are_exact_in_skinny_shapes(m, n, k):
     check_exactly(m, n, k, np.random.default_rng(0))
 
@@ -133,7 +136,7 @@ def test_error_is_within_16_u(draw, m, n, k):
         assert_within(np.array(got), a @ b, 16 * U * (np.abs(a) @ np.abs(b)))
 
 
-@pytest.mark.parametrize(("n", "k"), [(10, 17), (64, 128), (200, 300)])
+@pytest.mark.parametrize(("n", "k"), [(10, 17), (64, 128), (200, 300), (1, 700), (10, 300)])
 def test_a_row_does_not_depend_on_its_batch(n, k):
     rng = np.random.default_rng(4)
     x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((257, k), (n, k), (n,)))
@@ -148,7 +151,7 @@ def test_a_row_does_not_depend_on_its_batch(n, k):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_special_values_stay_in_their_row_and_column(value):
     rng = np.random.default_rng(5)
-    for m, n, k in ((5, 7, 33), (120, 130, 200)):
+    for m, n, k in ((5, 7, 33), (120, 130, 200), (20, 3, 1040), (33, 14, 263)):
         x, w = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (n, k)))
         clean = np.array(F.linear(x, w))
         bad = x.copy()

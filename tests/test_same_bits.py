@@ -13,6 +13,7 @@ from fastnn.testing.compare import assert_bitwise_equal
 THREADS = (1, 2, 3, 4, 7, 8, 16)
 OPS = {
     "linear": (lambda *a: F.linear(*a, activation="gelu"), ((301, 203), (257, 203), (257,))),
+    "few outputs": (lambda *a: F.linear(*a, activation="gelu"), ((2301, 203), (11, 203), (11,))),
     "a long batch": (F.linear, ((2100, 35), (67, 35), (67,))),
     "matmul": (F.matmul, ((301, 203), (203, 257))),
     "bmm": (F.bmm, ((7, 61, 83), (7, 83, 45))),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 WIDEST = {"v2": "xmm", "v3": "ymm", "v4": "zmm", "v4bf16": "zmm", "v4amx": "tmm"}
 SOURCES = ("linear", "linear_bf16", "conv")
-TILE = re.compile(r"\b((?:(?:amx_|conv_|dot_|images_|lanes_)?tile|few_rows)<[^>]+>)\(")
+TILE = re.compile(r"\b((?:(?:along_|amx_|conv_|dot_|images_|lanes_)?tile|few_rows)<[^>]+>)\(")
 MULTIPLY = re.compile(r"v?(?:fn?m(?:add|sub)\d*|mul|t?dpbf16)ps")
 ON_STACK = re.compile(r"\(%rsp\b|-0x[0-9a-f]+\(%rbp\)")  # without a frame %rbp is like any other
 

@@ -81,8 +81,12 @@ struct ExactCase {
   int64_t pad, split;
 };
 
-// Counts into `across` if the plan went across.
-std::string run_exact(const ExactCase& x, std::mt19937& rng, int64_t& across) {
+// How many plans went across, and along k.
+struct Ways {
+  int64_t across, along;
+};
+
+std::string run_exact(const ExactCase& x, std::mt19937& rng, Ways& ways) {
   std::uniform_int_distribution<int> ints(-8, 8);
   GemmArgs g{};
   g.m = x.m, g.n = x.n, g.k = x.k, g.ldc = x.n + x.pad;
@@ -113,7 +117,8 @@ std::string run_exact(const ExactCase& x, std::mt19937& rng, int64_t& across) {
   g.bias = x.bias ? bias.data() : nullptr;
   g.z = x.z ? z.data() : nullptr;
   run_split(g, x.packed, x.split);
-  across += gemm_plan_as(x.packed, g).across;
+  const GemmPlan plan = gemm_plan_as(x.packed, g);
+  ways.across += plan.across, ways.along += plan.along;
   for (int64_t i = 0; i < x.m; ++i)
     for (int64_t j = 0; j < x.n; ++j) {
       const float sum = sums[i * x.n + j];
@@ -139,7 +144,7 @@ int check_exact() {
     return rng() % 8 ? int64_t(rng() % (small + 1)) : large.begin()[rng() % large.size()];
   };
   std::set<std::array<int64_t, 5>> shapes;  // m, n, k and the transposes
-  int64_t across = 0;
+  Ways ways{};
   for (int64_t turn = 0; shapes.size() < kShapes; ++turn) {
     ExactCase x{};
     x.m = pick(2 * kGemmRows + 1, {29, 37, 53, 97, 101, 193, 211});
@@ -154,7 +159,7 @@ int check_exact() {
       x.activation = rng() % 3 ? rng() % 2 : rng() % Activations::kSize;
       x.pad = rng() % 2 ? 0 : rng() % 5;
       x.split = 1 + rng() % 3;
-      const std::string error = run_exact(x, rng, across);
+      const std::string error = run_exact(x, rng, ways);
       if (error.empty()) continue;
       std::printf("FAIL %s: m %ld n %ld k %ld %s%s packed %d acc %d bias %d act %d pad %ld\n",
                   error.c_str(), x.m, x.n, x.k, x.ta ? "T" : "N", x.tb ? "T" : "N", packed,
@@ -162,8 +167,9 @@ int check_exact() {
       return 1;
     }
   }
-  std::printf("exact: %zu shapes, packed and not, %ld of them across\n", shapes.size(), across);
-  return across < 100;
+  std::printf("exact: %zu shapes, packed and not, %ld of them across and %ld along k\n",
+              shapes.size(), ways.across, ways.along);
+  return ways.across < 100 || ways.along < 100;
 }
 
 // ---- accuracy and path independence ------------------------------------------------------------
@@ -206,7 +212,8 @@ int check_floats() {
   uint64_t hash = 0xcbf29ce484222325;
   double worst = 0;
   const int64_t shapes[][3] = {{5, 7, 300},    {13, 33, 255},   {32, 512, 784}, {128, 10, 256},
-                               {97, 101, 513}, {200, 300, 600}, {64, 64, 64},   {256, 256, 2048}};
+                               {97, 101, 513}, {200, 300, 600}, {64, 64, 64},   {256, 256, 2048},
+                               {39, 7, 1100},  {20, 1, 513},    {33, 16, 600}};
   for (const auto& s : shapes)
     for (int bits = 0; bits < 12; ++bits) {
       GemmArgs g{};
@@ -216,8 +223,10 @@ int check_floats() {
       const auto b = random_floats(g.k * g.n, bits / 4, rng);
       std::vector<float> first, c(g.m * g.n);
       g.a = a.data(), g.b = b.data(), g.c = c.data();
+      const bool along = gemm_goes_along(g);  // in an order of its own
       for (bool packed : {false, true})
         for (int64_t split : {1, 2, 1000}) {
+          if (packed && along) continue;
           std::fill(c.begin(), c.end(), NAN);
           run_split(g, packed, split);
           if (first.empty()) first = c;
@@ -228,7 +237,7 @@ int check_floats() {
       hash = hash_bits(hash, c);
       g.m = g.m / 2, g.a += 2 * g.a_row;  // rows of a taller product
       std::fill(c.begin(), c.end(), NAN);
-      run_split(g, bits & 1, 1);
+      run_split(g, !along && bits & 1, 1);
       if (std::memcmp(first.data() + 2 * g.ldc, c.data(), g.m * g.n * 4))
         return std::printf("FAIL rows depend on m: %ld %ld %ld\n", g.m, g.n, g.k), 1;
     }

@@ -97,7 +97,7 @@ def _op(case: dict[str, Any], arrays: dict[str, Any]) -> Any:
 def _gemm(case: dict[str, Any], arrays: dict[str, Any]) -> Any:
     a, b = (t.to(case["dtype"]) for t in _tensors(arrays, False))
     ta, tb = (letter == "T" for letter in case["params"]["layout"])
-    return lambda: _core.matmul(a, b, transpose_a=ta, transpose_b=tb)
+    return lambda: _core.matmul(a, b, ta, tb)
 
 
 def _network(sizes: list[Any], dropout: float = 0.0) -> nn.Sequential:

@@ -1,6 +1,7 @@
 // GEMM: its arguments, and how a product is cut into tasks, as pure functions of shape. Neither the
 // number of threads nor the instruction set enters, and every element is summed in the same order
-// on every path, so all plans give the same bits: changing one can only change the speed.
+// on every path, so all plans give the same bits: changing one can only change the speed. The one
+// exception is a product along k, which has an order of its own.
 #pragma once
 #include <cstdint>
 
@@ -45,6 +46,10 @@ using GemmBf16Args = GemmArgsOf<bf16>;
 // part of the results. A chain of 64 keeps the error within 16u |A||B| on log-normal data, where
 // one of 128 does not; a block of several chains touches C less often.
 inline constexpr int64_t kGemmKC = 384, kGemmChain = 64;
+// Along k (gemm_goes_along) lane l of sixteen sums the products l, l + 16, ... of a block of
+// kGemmAlongK, in order, from zero; blocks are added in order, then lanes in the tree l + 8, l + 4,
+// l + 2, l + 1.
+inline constexpr int64_t kGemmAlongK = 512, kGemmAlongCols = 16;
 // Panels of A are packed in groups of kGemmRows rows, those of B in groups of kGemmCols columns.
 // Every instruction set's register tile divides them.
 inline constexpr int64_t kGemmRows = 12, kGemmCols = 64;
@@ -88,6 +93,7 @@ constexpr GemmCut gemm_cut(int64_t size, int64_t unit, int64_t largest) {
 struct GemmPlan {
   bool packed;  // launch gemm_pack, then gemm_packed; else gemm_small alone
   bool across;  // gemm_small computes the transpose, C^T = B^T A^T
+  bool along;   // gemm_small computes dot products
   GemmCut pack_a,
       pack_b;  // float32 rows of A that are contiguous are not packed: the tiles read them in place
   int64_t k_blocks;          // at least 1: an empty product still writes C
@@ -106,6 +112,14 @@ constexpr bool gemm_packs(const GemmArgs& g) {
   if (far_apart && g.n >= kGemmCols) return true;
   return g.m >= 192 && g.n >= 192 && g.k >= 64 && g.m * g.n * g.k > (int64_t{1} << 24);
 }
+
+// Whether gemm_small goes along k, as it does for the few outputs of a layer: an element costs its
+// k and, measured, 50 more; a row of a tile 16 k, and what it pays for columns it has not, 3 k. How
+// many rows there are does not enter: a row's bits do not depend on its batch.
+constexpr bool gemm_goes_along(const GemmArgs& g) {
+  return g.a_col == 1 && g.b_row == 1 && g.n <= kGemmAlongCols && g.n * (g.k + 50) <= 19 * g.k;
+}
+constexpr bool gemm_goes_along(const GemmBf16Args&) { return false; }
 
 // The columns that one task of gemm_small takes across.
 constexpr int64_t gemm_across_cols(int64_t n) {
@@ -145,7 +159,8 @@ constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
     plan.pack_b = gemm_cut(g.n, kGemmCols, kGemmPackCols);
     plan.b_block = (g.n + kGemmCols - 1) / kGemmCols * kGemmCols * kGemmKC;
   }
-  if (!packed && gemm_goes_across(g)) {
+  plan.along = !packed && gemm_goes_along(g);
+  if (!packed && !plan.along && gemm_goes_across(g)) {
     plan.across = true;
     plan.rows = gemm_cut(g.m, kGemmAcrossMC, kGemmAcrossMC);
     plan.cols = gemm_cut(g.n, kGemmRows, gemm_across_cols(g.n));

@@ -82,7 +82,7 @@ inline constexpr LanesTiles kLanesTiles = all_lanes_tiles(MakeIndices<kNV>::Type
 FASTNN_INLINE void lanes_chain(LanesTile t, int64_t rows, int64_t vectors) {
   const Heights heights = equal_heights(rows, lanes_rows(static_cast<int>(vectors)));
   for (int64_t q = 0; q < heights.tiles(); ++q) {
-    const int64_t here = q < heights.tall_tiles ? heights.tall : heights.low;
+    const int64_t here = heights.of(q);
     kLanesTiles.of[vectors - 1].of_rows[here - 1](t);
     t.row += here, t.c += here * vectors * kLanes;
   }

@@ -7,6 +7,7 @@
 #include "../gemm_plan.h"
 #include "../slice.h"
 #include "activate_tile.h"
+#include "gemm_along.h"
 #include "gemm_batch.h"
 #include "gemm_few.h"
 #include "gemm_micro.h"
@@ -225,6 +226,32 @@ void small_few(const GemmArgs& g, int64_t j, int64_t cols) {
   finish_strip(g, strip, {0, j, g.m, cols, false, true});
 }
 
+// The rows [i_begin, i_end), of few columns. Their sums lie one row after the other, in whole
+// vectors.
+void small_along(const GemmArgs& g, int64_t i_begin, int64_t i_end) {
+  alignas(64) float sums[kAlongRows * kGemmAlongCols], bias[kAlongRows * kGemmAlongCols];
+  const int64_t most = least(kAlongRows, i_end - i_begin);
+  const auto copy_row = [&](float* to, const float* from) {
+    for (int64_t j = 0; j < g.n; j += kNR) copy_few(to + j, from + j, least(kNR, g.n - j));
+  };
+  for (int64_t r = 0; r < most && g.bias; ++r) copy_row(bias + r * g.n, g.bias);
+  for (int64_t i = i_begin; i < i_end; i += kAlongRows) {
+    const TileAt at{i, 0, least(kAlongRows, i_end - i), g.n, false, true};
+    const int64_t size = at.rows * g.n;
+    along_block(g, i, at.rows, sums);
+    float* c = g.c + i * g.ldc;
+    for (int64_t r = 0; r < at.rows && g.accumulate; ++r)
+      for (int64_t j = 0; j < g.n; ++j) sums[r * g.n + j] = c[r * g.ldc + j] + sums[r * g.n + j];
+    for (int64_t x = 0; x < size && g.bias; x += kLanes)
+      store(sums + x, load(sums + x) + load(bias + x));
+    finish_tile(g, sums, g.n, at, g.n);
+    if (g.ldc == g.n)
+      __builtin_memcpy(c, sums, 4 * size);
+    else
+      for (int64_t r = 0; r < at.rows; ++r) copy_row(c + r * g.ldc, sums + r * g.n);
+  }
+}
+
 // One strip of C, at most kNR columns wide, for the rows [i_begin, i_end).
 void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, int64_t k_blocks) {
   alignas(64) float panel[kGemmKC * kNR];
@@ -261,6 +288,8 @@ void gemm_small(const GemmArgs& g, Slice slice) {
     const int64_t j_begin = plan.cols.begin(col), j_end = plan.cols.begin(col + 1);
     if (has_few_rows(g)) {
       for (int64_t j = j_begin; j < j_end; j += kNR) small_few(g, j, least(kNR, j_end - j));
+    } else if (plan.along) {
+      small_along(g, i_begin, i_end);
     } else if (plan.across) {
       for (int64_t i = i_begin; i < i_end; i += kNR)
         small_across(g, i, least(kNR, i_end - i), j_begin, j_end, plan.k_blocks);

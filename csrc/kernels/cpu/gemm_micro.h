@@ -194,6 +194,7 @@ struct MakeIndices<0, I...> {
 struct Heights {
   int64_t tall, tall_tiles, low, low_tiles;
   int64_t tiles() const { return tall_tiles + low_tiles; }
+  int64_t of(int64_t tile) const { return tile < tall_tiles ? tall : low; }
 };
 // Nearly equal ones, since a short tile wastes latency and reads as much of B as a tall one. One
 // division, since it costs a tile.

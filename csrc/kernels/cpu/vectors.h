@@ -32,6 +32,27 @@ FASTNN_INLINE void store(float* p, Vec v) { *reinterpret_cast<VecU*>(p) = v; }
 FASTNN_INLINE DoubleVec load(const double* p) { return *reinterpret_cast<const DoubleVecU*>(p); }
 FASTNN_INLINE void store(double* p, DoubleVec v) { *reinterpret_cast<DoubleVecU*>(p) = v; }
 
+// The first n floats, as far as they fit, and zeros. Nothing behind them is read.
+FASTNN_INLINE Vec load_first(const float* p, int64_t n) {
+  if (n >= kLanes) return load(p);
+#if defined(__AVX512F__)
+  return Vec(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
+#else
+  Vec v = {};
+  for (int64_t l = 0; l < n; ++l) v[l] = p[l];
+  return v;
+#endif
+}
+
+// What several instructions use is loaded once: the compiler would fold a load into each of them.
+#if defined(__AVX512F__)
+#define FASTNN_LOAD_ONCE(x) asm("" : "+v"(x))
+#elif defined(__x86_64__)
+#define FASTNN_LOAD_ONCE(x) asm("" : "+x"(x))
+#else
+#define FASTNN_LOAD_ONCE(x) asm("" : "+w"(x))
+#endif
+
 // Floats as float64. Of __builtin_convertvector GCC makes two conversions of half a register, and
 // puts them together.
 FASTNN_INLINE DoubleVec load_wide(const float* p) {

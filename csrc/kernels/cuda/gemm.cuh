@@ -1,7 +1,8 @@
 // Matrix products, plain: tiles of both factors in shared memory, as float32, and a rectangle of C
 // in the registers of each thread. It serves every shape, stride and batch. Invariant: an element
-// is the sum that gemm_plan.h describes, whatever the tile, so the bits are those of the CPU where
-// that has FMA. The epilogue (bias, and ending.cuh) comes last, and then C is rounded.
+// is the sum of chains that gemm_plan.h describes, whatever the tile, so the bits are those of the
+// CPU where that has FMA and does not go along k. The epilogue (bias, and ending.cuh) comes last,
+// and then C is rounded.
 #pragma once
 #include "../families/linear.h"
 #include "../families/linear_bf16.h"
