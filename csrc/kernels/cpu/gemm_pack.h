@@ -48,6 +48,30 @@ FASTNN_INLINE Vec load_quads(const float* const* row, int64_t p) {
 #endif
 }
 
+#if defined(__AVX512F__)
+// x[i] is float p + i of sixteen rows. Half a vector of two rows is loaded at a time, since of
+// Intel's two ports one alone can shuffle; a compiler puts quarters together by shuffles.
+template <int... L>
+FASTNN_INLINE void load_eight(const float* const* row, int64_t p, Vec (&x)[8],
+                              Indices<L...> lanes) {
+  const auto halves = [&](int low, int high) {
+    const __m512 v = _mm512_castps256_ps512(_mm256_loadu_ps(row[low] + p));
+    return Vec(_mm512_insertf32x8(v, _mm256_loadu_ps(row[high] + p), 1));
+  };
+  Vec low[4], high[4];
+  FASTNN_UNROLL for (int i = 0; i < 4; ++i) {
+    low[i] = halves(i, i + 4);
+    high[i] = halves(i + 8, i + 12);
+  }
+  transpose_quads(low, lanes);
+  transpose_quads(high, lanes);
+  FASTNN_UNROLL for (int i = 0; i < 4; ++i) {  // quads of k, then of k + 4, take turns
+    x[i] = __builtin_shufflevector(low[i], high[i], (L / 4 * 8 + L % 4)...);
+    x[i + 4] = __builtin_shufflevector(low[i], high[i], (L / 4 * 8 + L % 4 + 4)...);
+  }
+}
+#endif
+
 // Rows are contiguous in k. Rows beyond `rows` repeat the last one: nobody looks at their sums.
 void pack_transposed(float* dst, const float* src, int64_t row_stride, int64_t depth, int64_t rows,
                      int64_t width) {
@@ -59,6 +83,15 @@ void pack_transposed(float* dst, const float* src, int64_t row_stride, int64_t d
     int64_t p = 0;
     // When width < kLanes a store runs into the next k, which is written later, but never beyond
     // the panel: what follows it may be another thread's.
+#if defined(__AVX512F__)
+    for (const float* const* rows_at = row; (p + 7) * width + first + kLanes <= depth * width;
+         p += 8) {
+      asm("" : "+r"(rows_at));  // addresses come from memory: there are no registers for all
+      Vec x[8];
+      load_eight(rows_at, p, x, MakeIndices<kLanes>::Type{});
+      FASTNN_UNROLL for (int i = 0; i < 8; ++i) store(out + (p + i) * width, x[i]);
+    }
+#endif
     for (; (p + 3) * width + first + kLanes <= depth * width; p += 4) {
       Vec x[4];
       FASTNN_UNROLL for (int i = 0; i < 4; ++i) x[i] = load_quads(row + i, p);
