@@ -342,7 +342,7 @@ def test_to_is_differentiable():
      "dtype: expected 'float32', 'bfloat16', 'float16', 'uint8' or 'int64', got 'float8'"),
     (lambda: fn.tensor([1]).to("bfloat16"), TypeError,
      "to: expected a conversion from or to float32, got int64 to bfloat16"),
-    (lambda: fn.zeros(1, device="tpu"), ValueError, "device: expected 'cpu' or 'cuda', got 'tpu'"),
+    (lambda: fn.zeros(1, device="tpu"), ValueError, "device: expected 'cpu', 'cuda' or 'cuda:N', got 'tpu'"),
     (lambda: fn.zeros(-1), ValueError, "shape: expected sizes >= 0, got -1"),
     (lambda: fn.zeros(*(1,) * 9), ValueError, "shape: expected at most 8 axes, got 9"),
     (lambda: fn.zeros(2**40, 2**40), ValueError, "shape: expected fewer than 2^44 elements"),

@@ -14,7 +14,16 @@ const char* dtype_name(DType dtype) {
   return names[static_cast<int>(dtype)];
 }
 
-const char* device_name(Device device) { return device == Device::kCpu ? "cpu" : "cuda"; }
+const char* device_name(Device device) {
+  if (!device.is_cuda()) return "cpu";
+  if (device.index() == 0 && current_cuda().index() == 0) return "cuda";
+  static const auto names = [] {
+    std::array<std::string, kMaxCudaDevices> all;
+    for (int i = 0; i < kMaxCudaDevices; ++i) all[static_cast<size_t>(i)] = concat("cuda:", i);
+    return all;
+  }();
+  return names[static_cast<size_t>(device.index())].c_str();
+}
 
 std::ostream& operator<<(std::ostream& out, const Shape& shape) {
   out << '(';
@@ -28,8 +37,8 @@ Storage::~Storage() {
     release_owner();
   } else if (pool) {
     pool->release(data, bytes);
-  } else if (device == Device::kCuda) {
-    cuda_free(data);
+  } else if (device.is_cuda()) {
+    cuda_free(data, device);
   }
 }
 
@@ -92,14 +101,14 @@ size_t bytes_of(const Array& y) {
   return bytes;
 }
 
-Array on_cuda(const Shape& shape, DType dtype) {
+Array on_cuda(const Shape& shape, DType dtype, Device device) {
   Array y;
   y.shape = shape;
   y.dtype = dtype;
   auto storage = std::make_unique<Storage>();
   storage->bytes = bytes_of(y);
-  storage->data = cuda_allocate(storage->bytes);
-  storage->device = Device::kCuda;
+  storage->data = cuda_allocate(storage->bytes, device);
+  storage->device = device;
   y.storage = StoragePtr(storage.release());
   return y;
 }
@@ -126,7 +135,7 @@ Array empty(const Shape& shape, DType dtype, Device device) {
 
 Array allocate_lasting(const Shape& shape, DType dtype, Device device) {
   return device == Device::kCpu ? from_pool(shape, dtype, device, process_pool())
-                                : on_cuda(shape, dtype);
+                                : on_cuda(shape, dtype, device);
 }
 
 Array allocate_constant(const Shape& shape, DType dtype, Device device) {
@@ -168,15 +177,12 @@ void* write(const Array& x) {
 }
 
 void copy_bytes(const Array& from, const Array& to) {
-  const bool from_cpu = from.device() == Device::kCpu, to_cpu = to.device() == Device::kCpu;
   if (from.bytes() == 0) return;
-  if (from_cpu && to_cpu) {
+  if (from.device() == Device::kCpu && to.device() == Device::kCpu) {
     std::memcpy(to.storage->data, from.storage->data, from.bytes());
   } else {
-    cuda_copy_bytes(to.storage->data, from.storage->data, from.bytes(),
-                    to_cpu     ? CudaCopy::kToHost
-                    : from_cpu ? CudaCopy::kToDevice
-                               : CudaCopy::kOnDevice);
+    cuda_copy_bytes({to.storage->data, to.device()}, {from.storage->data, from.device()},
+                    from.bytes());
     release_copied();
   }
 }

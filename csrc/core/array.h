@@ -19,7 +19,22 @@ namespace fastnn {
 
 inline constexpr int kMaxDims = 8;
 
-enum class Device : uint8_t { kCpu, kCuda };
+// Where memory is: the CPU, or a CUDA device by its index.
+class Device {
+ public:
+  static const Device kCpu;
+  constexpr Device() = default;
+  static constexpr Device cuda(int index) { return Device(static_cast<int8_t>(index)); }
+  constexpr bool is_cuda() const { return index_ >= 0; }
+  constexpr int index() const { return index_; }  // of a CUDA device
+  constexpr bool operator==(const Device&) const = default;
+
+ private:
+  explicit constexpr Device(int8_t index) : index_(index) {}
+  int8_t index_ = -1;
+};
+inline constexpr Device Device::kCpu{};
+inline constexpr int kMaxCudaDevices = 64;  // more are not used
 // The order of the elements: that of the shape, or channels-last, which four axes (n, c, h, w) may
 // have. The shape is the same.
 enum class Layout : uint8_t { kNchw, kNhwc };
@@ -29,6 +44,8 @@ constexpr size_t item_size(DType dtype) {
   return sizes[static_cast<int>(dtype)];
 }
 const char* dtype_name(DType dtype);
+// "cpu", "cuda" or "cuda:1". What reads as "cuda" is device 0 while that is the thread's current
+// device (cuda.h), so that a name read back is the device it was of.
 const char* device_name(Device device);
 
 struct Shape {

@@ -22,7 +22,8 @@ struct Node {
   Invoke invoke;
   size_t args;  // offset in the plan's argument bytes
   int64_t tasks;
-  bool parallel, cuda;
+  bool parallel;
+  Device device;
 };
 
 // One status word in the memory of a device.
@@ -66,12 +67,19 @@ class Plan {
   int32_t add_site(Describe describe);
 
   size_t num_nodes() const { return nodes_.size(); }
-  const std::shared_ptr<Pool>& pool(Device device = Device::kCpu) const {
-    return device == Device::kCpu ? pool_ : cuda_pool_;
-  }
+  // A plan is of the CPU and one CUDA device, the first that it meets; throws CaptureError for
+  // another.
+  const std::shared_ptr<Pool>& pool(Device device = Device::kCpu);
   Status* status(Device device);
 
  private:
+  // What a plan has on a CUDA device.
+  struct OnCuda {
+    Device device;
+    std::shared_ptr<Pool> pool;
+    StatusWord status;
+  };
+  OnCuda& on_cuda(Device device);
   void run_once() const;
 
   std::vector<Node> nodes_;
@@ -81,8 +89,9 @@ class Plan {
   std::vector<StoragePtr> storages_, owned_;
   std::unordered_set<const Storage*> seen_;
   std::vector<Describe> sites_;
-  std::shared_ptr<Pool> pool_, cuda_pool_;
-  StatusWord cpu_status_{Device::kCpu}, cuda_status_{Device::kCuda};
+  std::shared_ptr<Pool> pool_;
+  StatusWord status_{Device::kCpu};
+  std::optional<OnCuda> cuda_;
 };
 
 Plan* current_plan();  // the plan this thread records into, or null

@@ -1,6 +1,7 @@
 // Making, copying, converting and reshaping arrays.
 #include <string_view>
 
+#include "../core/cuda.h"
 #include "../core/pinned.h"
 #include "common.h"
 
@@ -13,12 +14,6 @@ DType parse_dtype(std::string_view name) {
     if (name == dtype_name(dtype)) return dtype;
   throw TypeError(concat(
       "dtype: expected 'float32', 'bfloat16', 'float16', 'uint8' or 'int64', got '", name, "'"));
-}
-
-Device parse_device(std::string_view name) {
-  if (name == "cpu") return Device::kCpu;
-  if (name == "cuda") return Device::kCuda;
-  throw ValueError(concat("device: expected 'cpu' or 'cuda', got '", name, "'"));
 }
 
 Shape parse_shape(const std::vector<int64_t>& sizes) {
@@ -75,7 +70,7 @@ Array clone(const AnyLayout& x) {
 
 // Where the host need not wait, the source must not be written until the device has read it.
 void copy_across(const Array& from, const Array& to, bool non_blocking) {
-  if (non_blocking && from.device() == Device::kCpu && to.device() == Device::kCuda)
+  if (non_blocking && !from.device().is_cuda() && to.device().is_cuda())
     copy_later(from, to);
   else
     copy_bytes(from, to);

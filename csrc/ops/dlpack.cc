@@ -57,9 +57,9 @@ Managed* make_export(const Array& array) {
     out->shape[i] = array.shape.dims[i];
     out->strides[i] = strides[i];
   }
-  const bool cpu = array.device() == Device::kCpu;
+  const Device device = array.device();
   out->managed.tensor = {array.storage->data,
-                         {cpu ? kDLCpu : kDLCuda, 0},
+                         device.is_cuda() ? DLDevice{kDLCuda, device.index()} : DLDevice{kDLCpu, 0},
                          array.shape.ndim,
                          kTypes[static_cast<int>(array.dtype)],
                          out->shape,

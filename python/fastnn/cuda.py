@@ -84,7 +84,7 @@ def device_description() -> str:
     Raises:
         CudaError: If CUDA is not available; the message says what is missing.
     """
-    return str(_core.cuda_description())
+    return str(_core.cuda_description(_core.current_cuda()))
 
 
 def info() -> dict[str, Any]:
@@ -113,9 +113,9 @@ def info() -> dict[str, Any]:
         CudaError: If CUDA is not available; the message says what is missing.
     """
     path, reason, version, no_wgmma, by_library, by_wgmma, by_own_tiles, refused = (
-        _core.cuda_blas_report()
+        _core.cuda_blas_report(_core.current_cuda())
     )
-    no_clusters, by_clusters, refused_sequences = _core.cuda_sequence_report()
+    no_clusters, by_clusters, refused_sequences = _core.cuda_sequence_report(_core.current_cuda())
     return {
         "device": device_description(),
         "cublaslt": path or None,

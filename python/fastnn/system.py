@@ -110,7 +110,7 @@ def info() -> dict[str, Any]:
         "threads_reason": _core.num_threads_reason(),
         "processors": os.cpu_count(),
         "cuda": available,
-        "cuda_reason": _core.cuda_description() if available else _core.cuda_reason(),
+        "cuda_reason": _core.cuda_description(0) if available else _core.cuda_reason(),
     }
 
 

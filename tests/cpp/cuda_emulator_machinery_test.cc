@@ -125,6 +125,7 @@ void test_intrinsics() {
 void test_abi() {
   const CudaLibrary& l = library();
   CudaDevice device;
+  bool entered = false;
   int32_t count = 0;
   void* memory = nullptr;
   expect(mismatch(l) == nullptr && l.emulated, "the library fits");
@@ -133,7 +134,8 @@ void test_abi() {
   expect(mismatch(other) != nullptr, "another layout does not");
   expect(l.device_count(&count) == kCudaOk && count == 1, "device_count");
   expect(l.device_info(0, &device) == kCudaOk && device.name[0] != '\0', "device_info");
-  expect(l.set_device(7) == kCudaError && l.take_error() != nullptr && l.take_error() == nullptr,
+  expect(l.enter_device(7, &entered) == kCudaError && l.take_error() != nullptr &&
+             l.take_error() == nullptr,
          "an error is taken once");
   expect(
       l.alloc(&memory, int64_t{1} << 50, nullptr) == kCudaOutOfMemory && l.take_error() != nullptr,

@@ -5,6 +5,7 @@
 
 #include "abi.h"
 #include "blas.h"
+#include "device.h"
 #include "port.h"
 #include "sequence/sequences.h"
 #include "table.h"
@@ -91,11 +92,15 @@ CudaCode current_pool(cudaMemPool_t* pool) {
   return code != kCudaOk ? code : check(cudaDeviceGetDefaultMemPool(pool, device));
 }
 
+CudaCode enter_device(int32_t device, bool* entered) {
+  return check(device::enter(device, entered));
+}
+CudaCode leave_device() { return check(device::leave()); }
+
 // By default the pool gives memory back at each synchronisation, and asks for it again.
-CudaCode set_device(int32_t device) {
+CudaCode keep_freed_memory() {
   cudaMemPool_t pool;
-  CudaCode code = check(cudaSetDevice(device));
-  if (code == kCudaOk) code = current_pool(&pool);
+  const CudaCode code = current_pool(&pool);
   uint64_t keep = ~uint64_t{0};
   return code != kCudaOk
              ? code
@@ -107,8 +112,10 @@ CudaCode set_device(int32_t device) {
 cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 CudaCode stream_create(void** stream) {
-  return check(
-      cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking));
+  const CudaCode code = keep_freed_memory();
+  return code != kCudaOk ? code
+                         : check(cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream),
+                                                           cudaStreamNonBlocking));
 }
 CudaCode stream_destroy(void* stream) { return check(cudaStreamDestroy(as_stream(stream))); }
 CudaCode stream_synchronize(void* stream) {
@@ -116,6 +123,9 @@ CudaCode stream_synchronize(void* stream) {
 }
 
 cudaEvent_t as_event(void* event) { return static_cast<cudaEvent_t>(event); }
+CudaCode stream_wait(void* stream, void* event) {
+  return check(cudaStreamWaitEvent(as_stream(stream), as_event(event), 0));
+}
 CudaCode event_create(void** event) {
   return check(
       cudaEventCreateWithFlags(reinterpret_cast<cudaEvent_t*>(event), cudaEventDisableTiming));
@@ -154,6 +164,12 @@ template <cudaMemcpyKind kKind>
 CudaCode copy(void* to, const void* from, int64_t bytes, void* stream) {
   if (bytes <= 0) return kCudaOk;
   return check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kKind, as_stream(stream)));
+}
+CudaCode copy_between(void* to, int32_t to_device, const void* from, int32_t from_device,
+                      int64_t bytes, void* stream) {
+  if (bytes <= 0) return kCudaOk;
+  return check(cudaMemcpyPeerAsync(to, to_device, from, from_device, static_cast<size_t>(bytes),
+                                   as_stream(stream)));
 }
 CudaCode fill_bytes(void* to, int32_t byte, int64_t bytes, void* stream) {
   if (bytes <= 0) return kCudaOk;
@@ -207,10 +223,12 @@ const CudaLibrary& library() {
       .take_error = take_error,
       .device_count = device_count,
       .device_info = device_info,
-      .set_device = set_device,
+      .enter_device = enter_device,
+      .leave_device = leave_device,
       .stream_create = stream_create,
       .stream_destroy = stream_destroy,
       .stream_synchronize = stream_synchronize,
+      .stream_wait = stream_wait,
       .event_create = event_create,
       .event_record = event_record,
       .event_is_done = event_is_done,
@@ -224,6 +242,7 @@ const CudaLibrary& library() {
       .copy_to_device = copy<cudaMemcpyHostToDevice>,
       .copy_to_host = copy<cudaMemcpyDeviceToHost>,
       .copy_on_device = copy<cudaMemcpyDeviceToDevice>,
+      .copy_between = copy_between,
       .fill_bytes = fill_bytes,
       .capture_begin = capture_begin,
       .capture_end = capture_end,
