@@ -16,7 +16,6 @@ const char* dtype_name(DType dtype) {
 
 const char* device_name(Device device) {
   if (!device.is_cuda()) return "cpu";
-  if (device.index() == 0 && current_cuda().index() == 0) return "cuda";
   static const auto names = [] {
     std::array<std::string, kMaxCudaDevices> all;
     for (int i = 0; i < kMaxCudaDevices; ++i) all[static_cast<size_t>(i)] = concat("cuda:", i);

@@ -44,8 +44,7 @@ constexpr size_t item_size(DType dtype) {
   return sizes[static_cast<int>(dtype)];
 }
 const char* dtype_name(DType dtype);
-// "cpu", "cuda" or "cuda:1". What reads as "cuda" is device 0 while that is the thread's current
-// device (cuda.h), so that a name read back is the device it was of.
+// "cpu" or "cuda:1"; "cuda:0" as well, since "cuda" is the current device (parse_device).
 const char* device_name(Device device);
 
 struct Shape {

@@ -60,6 +60,9 @@ void bind_system(py::module_& m) {
       "cuda_description", [](int64_t i) { return cuda_description(cuda_device(i)); },
       py::arg("index"));
   m.def("cuda_device_count", &cuda_device_count);
+  m.def(
+      "device_name", [](const std::string& name) { return device_name(parse_device(name)); },
+      py::arg("device"));
   m.def("current_cuda", [] { return current_cuda().index(); });
   m.def("set_current_cuda", [](int64_t i) { set_current_cuda(cuda_device(i)); }, py::arg("index"));
   m.def("set_cuda_library_path", &set_cuda_library_path, py::arg("path"));

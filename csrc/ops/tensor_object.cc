@@ -72,7 +72,7 @@ PyObject* get_version(PyObject* self, void*) {
 PyGetSetDef attributes[] = {
     {"shape", get_shape, nullptr, "Sizes of the axes.", nullptr},
     {"dtype", get_dtype, nullptr, "Storage dtype, by NumPy's name.", nullptr},
-    {"device", get_device, nullptr, "'cpu', 'cuda' or 'cuda:N'.", nullptr},
+    {"device", get_device, nullptr, "'cpu' or 'cuda:N'.", nullptr},
     {"layout", get_layout, nullptr,
      "Order of the elements: 'nchw', that of the shape, or 'nhwc', channels-last.", nullptr},
     {"ndim", get_ndim, nullptr, "Number of axes.", nullptr},

@@ -6,6 +6,7 @@
 #include "emulator_runtime.h"
 
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -22,7 +23,7 @@ struct Graph {
 
 struct Stream {
   int device;
-  std::vector<Work> queue;       // lazy mode
+  std::deque<Work> queue;        // lazy mode
   std::unique_ptr<Graph> graph;  // while capturing
 };
 
@@ -101,11 +102,14 @@ void submit(void* stream, Work work) {
   work();
 }
 
+void step(Stream* stream) {
+  const Work work = std::move(stream->queue.front());
+  stream->queue.pop_front();
+  work();
+}
 cudaError_t drain(Stream* stream) {
   const std::lock_guard<std::recursive_mutex> lock(mutex);
-  const std::vector<Work> queue = std::move(stream->queue);
-  stream->queue.clear();
-  for (const Work& work : queue) work();
+  while (!stream->queue.empty()) step(stream);
   return last_error.code;
 }
 
@@ -199,7 +203,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (!is_here(of(stream).device)) return elsewhere("a stream");
   submit(stream, [done = event->done, on = event->stream] {
-    if (!*done) drain(on);
+    while (!*done && !on->queue.empty()) step(on);
   });
   return cudaSuccess;
 }
@@ -316,7 +320,12 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
   return cudaSuccess;
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*function)(void*), void* data) {
-  submit(stream, [=] { function(data); });
+  const int device = of(stream).device;
+  if (!is_here(device)) return elsewhere("a stream");
+  submit(stream, [=] {
+    touch(device);
+    function(data);
+  });
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned) {
