@@ -166,6 +166,14 @@ def test_paths_are_chosen_and_checked_for_each_device(path):
         fn.set_float32_matmul_precision("highest")
 
 
+def test_a_recorded_function_knows_what_cuda_means():
+    step = fn.capture(lambda: fn.ones(3, device="cuda") * 2)
+    for _ in range(2):
+        for index, device in enumerate(DEVICES):
+            with fn.cuda.device(index):
+                assert step().device == device
+
+
 # ---- between them --------------------------------------------------------------------------------
 
 
