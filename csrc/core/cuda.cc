@@ -118,10 +118,11 @@ std::string cuda_reason() { return loaded().reason; }
 void set_cuda_library_path(std::string path) { library_path() = std::move(path); }
 
 std::string cuda_description(Device device) {
-  const OnDevice on(device);
+  const CudaLibrary& library = *usable().library;  // which asks without a context
   CudaDevice info{};
-  raise(on->device_info(device.index(), &info), "cuda");
-  return concat(info.name, ", compute capability ", info.major, ".", info.minor, ", ", on->build);
+  raise(library.device_info(device.index(), &info), "cuda");
+  return concat(info.name, ", compute capability ", info.major, ".", info.minor, ", ",
+                library.build);
 }
 
 void set_cuda_blas_folders(std::string folders) { blas_folders() = std::move(folders); }

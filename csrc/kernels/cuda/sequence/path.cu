@@ -17,11 +17,11 @@ using Class = std::tuple<int32_t, bool, bool, int32_t>;  // of a shape in cluste
 struct OnDevice {
   std::map<Class, bool> right;
   std::set<std::string> refused;
-  int64_t made = 0;
 };
 struct State {
   std::mutex mutex;
   Path path = kMeasured;
+  int64_t made = 0;
   device::Each<OnDevice> devices;
 };
 State& state() {
@@ -75,7 +75,7 @@ bool makes(const CudaSequence& shape, void* stream) {
     here.refused.insert(name_of(shape) + " of width " + std::to_string(shape.width) +
                         ": does not fit a cluster");
   if (cut.cluster == 0 || !is_right(here, shape, cut.cluster, stream)) return false;
-  ++here.made;
+  ++all.made;
   return true;
 }
 
@@ -87,9 +87,8 @@ void report(CudaSequences* report) {
   const std::lock_guard<std::mutex> lock(all.mutex);
   reason = why_unavailable();
   lines.clear();
-  const OnDevice& here = all.devices.here();
-  for (const std::string& line : here.refused) lines += line + "\n";
-  *report = {reason.c_str(), here.made, lines.c_str()};
+  for (const std::string& line : all.devices.here().refused) lines += line + "\n";
+  *report = {reason.c_str(), all.made, lines.c_str()};
 }
 
 }  // namespace fastnn::sequence
