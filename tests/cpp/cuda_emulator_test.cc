@@ -291,6 +291,7 @@ void test_kernels() {
 
 int main() {
   fastnn::test::test_machinery();
+  fastnn::test::test_streams();
   fastnn::test::test_kernels();
   fastnn::test::test_optimizers();
   fastnn::test::test_wgmma();

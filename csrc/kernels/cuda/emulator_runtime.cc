@@ -1,47 +1,24 @@
-// The emulator's half of the runtime API: memory, streams and graphs. A launch runs at once, unless
-// its stream is being captured, or FASTNN_EMULATOR_LAZY=1 lets work wait until the host
-// synchronises: so host code that reads a result or frees an input too early is found without a
-// GPU. Invariant: like the device, copies from pageable host memory read their source before the
-// call returns, and copies from page-locked memory when the stream comes to them.
+// The emulator's half of the runtime API: memory, copies and errors; streams are in
+// emulator_stream.cc. Invariant: like the device, copies from pageable host memory read their
+// source before the call returns, and copies from page-locked memory when the stream comes to them.
 #include "emulator_runtime.h"
 
 #include <cstdlib>
-#include <deque>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 namespace fastnn::emulator {
-
-using Work = std::function<void()>;
-
-struct Graph {
-  int device;
-  std::vector<Work> work;
-};
-
-struct Stream {
-  int device;
-  std::deque<Work> queue;        // lazy mode
-  std::unique_ptr<Graph> graph;  // while capturing
-};
-
-struct Event {
-  int device;
-  std::shared_ptr<bool> done = std::make_shared<bool>(true);
-  Stream* stream = nullptr;  // where it was recorded
-};
-
 namespace {
 
-std::recursive_mutex mutex;
 struct Block {
   size_t bytes;
   int device;
 };
 std::map<void*, Block> live;           // device memory: what may be freed and copied
 std::map<const void*, size_t> pinned;  // page-locked memory of the host
+
+using Lock = std::lock_guard<std::recursive_mutex>;
 
 struct LastError {
   cudaError_t code = cudaSuccess;
@@ -65,52 +42,11 @@ bool guarded(const void* memory, size_t bytes) {
 }
 
 bool is_pinned(const void* memory) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const Lock lock(runtime_mutex());
   const auto after = pinned.upper_bound(memory);
   if (after == pinned.begin()) return false;
   const auto [begin, bytes] = *std::prev(after);
   return static_cast<const char*>(memory) < static_cast<const char*>(begin) + bytes;
-}
-
-bool lazy() {
-  const char* value = std::getenv("FASTNN_EMULATOR_LAZY");
-  return value != nullptr && value[0] == '1';
-}
-// Null is the default stream of the current device.
-Stream& of(void* stream) {
-  static auto* defaults = new std::map<int, Stream>;
-  if (stream != nullptr) return *static_cast<Stream*>(stream);
-  const int device = current_device();
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
-  return defaults->try_emplace(device, device).first->second;
-}
-
-// Where CUDA refuses what belongs to another device, and also where it does not, but whoever asks
-// has forgotten whose it is.
-bool is_here(int device) { return device == current_device(); }
-cudaError_t elsewhere(const char* what) {
-  return fail(cudaErrorInvalidResourceHandle,
-              std::string("invalid resource handle: ") + what + " of another device");
-}
-
-// Work of the device of a stream.
-void submit(void* stream, Work work) {
-  Stream& to = of(stream);
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
-  if (to.graph != nullptr) return to.graph->work.push_back(std::move(work));
-  if (lazy()) return to.queue.push_back(std::move(work));
-  work();
-}
-
-void step(Stream* stream) {
-  const Work work = std::move(stream->queue.front());
-  stream->queue.pop_front();
-  work();
-}
-cudaError_t drain(Stream* stream) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
-  while (!stream->queue.empty()) step(stream);
-  return last_error.code;
 }
 
 }  // namespace
@@ -120,9 +56,15 @@ cudaError_t fail(cudaError_t code, const std::string& text) {
   return code;
 }
 
-void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, std::function<void()> body,
+cudaError_t elsewhere(const char* what) {
+  return fail(cudaErrorInvalidResourceHandle,
+              std::string("invalid resource handle: ") + what + " of another device");
+}
+
+void launch(dim3 grid, dim3 block, size_t shared_bytes, void* to, std::function<void()> body,
             unsigned cluster) {
-  const int device = of(stream).device;
+  const auto stream = static_cast<cudaStream_t>(to);
+  const int device = device_of(stream);
   if (!is_here(device)) return static_cast<void>(elsewhere("a launch on a stream"));
   submit(stream, [=, body = std::move(body)] {
     touch(device);
@@ -140,6 +82,7 @@ cudaError_t cudaGetLastError() {
   last_error.code = cudaSuccess;
   return code;
 }
+cudaError_t cudaPeekAtLastError() { return last_error.code; }
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
     case cudaSuccess:
@@ -148,6 +91,18 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorLaunchFailure:
       return last_error.text.c_str();
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureMerge:
+      return "operation would result in a merge of separate capture sequences";
+    case cudaErrorStreamCaptureUnjoined:
+      return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation:
+      return "dependency created on uncaptured work in another stream";
+    case cudaErrorCapturedEvent:
+      return "operation not permitted on an event last recorded in a capturing stream";
     default:
       return last_error.text.empty() ? "invalid argument" : last_error.text.c_str();
   }
@@ -156,58 +111,6 @@ cudaError_t cudaDriverGetVersion(int* version) {
   *version = 13000;
   return cudaSuccess;
 }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new Stream{.device = current_device()};
-  return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  if (!is_here(stream->device)) return elsewhere("a stream");
-  const cudaError_t code = drain(stream);
-  delete stream;
-  return code;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  Stream& s = of(stream);
-  if (!is_here(s.device)) return elsewhere("a stream");
-  if (s.graph != nullptr)
-    return fail(cudaErrorInvalidValue, "operation not permitted when stream is capturing");
-  return drain(&s);
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new Event{.device = current_device()};
-  return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  if (!is_here(of(stream).device) || !is_here(event->device)) return elsewhere("an event");
-  event->done = std::make_shared<bool>(false);
-  event->stream = &of(stream);
-  submit(stream, [done = event->done] { *done = true; });
-  return cudaSuccess;
-}
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  if (!is_here(event->device)) return elsewhere("an event");
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
-  return *event->done ? cudaSuccess : cudaErrorNotReady;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  if (!is_here(event->device)) return elsewhere("an event");
-  return event->stream != nullptr ? drain(event->stream) : cudaSuccess;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  if (!is_here(event->device)) return elsewhere("an event");
-  delete event;
-  return cudaSuccess;
-}
-// The event may be of another device, whose stream goes on until it has come there.
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  if (!is_here(of(stream).device)) return elsewhere("a stream");
-  submit(stream, [done = event->done, on = event->stream] {
-    while (!*done && !on->queue.empty()) step(on);
-  });
-  return cudaSuccess;
-}
-
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
   *pool = &live;
   return cudaSuccess;
@@ -216,11 +119,11 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { ret
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
 
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
-  const int device = of(stream).device;
+  const int device = device_of(stream);
   if (!is_here(device)) return elsewhere("memory asked for on a stream");
-  if (of(stream).graph != nullptr)
+  if (is_captured(stream))
     return fail(cudaErrorInvalidValue, "emulator: memory allocated while capturing");
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const Lock lock(runtime_mutex());
   *memory = bytes > size_t{1} << 40 ? nullptr : allocate_on(device, bytes + kGuardBytes);
   if (*memory == nullptr) return fail(cudaErrorMemoryAllocation, "out of memory");
   touch(device);
@@ -230,12 +133,14 @@ cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const Lock lock(runtime_mutex());
+  if (is_captured(stream))
+    return fail(cudaErrorInvalidValue, "emulator: memory freed while capturing");
   const auto found = live.find(memory);
   if (found == live.end())
     return fail(cudaErrorInvalidValue, "emulator: freed twice, or not device memory");
   const auto [bytes, device] = found->second;
-  if (!is_here(device) || !is_here(of(stream).device)) return elsewhere("memory");
+  if (!is_here(device) || !is_here(device_of(stream))) return elsewhere("memory");
   live.erase(found);
   submit(stream, [=] {
     touch(device);
@@ -247,14 +152,16 @@ cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (const cudaError_t code = check_no_capture(); code != cudaSuccess) return code;
   if (posix_memalign(memory, 256, bytes != 0 ? bytes : 1) != 0)
     return fail(cudaErrorMemoryAllocation, "out of memory");
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const Lock lock(runtime_mutex());
   pinned[*memory] = bytes;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* memory) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  if (const cudaError_t code = check_no_capture(); code != cudaSuccess) return code;
+  const Lock lock(runtime_mutex());
   if (pinned.erase(memory) == 0)
     return fail(cudaErrorInvalidValue, "emulator: freed twice, or not page-locked memory");
   std::free(memory);
@@ -264,8 +171,8 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
-  if (!is_here(of(stream).device)) return elsewhere("a stream");
-  if (kind == cudaMemcpyHostToDevice && of(stream).graph == nullptr && lazy() && !is_pinned(from)) {
+  if (!is_here(device_of(stream))) return elsewhere("a stream");
+  if (kind == cudaMemcpyHostToDevice && !is_captured(stream) && is_lazy() && !is_pinned(from)) {
     auto staged = std::make_shared<std::vector<char>>(bytes);
     std::memcpy(staged->data(), from, bytes);
     submit(stream, [=] {
@@ -283,7 +190,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device,
                                 size_t bytes, cudaStream_t stream) {
   const auto is_of = [](const void* memory, int device) {
-    const std::lock_guard<std::recursive_mutex> lock(mutex);
+    const Lock lock(runtime_mutex());
     const auto after = live.upper_bound(const_cast<void*>(memory));
     return after != live.begin() && std::prev(after)->second.device == device;
   };
@@ -292,7 +199,7 @@ cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int f
   return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
 }
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream) {
-  if (!is_here(of(stream).device)) return elsewhere("a stream");
+  if (!is_here(device_of(stream))) return elsewhere("a stream");
   if (bytes != 0)
     submit(stream, [=] {
       touch(to, nullptr);
@@ -301,49 +208,12 @@ cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t strea
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  if (stream == nullptr)
-    return fail(cudaErrorInvalidValue, "the default stream cannot be captured");
-  if (!is_here(stream->device)) return elsewhere("a stream");
-  drain(stream);
-  stream->graph = std::make_unique<Graph>(stream->device);
-  return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  *graph = stream != nullptr ? stream->graph.release() : nullptr;
-  return *graph != nullptr ? cudaSuccess
-                           : fail(cudaErrorInvalidValue, "the stream is not capturing");
-}
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  *status =
-      of(stream).graph != nullptr ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-  return cudaSuccess;
-}
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*function)(void*), void* data) {
-  const int device = of(stream).device;
+  const int device = device_of(stream);
   if (!is_here(device)) return elsewhere("a stream");
   submit(stream, [=] {
     touch(device);
     function(data);
   });
-  return cudaSuccess;
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned) {
-  *executable = new Graph(*graph);
-  return cudaSuccess;
-}
-cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  if (!is_here(of(stream).device) || !is_here(executable->device)) return elsewhere("a graph");
-  submit(stream, [work = executable->work] {
-    for (const Work& item : work) item();
-  });
-  return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  delete graph;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  delete executable;
   return cudaSuccess;
 }
