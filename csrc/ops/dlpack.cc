@@ -1,39 +1,11 @@
-// DLPack in and out (https://dmlc.github.io/dlpack): arrays of other libraries without a copy. The
-// structs are the standard's ABI.
-#include "common.h"
+// DLPack in and out: arrays of other libraries without a copy.
+#include "dlpack.h"
+
+#include <unordered_map>
 
 namespace fastnn {
 namespace {
 
-struct DLDevice {
-  int32_t type, id;
-};
-struct DLDataType {
-  uint8_t code, bits;
-  uint16_t lanes;
-};
-struct DLTensor {
-  void* data;
-  DLDevice device;
-  int32_t ndim;
-  DLDataType dtype;
-  int64_t *shape, *strides;
-  uint64_t byte_offset;
-};
-struct DLManagedTensor {
-  DLTensor tensor;
-  void* context;
-  void (*deleter)(DLManagedTensor*);
-};
-struct DLManagedTensorVersioned {
-  uint32_t major, minor;
-  void* context;
-  void (*deleter)(DLManagedTensorVersioned*);
-  uint64_t flags;
-  DLTensor tensor;
-};
-constexpr int32_t kDLCpu = 1, kDLCuda = 2;
-constexpr uint64_t kDLReadOnly = 1;
 constexpr const char *kName = "dltensor", *kUsed = "used_dltensor";
 constexpr const char *kVersionedName = "dltensor_versioned",
                      *kVersionedUsed = "used_dltensor_versioned";
@@ -94,38 +66,50 @@ py::object to_dlpack(const AnyLayout& array, bool versioned) {
       PyCapsule_New(managed, kVersionedName, destroy_capsule<DLManagedTensorVersioned>));
 }
 
-DType dtype_of(DLDataType type) {
+std::optional<DType> dtype_of(DLDataType type) {
   for (int i = 0; i < 5; ++i)
     if (kTypes[i].code == type.code && kTypes[i].bits == type.bits && type.lanes == 1)
       return static_cast<DType>(i);
-  throw TypeError(
-      concat("from_dlpack: expected float32, bfloat16, float16, uint8 or int64, got type code ",
-             int{type.code}, " of ", int{type.bits}, " bits"));
+  return std::nullopt;
 }
 
+std::optional<Layout> layout_of(const DLTensor& t, Shape* shape) {
+  shape->ndim = t.ndim;
+  std::copy_n(t.shape, t.ndim, shape->dims.begin());
+  Strides strides = strides_of(*shape, Layout::kNchw);
+  if (t.strides != nullptr) std::copy_n(t.strides, t.ndim, strides.begin());
+  return layout_of(*shape, strides);
+}
+
+// Throws where it cannot be shared as it is, and then the caller still owns it.
 template <class Managed>
-Array import_capsule(PyObject* capsule, const char* name, const char* used, bool writable) {
-  auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
+Array adopt(Managed* managed, bool writable) {
   const DLTensor& t = managed->tensor;
   check(t.device.type == kDLCpu, "from_dlpack: expected an array on cpu, got DLPack device type ",
         t.device.type);
   check(t.ndim <= kMaxDims, "from_dlpack: expected at most ", kMaxDims, " axes, got ", t.ndim);
+  const auto dtype = dtype_of(t.dtype);
+  check<TypeError>(
+      dtype.has_value(),
+      "from_dlpack: expected float32, bfloat16, float16, uint8 or int64, got type code ",
+      int{t.dtype.code}, " of ", int{t.dtype.bits}, " bits");
   Shape shape;
-  shape.ndim = t.ndim;
-  std::copy_n(t.shape, t.ndim, shape.dims.begin());
-  Strides strides = strides_of(shape, Layout::kNchw);
-  if (t.strides != nullptr) std::copy_n(t.strides, t.ndim, strides.begin());
-  const auto layout = layout_of(shape, strides);
+  const auto layout = layout_of(t, &shape);
   check(layout.has_value(),
         "from_dlpack: expected a contiguous array, got strides that are neither row-major nor "
         "channels-last; copy it first");
-  const DType dtype = dtype_of(t.dtype);
-  PyCapsule_SetName(capsule, used);
   Array array =
-      borrow(static_cast<char*>(t.data) + t.byte_offset, shape, dtype, writable, [managed] {
+      borrow(static_cast<char*>(t.data) + t.byte_offset, shape, *dtype, writable, [managed] {
         if (managed->deleter != nullptr) managed->deleter(managed);
       });
   array.layout = *layout;
+  return array;
+}
+
+template <class Managed>
+Array adopt_capsule(PyObject* capsule, const char* name, const char* used, bool writable) {
+  Array array = adopt(static_cast<Managed*>(PyCapsule_GetPointer(capsule, name)), writable);
+  PyCapsule_SetName(capsule, used);
   return array;
 }
 
@@ -135,15 +119,71 @@ Array from_dlpack(const py::object& capsule) {
         static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), kVersionedName));
     check(managed->major == 1, "from_dlpack: expected DLPack major version 1, got ",
           managed->major);
-    return import_capsule<DLManagedTensorVersioned>(capsule.ptr(), kVersionedName, kVersionedUsed,
-                                                    (managed->flags & kDLReadOnly) == 0);
+    return adopt_capsule<DLManagedTensorVersioned>(capsule.ptr(), kVersionedName, kVersionedUsed,
+                                                   (managed->flags & kDLReadOnly) == 0);
   }
   check<TypeError>(PyCapsule_IsValid(capsule.ptr(), kName),
                    "from_dlpack: expected an unused DLPack capsule");
-  return import_capsule<DLManagedTensor>(capsule.ptr(), kName, kUsed, true);
+  return adopt_capsule<DLManagedTensor>(capsule.ptr(), kName, kUsed, true);
+}
+
+// ---- the exchange API -----------------------------------------------------------------------
+
+const DLExchangeApi* api_in(PyObject* type) {
+  static PyObject* const name = PyUnicode_InternFromString("__dlpack_c_exchange_api__");
+  const auto capsule = py::reinterpret_steal<py::object>(PyObject_GetAttr(type, name));
+  if (!capsule || !PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  auto* api =
+      static_cast<const DLExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  while (api != nullptr && api->major != 1) api = api->previous;
+  return api;
+}
+
+struct Exchange {
+  const DLExchangeApi* api = nullptr;
+  bool has_gradients = false;  // the attribute requires_grad
+};
+
+// A type that has one is kept: its address must not become another's.
+Exchange exchange_of(PyTypeObject* type) {
+  static auto* known = new std::unordered_map<PyTypeObject*, Exchange>;
+  if (const auto found = known->find(type); found != known->end()) return found->second;
+  auto* object = reinterpret_cast<PyObject*>(type);
+  const Exchange exchange{api_in(object), PyObject_HasAttrString(object, "requires_grad") != 0};
+  if (exchange.api != nullptr) Py_INCREF(object), known->emplace(type, exchange);
+  return exchange;
+}
+
+void check_without_gradient(PyObject* object) {
+  static PyObject* const name = PyUnicode_InternFromString("requires_grad");
+  const auto requires_grad = py::reinterpret_steal<py::object>(PyObject_GetAttr(object, name));
+  if (!requires_grad) throw py::error_already_set();
+  if (PyObject_IsTrue(requires_grad.ptr()) <= 0) return;
+  PyErr_Format(PyExc_BufferError,
+               "from_dlpack: expected an array without gradient, got a %s that requires it; call "
+               "detach() first",
+               Py_TYPE(object)->tp_name);
+  throw py::error_already_set();
 }
 
 }  // namespace
+
+std::optional<Array> from_exchange(PyObject* object) {
+  const auto [api, has_gradients] = exchange_of(Py_TYPE(object));
+  if (api == nullptr) return std::nullopt;
+  if (has_gradients) check_without_gradient(object);
+  DLManagedTensorVersioned* managed = nullptr;
+  if (api->to_managed(object, &managed) != 0) throw py::error_already_set();
+  try {
+    return adopt(managed, (managed->flags & kDLReadOnly) == 0);
+  } catch (const std::exception&) {
+    if (managed->deleter != nullptr) managed->deleter(managed);
+    return std::nullopt;
+  }
+}
 
 void bind_dlpack(py::module_& m) {
   m.def("to_dlpack", &to_dlpack, py::arg("x"), py::arg("versioned"));

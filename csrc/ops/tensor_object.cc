@@ -4,6 +4,7 @@
 #include <structmember.h>
 
 #include "../core/capture.h"
+#include "dlpack.h"
 
 namespace fastnn {
 namespace {
@@ -248,6 +249,7 @@ Array array_from(PyObject* object) {
   refuse_while_recording("a host array that is not an argument");
   if (PyObject_CheckBuffer(object))
     if (auto shared = share_buffer(object)) return *std::move(shared);
+  if (auto shared = from_exchange(object)) return *std::move(shared);
   const py::object converted =
       py::reinterpret_steal<py::object>(PyObject_CallOneArg(converter, object));
   if (!converted) throw py::error_already_set();
