@@ -5,7 +5,8 @@
 
 #include "capture.h"
 #include "cuda.h"
-#include "pinned.h"
+#include "held.h"
+#include "stream.h"
 
 namespace fastnn {
 
@@ -32,7 +33,9 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
 
 Storage::~Storage() {
   if (whole.get() != nullptr) return;
-  if (release_owner) {
+  if (release_owner && device.is_cuda()) {
+    hold_until_used(device, std::move(release_owner));
+  } else if (release_owner) {
     release_owner();
   } else if (pool) {
     pool->release(data, bytes);
@@ -127,8 +130,15 @@ Array from_pool(const Shape& shape, DType dtype, Device device, const std::share
   return y;
 }
 
+// Who owns what is made now, if not the process: a recording, or a graph that another library
+// captures.
+static Plan* plan_now(Device device) {
+  Plan* plan = current_plan();
+  return plan != nullptr ? plan : captured_plan(device);
+}
+
 Array empty(const Shape& shape, DType dtype, Device device) {
-  if (Plan* plan = current_plan()) return from_pool(shape, dtype, device, plan->pool(device));
+  if (Plan* plan = plan_now(device)) return from_pool(shape, dtype, device, plan->pool(device));
   return allocate_lasting(shape, dtype, device);
 }
 
@@ -139,25 +149,27 @@ Array allocate_lasting(const Shape& shape, DType dtype, Device device) {
 
 Array allocate_constant(const Shape& shape, DType dtype, Device device) {
   Array y = allocate_lasting(shape, dtype, device);
-  if (Plan* plan = current_plan()) plan->own(y.storage);
+  if (Plan* plan = plan_now(device)) plan->own(y.storage);
   return y;
 }
 
 Array constant_on(const Array& host, Device device) {
   if (device == Device::kCpu) return host;
   Array y = allocate_constant(host.shape, host.dtype, device);
+  const OwnStream now(device, is_captured(device));
   copy_bytes(host, y);
   return y;
 }
 
 Array borrow(void* data, const Shape& shape, DType dtype, bool writable,
-             std::function<void()> release) {
+             std::function<void()> release, Device device) {
   Array y;
   y.shape = shape;
   y.dtype = dtype;
   auto storage = std::make_unique<Storage>();
   storage->data = data;
   storage->bytes = y.bytes();
+  storage->device = device;
   storage->writable = writable;
   storage->release_owner = std::move(release);
   y.storage = StoragePtr(storage.release());
@@ -182,7 +194,7 @@ void copy_bytes(const Array& from, const Array& to) {
   } else {
     cuda_copy_bytes({to.storage->data, to.device()}, {from.storage->data, from.device()},
                     from.bytes());
-    release_copied();
+    release_held();
   }
 }
 

@@ -165,9 +165,10 @@ inline Array empty_like(const Array& x) {
   y.layout = x.layout;
   return y;
 }
-// An array over memory that somebody else owns; `release` is called when the last reference dies.
+// An array over memory that somebody else owns; `release` is called when the last reference dies,
+// on CUDA once its last use is over.
 Array borrow(void* data, const Shape& shape, DType dtype, bool writable,
-             std::function<void()> release);
+             std::function<void()> release, Device device = Device::kCpu);
 
 // The addresses of an array for a launch. While recording, the plan keeps the storage alive.
 // `write` also counts a write in place.

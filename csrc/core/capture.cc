@@ -6,6 +6,7 @@
 #include "array.h"
 #include "cuda.h"
 #include "dispatch.h"
+#include "stream.h"
 
 namespace fastnn {
 namespace {
@@ -54,6 +55,7 @@ Plan::~Plan() {
 void Plan::begin() {
   check<CaptureError>(recording == nullptr,
                       "capture: expected no recording in progress, got a capture inside a capture");
+  refuse_while_captured("the first call of a captured function");
   recording = this;
 }
 
@@ -103,6 +105,8 @@ void Plan::own(const StoragePtr& storage) {
   owned_.push_back(storage);
 }
 
+void Plan::keep(std::shared_ptr<const void> other) { kept_.push_back(std::move(other)); }
+
 int32_t Plan::add_site(Describe describe) {
   check<CaptureError>(sites_.size() < kMaxSites, "capture: expected at most ", kMaxSites,
                       " launches that check data in one step, got more");
@@ -114,14 +118,26 @@ void Plan::run_once() const {
   for (const Node& node : nodes_) run_node(node, args_.data() + node.args);
 }
 
+// As a part of the graph of another library, which keeps this plan.
+int64_t Plan::run_into(Plan& captured, int64_t times) {
+  if (!sites_.empty())
+    refuse_while_captured(nodes_[0].device, "a captured function that reports bad data");
+  captured.keep(shared_from_this());
+  for (int64_t run = 0; run < times; ++run) run_once();
+  return times;
+}
+
 int64_t Plan::replay(int64_t times) {
-  const InterpreterReleased released;
   if (cpu_nodes_ == 0 && !nodes_.empty()) {
     const Device device = nodes_[0].device;
+    if (Plan* captured = captured_plan(device)) return run_into(*captured, times);
+    // With the interpreter's lock: nothing else may come to fastnn's stream meanwhile.
     if (graph_ == nullptr) graph_ = cuda_graph(device, [this] { run_once(); });
+    const InterpreterReleased released;
     for (int64_t run = 0; run < times; ++run) cuda_launch_graph(device, graph_.get());
     return times;
   }
+  const InterpreterReleased released;
   for (int64_t run = 0; run < times; ++run) {
     run_once();
     if (status_.value() != kStatusOk) return run;
@@ -149,7 +165,8 @@ Plan* current_plan() { return recording; }
 
 void retain_while_recording(const StoragePtr& storage) {
   if (recording != nullptr) [[unlikely]]
-    recording->retain(whole_of(storage));
+    return recording->retain(whole_of(storage));
+  if (Plan* captured = captured_plan(storage->device)) captured->retain(whole_of(storage));
 }
 
 void refuse_while_recording(const char* call) {
@@ -163,6 +180,7 @@ StatusSite::StatusSite(Device device, Describe describe) : describe_(std::move(d
     status_ = recording->status(device);
     site_ = recording->add_site(describe_);
   } else {
+    refuse_while_captured(device, "an op that reports bad data");
     eager_ = &eager_status(device);
     eager_->clear();
     status_ = eager_->pointer();

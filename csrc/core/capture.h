@@ -43,7 +43,7 @@ class StatusWord {
 // Says in words what a kernel reported.
 using Describe = std::function<std::string(DataError code, int64_t index)>;
 
-class Plan {
+class Plan : public std::enable_shared_from_this<Plan> {
  public:
   Plan();
   ~Plan();
@@ -62,8 +62,9 @@ class Plan {
   bool is_current() const;
 
   void append(Node node, const void* args, size_t bytes);
-  void retain(const StoragePtr& storage);  // something that others hold too
-  void own(const StoragePtr& storage);     // something that only the plan needs
+  void retain(const StoragePtr& storage);        // something that others hold too
+  void own(const StoragePtr& storage);           // something that only the plan needs
+  void keep(std::shared_ptr<const void> other);  // whose memory the launches use
   int32_t add_site(Describe describe);
 
   size_t num_nodes() const { return nodes_.size(); }
@@ -81,6 +82,7 @@ class Plan {
   };
   OnCuda& on_cuda(Device device);
   void run_once() const;
+  int64_t run_into(Plan& captured, int64_t times);
 
   std::vector<Node> nodes_;
   int64_t cpu_nodes_ = 0;
@@ -88,6 +90,7 @@ class Plan {
   std::vector<std::max_align_t> args_;
   std::vector<StoragePtr> storages_, owned_;
   std::unordered_set<const Storage*> seen_;
+  std::vector<std::shared_ptr<const void>> kept_;
   std::vector<Describe> sites_;
   std::shared_ptr<Pool> pool_;
   StatusWord status_{Device::kCpu};
@@ -95,6 +98,7 @@ class Plan {
 };
 
 Plan* current_plan();  // the plan this thread records into, or null
+// Also while another library captures the thread's stream (stream.h): then its graph's plan does.
 void retain_while_recording(const StoragePtr& storage);
 // Throws CaptureError naming `call`, which a recording cannot hold.
 void refuse_while_recording(const char* call);

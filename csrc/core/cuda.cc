@@ -12,6 +12,7 @@
 #include <mutex>
 
 #include "../kernels/cuda/abi.h"
+#include "stream.h"
 
 namespace fastnn {
 namespace {
@@ -82,6 +83,12 @@ void raise(CudaCode code, const char* what) {
   if (code == kCudaOutOfMemory) throw OutOfMemory(text);
   throw CudaError(text);
 }
+
+}  // namespace
+
+void cuda_check(int32_t code, const char* what) { raise(static_cast<CudaCode>(code), what); }
+
+namespace {
 
 // What destructors may still call: not after fork(), nor where there never was a library.
 bool is_usable() {
@@ -185,7 +192,7 @@ OnDevice::~OnDevice() {
 // ---- memory ------------------------------------------------------------------------------------
 const KernelTable& cuda_kernels() { return *usable().library->kernels; }
 
-void* cuda_stream(Device device) {
+void* cuda_own_stream(Device device) {
   static auto* streams = new std::array<std::atomic<void*>, kMaxCudaDevices>{};
   static std::mutex making;
   std::atomic<void*>& stream = (*streams)[static_cast<size_t>(device.index())];
@@ -203,15 +210,21 @@ void* cuda_stream(Device device) {
 }
 
 void* cuda_allocate(size_t bytes, Device device) {
+  // A capture would make the allocation a part of the graph, whose replays come when it is done.
+  const bool captured = is_captured(device);
+  const OwnStream own(device, captured);
   const OnDevice on(device);
-  void* data = nullptr;
-  raise(on->alloc(&data, static_cast<int64_t>(bytes > 0 ? bytes : 1), cuda_stream(device)),
-        "allocate on cuda");
+  void *data = nullptr, *stream = cuda_stream(device);
+  raise(on->alloc(&data, static_cast<int64_t>(bytes > 0 ? bytes : 1), stream), "allocate on cuda");
+  if (captured) raise(on->stream_synchronize(stream), "allocate on cuda");
   return data;
 }
 
 void cuda_free(void* data, Device device) noexcept {
-  give_back(device, [=](const OnDevice& on) { on->free(data, cuda_stream(device)); });
+  give_back(device, [=](const OnDevice& on) {
+    join_streams(device);
+    on->free(data, cuda_own_stream(device));
+  });
 }
 
 namespace {
@@ -239,13 +252,14 @@ void cuda_copy_bytes(Memory to, Memory from, size_t size) {
   const bool both = to.device.is_cuda() && from.device.is_cuda();
   if (both && to.device != from.device) return copy_between(to, from, bytes);
   const Device device = to.device.is_cuda() ? to.device : from.device;
+  if (!both) refuse_while_captured(device, "a copy between host and device");
   const OnDevice on(device);
   void* stream = cuda_stream(device);
   const auto copy = both                  ? on->copy_on_device
                     : to.device.is_cuda() ? on->copy_to_device
                                           : on->copy_to_host;
   raise(copy(to.data, from.data, bytes, stream), "copy");
-  raise(on->stream_synchronize(stream), "copy");
+  if (!both) raise(on->stream_synchronize(stream), "copy");
 }
 
 void* cuda_allocate_host(size_t bytes) {
@@ -265,8 +279,9 @@ CudaEvent::CudaEvent(Device device) : device_(device) {
 CudaEvent::~CudaEvent() {
   give_back(device_, [this](const OnDevice& on) { on->event_destroy(event_); });
 }
-void CudaEvent::record() {
-  raise(OnDevice(device_)->event_record(event_, cuda_stream(device_)), "event");
+void CudaEvent::record(void* stream) {
+  if (stream == nullptr) stream = cuda_stream(device_);
+  raise(OnDevice(device_)->event_record(event_, stream), "event");
 }
 bool CudaEvent::is_done() const {
   bool done = false;
@@ -274,8 +289,9 @@ bool CudaEvent::is_done() const {
   return done;
 }
 void CudaEvent::wait() const { raise(OnDevice(device_)->event_synchronize(event_), "event"); }
-void CudaEvent::hold_back(Device other) const {
-  raise(OnDevice(other)->stream_wait(cuda_stream(other), event_), "event");
+void CudaEvent::hold_back(Device other, void* stream) const {
+  if (stream == nullptr) stream = cuda_stream(other);
+  raise(OnDevice(other)->stream_wait(stream, event_), "event");
 }
 
 std::shared_ptr<CudaEvent> cuda_copy_later(Memory to, const void* from, size_t bytes) {
@@ -288,6 +304,7 @@ std::shared_ptr<CudaEvent> cuda_copy_later(Memory to, const void* from, size_t b
 }
 
 std::shared_ptr<void> cuda_graph(Device device, const std::function<void()>& work) {
+  const OwnStream own(device, true);  // another library's may be one that cannot be captured
   const OnDevice on(device);
   void* stream = cuda_stream(device);
   raise(on->capture_begin(stream), "capture");
@@ -300,7 +317,11 @@ std::shared_ptr<void> cuda_graph(Device device, const std::function<void()>& wor
 }
 
 void cuda_launch_graph(Device device, void* graph) {
-  raise(OnDevice(device)->graph_launch(graph, cuda_stream(device)), "replay");
+  // On another's stream it is in the order of fastnn's own too, whose workspaces it uses.
+  void *own = cuda_own_stream(device), *stream = cuda_stream(device);
+  order_streams(device, own, stream);
+  raise(OnDevice(device)->graph_launch(graph, stream), "replay");
+  order_streams(device, stream, own);
 }
 
 void cuda_raise_after_launch(const char* op) {

@@ -67,14 +67,17 @@ class OnDevice {
 
 // All throw CudaError with the reason when there is no usable library.
 const KernelTable& cuda_kernels();
-void* cuda_stream(Device device);  // made on first use
+void cuda_check(int32_t code, const char* what);  // throws what the library said, for its CudaCode
+void* cuda_own_stream(Device device);             // made on first use
+void* cuda_stream(Device device);  // that or another's, where this thread's work goes
 void* cuda_allocate(size_t bytes, Device device);
 void cuda_free(void* data, Device device) noexcept;
 struct Memory {
   void* data;
   Device device;
 };
-// The host waits for copies to or from it; between devices both streams do.
+// The host waits for copies to or from it; between devices both streams do; within one nobody does.
+// Throws CaptureError for the host's while another library captures the thread's stream.
 void cuda_copy_bytes(Memory to, Memory from, size_t bytes);
 // Page-locked memory of the host, which all devices know.
 void* cuda_allocate_host(size_t bytes);
@@ -90,10 +93,11 @@ class CudaEvent {
   explicit CudaEvent(Device device);
   CudaEvent(const CudaEvent&) = delete;
   ~CudaEvent();
-  void record();
+  void record(void* stream = nullptr);  // the thread's, unless it is another
   bool is_done() const;
-  void wait() const;                   // the host
-  void hold_back(Device other) const;  // the stream of another device
+  void wait() const;  // the host
+  // A stream of this or another device: the thread's, unless it is another.
+  void hold_back(Device other, void* stream = nullptr) const;
 
  private:
   Device device_;

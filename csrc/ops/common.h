@@ -74,6 +74,8 @@ Array draw_on(const Array& draw, Device device);
 // the lanes.
 Keep keep_of(double p, bool inverted);
 
+Array clone(const AnyLayout& x);
+
 // One binder per family.
 void bind_activation(py::module_& m);
 void bind_arrays(py::module_& m);
@@ -101,6 +103,7 @@ void bind_reduce(py::module_& m);
 void bind_shape(py::module_& m);
 void bind_softmax(py::module_& m);
 void bind_stacked(py::module_& m);
+void bind_streams(py::module_& m);
 void bind_system(py::module_& m);
 void bind_tape_node(py::module_& m);
 

@@ -33,7 +33,7 @@ struct DLManagedTensorVersioned {
   uint64_t flags;
   DLTensor tensor;
 };
-inline constexpr int32_t kDLCpu = 1, kDLCuda = 2;
+inline constexpr int32_t kDLCpu = 1, kDLCuda = 2, kDLCudaHost = 3;
 inline constexpr uint64_t kDLReadOnly = 1, kDLIsCopied = 2;
 
 // Functions of a library for arrays of a type, which its attribute __dlpack_c_exchange_api__ has in

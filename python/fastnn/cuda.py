@@ -13,12 +13,15 @@ from types import TracebackType
 from typing import Any
 
 from fastnn import _core
+from fastnn.streams import Stream, current_stream, stream
 
 __all__ = [
     "MLP_PATHS",
     "PRODUCT_PATHS",
     "RECURRENT_PATHS",
+    "Stream",
     "current_device",
+    "current_stream",
     "device",
     "device_count",
     "device_description",
@@ -28,6 +31,7 @@ __all__ = [
     "set_mlp_path",
     "set_product_path",
     "set_recurrent_path",
+    "stream",
     "why_unavailable",
 ]
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from fastnn import _convert, _core, _rules
 from fastnn._devices import is_device
-from fastnn.creation import from_numpy, ones, zeros
+from fastnn.creation import from_dlpack, from_numpy, ones, zeros
 from fastnn.tape import Rule, Vjp, apply, enable_grad, is_grad_enabled, no_grad, run_backward
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = [
-    "Rule", "Tensor", "Vjp", "apply", "enable_grad", "from_numpy", "is_grad_enabled", "no_grad",
-    "ones", "tensor", "zeros",
+    "Rule", "Tensor", "Vjp", "apply", "enable_grad", "from_dlpack", "from_numpy", "is_grad_enabled",
+    "no_grad", "ones", "tensor", "zeros",
 ]  # fmt: skip
 
 
@@ -166,11 +166,14 @@ class Tensor(_core.TensorBase):
         dl_device: Any = None,
         copy: bool | None = None,
     ) -> Any:
-        source = self.clone() if copy else self
-        return _core.to_dlpack(source, max_version is not None and max_version[0] >= 1)
+        return _core.to_dlpack(self, stream, max_version, dl_device, copy)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0) if self.device == "cpu" else (2, int(self.device.partition(":")[2]))
+        return _core.dlpack_device(self)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return _core.cuda_array_interface(self)
 
     # ---- shape, copies, arithmetic -------------------------------------------------------------
 

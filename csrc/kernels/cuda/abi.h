@@ -106,6 +106,10 @@ struct CudaLibrary {
   // run.
   CudaCode (*capture_begin)(void* stream);
   CudaCode (*capture_end)(void* stream, void** graph);
+  // 0: nobody captures the stream; else the number of the capture. While somebody does, `let_go` is
+  // called with `data` when the last graph that is made of it is gone; it must not call CUDA.
+  CudaCode (*stream_capture)(void* stream, uint64_t* id);
+  CudaCode (*capture_retain)(void* stream, void (*let_go)(void* data), void* data);
   CudaCode (*graph_launch)(void* graph, void* stream);
   CudaCode (*graph_destroy)(void* graph);
 
