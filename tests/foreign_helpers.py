@@ -15,7 +15,9 @@ from ctypes import (
     c_void_p,
 )
 
+import fastnn as fn
 import numpy as np
+from fastnn import _core
 
 CPU, CUDA = 1, 2
 CAPSULE, EXCHANGE = b"dltensor_versioned", b"dlpack_exchange_api"  # kept: capsules point to them
@@ -148,6 +150,7 @@ class Array:
     def deleted(self, address):
         self.when_deleted()
         Array.live -= 1
+        GONE.clear()
         GONE.append(KEPT.pop(address))  # not now: its deleter is running
 
     def __dlpack_device__(self):
@@ -155,9 +158,16 @@ class Array:
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         self.asked.append(stream)
-        if stream not in (None, -1):
+        if stream not in (None, -1) and self.runtime is not None:
             self.runtime.order(self.stream, stream)
         return PY.PyCapsule_New(self.managed(), CAPSULE, None)
+
+
+def view(base, shape, offset, dtype="float32"):
+    """A Tensor over the memory of another one, from a byte of it on."""
+    array = Array(_core.data_pointer(base), shape, dtype, offset=offset)
+    array.base = base
+    return fn.from_dlpack(array)
 
 
 KEPT, GONE = {}, []

@@ -6,8 +6,9 @@
 Stages: probe, load, correct (pytest -m gpu), ops (three runs of every op, and of the fused step of
 a small network: bits and errors), sanitize (compute-sanitizer, where there is one), devices (where
 there are two: do they agree, is the thread's device left as it was, how fast are copies between
-them), bench (against torch in the same run), products (each path that makes products of matrices,
-alone and in layers with all that follows their sums: do they agree, which is the fastest;
+them), streams (work on those of others, and in graphs of torch's: has it the same bits, what does
+it cost the host), bench (against torch in the same run), products (each path that makes products of
+matrices, alone and in layers with all that follows their sums: do they agree, which is the fastest;
 OUT/measured.txt has the lines for blas_measured.h), recurrent (layers as one kernel of clusters: do
 they agree with steps, are they faster). Each case appends one JSON line to OUT/log.jsonl at once,
 so that a kill loses one case; at the end OUT/<date>-<commit>.json has all of them and the verdicts,
@@ -43,6 +44,7 @@ STAGES = (
     "ops",
     "sanitize",
     "devices",
+    "streams",
     "bench",
     "products",
     "recurrent",
@@ -319,11 +321,13 @@ def main() -> int:
     if "correct" in stages:
         run.case("correct", lambda: correct(run))
     from bench.gpu import stages as measured  # imports fastnn: load() has timed that
+    from bench.gpu.streams import streams
 
     for name, stage in (
         ("ops", ops),
         ("sanitize", sanitize),
         ("devices", measured.devices),
+        ("streams", streams),
         ("bench", measured.bench),
         ("products", measured.products),
         ("recurrent", measured.recurrent),

@@ -3,6 +3,7 @@
 #include "../core/cuda.h"
 #include "../core/held.h"
 #include "../core/stream.h"
+#include "../kernels/cuda/abi.h"
 #include "dlpack.h"
 
 namespace fastnn {
@@ -101,6 +102,15 @@ void bind_streams(py::module_& m) {
         return handle_of(switch_stream(cuda_device(index), stream_of(stream)));
       },
       py::arg("index"), py::arg("stream"));
+  m.def(
+      "cuda_memory_bytes",
+      [](int64_t index) {
+        const Device device = cuda_device(index);
+        CudaDevice info{};
+        cuda_check(OnDevice(device)->device_info(device.index(), &info), "device");
+        return info.memory_bytes;
+      },
+      py::arg("index"));
   m.def("cuda_synchronize", &synchronize, py::arg("index"), py::arg("stream"));
   // What a producer is asked to let wait: within a capture nothing can.
   m.def(

@@ -71,7 +71,7 @@ def current_stream(device: int | None = None) -> Stream:
     return Stream(_core.cuda_stream(index), index)
 
 
-class stream:  # noqa: N801, torch's name
+class stream:
     """A context in which this thread's work goes to another library's stream.
 
     As it begins, the stream waits for what this thread has put on its stream before, and as it

@@ -163,6 +163,7 @@ void test_machinery();  // the emulator itself: what it must catch, graphs, erro
 void test_streams();    // cuda_emulator_stream_test.cc
 void test_kernels();    // cuda_emulator_test.cc
 void test_small_kernels();
+void test_large();  // indices beyond 2^31
 void test_optimizers();
 void test_wgmma();
 void test_mlp();

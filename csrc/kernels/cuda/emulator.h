@@ -61,6 +61,10 @@ void fault(const std::string& what);
 void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, std::function<void()> body,
             unsigned cluster = 1);
 
+// For tests of indices beyond 2^31: of each launch only the last block runs, of a grid of so many;
+// 0: all. A kernel that strides over its grid then begins where it would have come to.
+inline uint32_t last_block_of = 0;
+
 // The arguments as they are now, like a launch on the device.
 template <class F, class... Args>
 std::function<void()> bind(F kernel, Args... args) {
