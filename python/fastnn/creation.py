@@ -75,14 +75,18 @@ def from_dlpack(array: Any) -> Tensor:
         array([1., 1.], dtype=float32)
     """
     _core.refuse_while_recording("from_dlpack")
-    if not hasattr(array, "__dlpack__"):
-        if hasattr(array, "__cuda_array_interface__"):
-            return _convert.from_cuda_array_interface(array)
+    if hasattr(array, "__dlpack__"):
+        shared = _core.from_exchange(array)
+        if shared is None:
+            shared = _convert.import_dlpack(array)
+    elif hasattr(array, "__cuda_array_interface__"):
+        shared = _convert.from_cuda_array_interface(array)
+    else:
         raise TypeError(
             f"from_dlpack: expected an array with __dlpack__, got {type(array).__name__}"
         )
-    shared = _core.from_exchange(array)
-    return _convert.import_dlpack(array) if shared is None else shared
+    result: Tensor = shared
+    return result
 
 
 def _is_channels_last(array: np.ndarray[Any, Any]) -> bool:
