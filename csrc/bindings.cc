@@ -29,7 +29,8 @@ PYBIND11_MODULE(_core, m) {
         bind_dropout,    bind_optim,          bind_clip,      bind_penalty, bind_random,
         bind_pool,       bind_embedding,      bind_shape,     bind_loss,    bind_matmul,
         bind_margin,     bind_parametric,     bind_recurrent, bind_conv,    bind_augment,
-        bind_stacked,    bind_recurrent_norm, bind_prefetch,  bind_mlp,     bind_tape_node})
+        bind_stacked,    bind_recurrent_norm, bind_prefetch,  bind_mlp,     bind_tape_node,
+        bind_streams})
     bind(m);
 }
 

@@ -6,12 +6,24 @@ import subprocess
 import sys
 
 import fastnn as fn
+import numpy as np
 import pytest
 
 emulated = pytest.mark.skipif(
     not (fn.cuda.is_available() and "emulator" in fn.cuda.device_description()),
     reason="of the emulated library",
 )
+
+two_devices = pytest.mark.skipif(
+    fn.cuda.device_count() < 2,
+    reason="fewer than two CUDA devices; the emulator has FASTNN_EMULATOR_DEVICES=2 of them",
+)
+DEVICES = ("cuda:0", "cuda:1")
+
+
+def host(x):
+    """The numbers of a Tensor, wherever it is."""
+    return np.array(x.detach().to("cpu"))
 
 
 def info(work, *arguments, **environment):

@@ -82,7 +82,7 @@ BAD = {
     ),
     "device": (
         ["digits", "--device", "tpu"],
-        "command line: train.device: input should be 'cpu' or 'cuda', got 'tpu'",
+        "command line: train.device: input should be 'cpu', 'cuda' or 'cuda:N', got 'tpu'",
     ),
 }
 

@@ -124,7 +124,7 @@ def test_layouts_move_on_the_device(dtype):
         moved = host.to("cuda").contiguous("channels_last")
         assert moved.layout == "nhwc"
         back = moved.contiguous()
-        assert (back.layout, back.device) == ("nchw", "cuda")
+        assert (back.layout, back.device) == ("nchw", "cuda:0")
         assert_bitwise_equal(np.array(back.to("cpu")), np.array(host), dtype)
 
 
@@ -183,7 +183,7 @@ def test_a_bad_gradient_is_reported_and_changes_nothing():
 def test_what_is_missing_is_named():
     x = fn.tensor(np.ones(3, np.uint8), device="cuda")
     with pytest.raises(
-        TypeError, match=r"^relu: expected a dtype with a kernel on cuda, got uint8$"
+        TypeError, match=r"^relu: expected a dtype with a kernel on cuda:0, got uint8$"
     ):
         fn.functional.relu(x)
 

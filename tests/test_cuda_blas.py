@@ -195,3 +195,21 @@ print(json.dumps(found))
     }
     own = info("off", work)
     assert own == dict.fromkeys(own, [exact + 2.0**-14] * 2)
+
+
+@cuda_helpers.two_devices
+def test_each_device_is_checked_by_itself():
+    """A handle, plans, and what was refused: of the device, not of the process."""
+    work = """
+import json, numpy as np, fastnn as fn
+x, z = np.ones((40, 64), np.float32), np.full((64, 40), 3, np.float32)
+found = []
+for device in ("cuda:1", "cuda:0"):
+    a, b = (fn.tensor(v, device=device) for v in (x, z))
+    assert float(np.array((a @ b).to("cpu"))[0, 0]) == 3 * 64
+    told = [fn.cuda.info(i) for i in (0, 1)]
+    found.append([told[0]["products_by_cublaslt"], *(len(t["refused"]) for t in told)])
+print(json.dumps(found))
+"""
+    assert info(work=work) == [[1, 0, 0], [2, 0, 0]]
+    assert info(work=work, FASTNN_FAKE_CUBLASLT="TF32 always") == [[0, 0, 1], [0, 1, 1]]

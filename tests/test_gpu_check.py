@@ -90,7 +90,7 @@ def test_the_table_tells_the_newest_run_on_a_gpu(tmp_path):
 @pytest.mark.skipif(not emulated, reason="a dry run is one of the emulator")
 def test_a_dry_run_does_all_but_the_tests(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "gpu_check.py"), "--fake", "--out"]
-    stages = "--only=probe,load,ops,sanitize,bench,products,recurrent"
+    stages = "--only=probe,load,ops,sanitize,devices,bench,products,recurrent"
     done = subprocess.run(
         [*command, str(tmp_path), stages],
         capture_output=True, text=True, check=False, cwd=tmp_path,
@@ -112,6 +112,10 @@ def test_a_dry_run_does_all_but_the_tests(tmp_path):
     assert lines[0].startswith("{kBFloat16, true, true, 40, 40, 40, kBy")
     measured = {r["goal"] for r in result["records"] if r.get("fastnn_us")}
     assert measured == {f"G{i}" for i in range(1, 15)} - {"G10"}
+    agree, contexts, _, *copies = [r for r in result["records"] if r["case"].startswith("devices")]
+    assert agree["same_fit"]
+    assert contexts["contexts"] == "of device 1 alone"
+    assert [r["case"][-13:] for r in copies] == ["cuda:0 cuda:1", "cuda:1 cuda:0"]
 
 
 def test_a_dry_run_leaves_what_was_measured_alone(tmp_path):

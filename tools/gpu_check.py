@@ -4,13 +4,15 @@
     python3 tools/gpu_check.py --fake --out DIR     # the emulated library and tiny shapes, on a CPU
 
 Stages: probe, load, correct (pytest -m gpu), ops (three runs of every op, and of the fused step of
-a small network: bits and errors),
-sanitize (compute-sanitizer, where there is one), bench (against torch in the same run), products
-(each path that makes products of matrices, alone and in layers with all that follows their sums: do
-they agree, which is the fastest; OUT/measured.txt has the lines for blas_measured.h), recurrent
-(layers as one kernel of clusters: do they agree with steps, are they faster). Each case appends one
-JSON line to OUT/log.jsonl at once, so that a kill loses one case; at the end
-OUT/<date>-<commit>.json has all of them and the verdicts, one line for each goal of docs/goals.md.
+a small network: bits and errors), sanitize (compute-sanitizer, where there is one), devices (where
+there are two: do they agree, is the thread's device left as it was, how fast are copies between
+them), streams (work on those of others, and in graphs of torch's: has it the same bits, what does
+it cost the host), bench (against torch in the same run), products (each path that makes products of
+matrices, alone and in layers with all that follows their sums: do they agree, which is the fastest;
+OUT/measured.txt has the lines for blas_measured.h), recurrent (layers as one kernel of clusters: do
+they agree with steps, are they faster). Each case appends one JSON line to OUT/log.jsonl at once,
+so that a kill loses one case; at the end OUT/<date>-<commit>.json has all of them and the verdicts,
+one line for each goal of docs/goals.md.
 Exits with 1 if a case failed; a goal that is missed is a number, not a failure.
 """
 
@@ -26,7 +28,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -34,12 +36,19 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bench.gpu.goals import GOALS, judge, line  # noqa: E402
-from bench.gpu.timing import interleaved  # noqa: E402
 
-if TYPE_CHECKING:
-    from bench.gpu.maker import Case, Maker
-
-STAGES = ("probe", "load", "correct", "ops", "sanitize", "bench", "products", "recurrent")
+STAGES = (
+    "probe",
+    "load",
+    "correct",
+    "ops",
+    "sanitize",
+    "devices",
+    "streams",
+    "bench",
+    "products",
+    "recurrent",
+)
 RESULTS = ROOT / "bench" / "gpu" / "results"
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
 
@@ -113,6 +122,7 @@ def load() -> dict[str, Any]:
         "cublaslt": found["cublaslt_version"] or found["cublaslt_reason"],
         "wgmma": found["wgmma_reason"] or "available",
         "clusters": found["clusters_reason"] or "available",
+        "devices": fn.cuda.device_count(),
         "version": fn.__version__,
         "import_ms": round(1e3 * (imported - start), 1),
         "load_ms": round(1e3 * (loaded - imported), 1),
@@ -242,79 +252,6 @@ def library(run: Run) -> None:
         run.case("library", lambda: {"goal": "G17", "title": "MB", "value": size})
 
 
-def timed(run: Run, case: Case, maker: Maker, bandwidth: float | None) -> dict[str, Any]:
-    """One case and its peers, in turn."""
-    ways = case.make()
-    few = {"rounds": 2, "seconds": 0.0} if run.fake else {}
-    times = interleaved(ways, maker.wait, **few)
-    us = times.us("fastnn")
-    record: dict[str, Any] = {
-        "goal": case.goal,
-        "title": case.title,
-        "fastnn_us": us,
-        "peers": {name: times.us(name) for name in ways if name != "fastnn"},
-        "spread": max(times.spread(name) for name in ways),
-    }
-    if case.bytes and bandwidth:
-        record |= {"bytes": case.bytes, "pct_C": 100 * case.bytes / (1e3 * us) / bandwidth}
-    if case.flops:
-        record |= {"flops": case.flops, "tflop_s": 1e-6 * case.flops / us}
-    return record
-
-
-def bench(run: Run) -> None:
-    """Every case of bench/gpu/cases.py, and the bandwidth of a copy (C) first."""
-    import fastnn as fn
-
-    from bench.gpu.cases import all_cases
-    from bench.gpu.maker import Maker
-
-    maker = Maker(run.fake)
-    n = maker.size(1 << 30, 1 << 10)
-
-    def copy() -> dict[str, Any]:
-        x = fn.tensor(np.zeros(n, np.float32), device="cuda")
-        y = x.clone()
-        us = interleaved({"copy": lambda: y.copy_(x)}, maker.wait).us("copy")
-        return {"bytes": 8 * n, "copy_gb_s": 8e-3 * n / us}
-
-    bandwidth = run.case("copy", copy).get("copy_gb_s")
-    for case in all_cases(maker):
-        run.case(f"bench {case.title}", lambda case=case: timed(run, case, maker, bandwidth))
-
-
-def products(run: Run) -> None:
-    """Products of matrices by wgmma kernels, cuBLASLt and own tiles; the table of the fastest."""
-    import fastnn as fn
-
-    from bench.gpu.maker import Maker
-    from bench.gpu.products import layer_cases, measured_lines, product_cases
-
-    maker = Maker(run.fake)
-    for case in (*product_cases(maker), *layer_cases(maker)):
-        run.case(f"products {case.title}", lambda case=case: timed(run, case, maker, None))
-    fn.cuda.set_product_path("auto")
-    fn.set_float32_matmul_precision("highest")
-    lines = measured_lines(run.records)
-    (run.out / "measured.txt").write_text("".join(line + "\n" for line in lines))
-    run.case("products by path", lambda: {"refused": fn.cuda.info()["refused"], "lines": lines})
-
-
-def recurrent(run: Run) -> None:
-    """Recurrent layers by clusters and by steps. Last: it is the kernel that could never end."""
-    import fastnn as fn
-
-    from bench.gpu.maker import Maker
-    from bench.gpu.recurrent import recurrent_cases
-
-    maker = Maker(run.fake)
-    for case in recurrent_cases(maker):
-        run.case(f"recurrent {case.title}", lambda case=case: timed(run, case, maker, None))
-    fn.cuda.set_recurrent_path("auto")
-    fn.set_float32_matmul_precision("highest")
-    run.case("recurrent by path", lambda: {"refused": fn.cuda.info()["refused"]})
-
-
 def report(run: Run) -> None:
     """All records and the verdicts in one file, and a line for each goal."""
     verdicts = [judge(goal, run.records) for goal in GOALS]
@@ -374,6 +311,8 @@ def main() -> int:
     library_path = args.library or (find_fake() if args.fake else "")
     if library_path:
         os.environ["FASTNN_CUDA_LIBRARY"] = str(Path(library_path).resolve())
+    if args.fake:
+        os.environ.setdefault("FASTNN_EMULATOR_DEVICES", "2")
     run = Run(args)
     if "probe" in stages:
         run.case("probe", probe)
@@ -381,12 +320,17 @@ def main() -> int:
     library(run)
     if "correct" in stages:
         run.case("correct", lambda: correct(run))
+    from bench.gpu import stages as measured  # imports fastnn: load() has timed that
+    from bench.gpu.streams import streams
+
     for name, stage in (
         ("ops", ops),
         ("sanitize", sanitize),
-        ("bench", bench),
-        ("products", products),
-        ("recurrent", recurrent),
+        ("devices", measured.devices),
+        ("streams", streams),
+        ("bench", measured.bench),
+        ("products", measured.products),
+        ("recurrent", measured.recurrent),
     ):
         if name in stages and loaded:
             stage(run)

@@ -22,7 +22,7 @@ size_t size_class(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-void* system_allocate(size_t bytes) {
+void* system_allocate(size_t bytes, int) {
   const bool huge = bytes >= kHugePage;
   const size_t alignment = huge ? kHugePage : kAlignment;
   void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
@@ -32,7 +32,7 @@ void* system_allocate(size_t bytes) {
 
 }  // namespace
 
-const MemorySource kSystemMemory{system_allocate, std::free};
+const MemorySource kSystemMemory{system_allocate, [](void* block, int) { std::free(block); }};
 
 Pool::~Pool() { trim(); }
 
@@ -47,7 +47,7 @@ void* Pool::allocate(size_t bytes) {
     blocks.pop_back();
     cached_bytes_ -= size;
   } else {
-    block = source_.allocate(size);
+    block = source_.allocate(size, source_.device);
     check<OutOfMemory>(block != nullptr, "allocate: the system has no ", size, " bytes left (",
                        live_bytes_, " bytes are in live arrays)");
     ++system_allocations_;
@@ -69,7 +69,7 @@ void Pool::release(void* block, size_t bytes) {
 void Pool::trim() {
   const std::lock_guard lock(mutex_);
   for (auto& [size, blocks] : free_)
-    for (void* block : blocks) source_.free(block);
+    for (void* block : blocks) source_.free(block, source_.device);
   free_.clear();
   cached_bytes_ = 0;
 }

@@ -15,8 +15,9 @@ inline constexpr size_t kAlignment = 64;
 
 // Whom a pool asks for memory.
 struct MemorySource {
-  void* (*allocate)(size_t bytes);  // null or throws OutOfMemory when there is none
-  void (*free)(void* block);
+  void* (*allocate)(size_t bytes, int device);  // null or throws OutOfMemory when there is none
+  void (*free)(void* block, int device);
+  int device = 0;  // of CUDA, where the memory is one's
 };
 extern const MemorySource kSystemMemory;
 

@@ -5,7 +5,8 @@
 
 #include "capture.h"
 #include "cuda.h"
-#include "pinned.h"
+#include "held.h"
+#include "stream.h"
 
 namespace fastnn {
 
@@ -14,7 +15,15 @@ const char* dtype_name(DType dtype) {
   return names[static_cast<int>(dtype)];
 }
 
-const char* device_name(Device device) { return device == Device::kCpu ? "cpu" : "cuda"; }
+const char* device_name(Device device) {
+  if (!device.is_cuda()) return "cpu";
+  static const auto names = [] {
+    std::array<std::string, kMaxCudaDevices> all;
+    for (int i = 0; i < kMaxCudaDevices; ++i) all[static_cast<size_t>(i)] = concat("cuda:", i);
+    return all;
+  }();
+  return names[static_cast<size_t>(device.index())].c_str();
+}
 
 std::ostream& operator<<(std::ostream& out, const Shape& shape) {
   out << '(';
@@ -24,12 +33,14 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
 
 Storage::~Storage() {
   if (whole.get() != nullptr) return;
-  if (release_owner) {
+  if (release_owner && device.is_cuda()) {
+    hold_until_used(device, std::move(release_owner));
+  } else if (release_owner) {
     release_owner();
   } else if (pool) {
     pool->release(data, bytes);
-  } else if (device == Device::kCuda) {
-    cuda_free(data);
+  } else if (device.is_cuda()) {
+    cuda_free(data, device);
   }
 }
 
@@ -92,14 +103,14 @@ size_t bytes_of(const Array& y) {
   return bytes;
 }
 
-Array on_cuda(const Shape& shape, DType dtype) {
+Array on_cuda(const Shape& shape, DType dtype, Device device) {
   Array y;
   y.shape = shape;
   y.dtype = dtype;
   auto storage = std::make_unique<Storage>();
   storage->bytes = bytes_of(y);
-  storage->data = cuda_allocate(storage->bytes);
-  storage->device = Device::kCuda;
+  storage->data = cuda_allocate(storage->bytes, device);
+  storage->device = device;
   y.storage = StoragePtr(storage.release());
   return y;
 }
@@ -119,37 +130,46 @@ Array from_pool(const Shape& shape, DType dtype, Device device, const std::share
   return y;
 }
 
+// Who owns what is made now, if not the process: a recording, or a graph that another library
+// captures.
+static Plan* plan_now(Device device) {
+  Plan* plan = current_plan();
+  return plan != nullptr ? plan : captured_plan(device);
+}
+
 Array empty(const Shape& shape, DType dtype, Device device) {
-  if (Plan* plan = current_plan()) return from_pool(shape, dtype, device, plan->pool(device));
+  if (Plan* plan = plan_now(device)) return from_pool(shape, dtype, device, plan->pool(device));
   return allocate_lasting(shape, dtype, device);
 }
 
 Array allocate_lasting(const Shape& shape, DType dtype, Device device) {
   return device == Device::kCpu ? from_pool(shape, dtype, device, process_pool())
-                                : on_cuda(shape, dtype);
+                                : on_cuda(shape, dtype, device);
 }
 
 Array allocate_constant(const Shape& shape, DType dtype, Device device) {
   Array y = allocate_lasting(shape, dtype, device);
-  if (Plan* plan = current_plan()) plan->own(y.storage);
+  if (Plan* plan = plan_now(device)) plan->own(y.storage);
   return y;
 }
 
 Array constant_on(const Array& host, Device device) {
   if (device == Device::kCpu) return host;
   Array y = allocate_constant(host.shape, host.dtype, device);
+  const OwnStream now(device, is_captured(device));
   copy_bytes(host, y);
   return y;
 }
 
 Array borrow(void* data, const Shape& shape, DType dtype, bool writable,
-             std::function<void()> release) {
+             std::function<void()> release, Device device) {
   Array y;
   y.shape = shape;
   y.dtype = dtype;
   auto storage = std::make_unique<Storage>();
   storage->data = data;
   storage->bytes = y.bytes();
+  storage->device = device;
   storage->writable = writable;
   storage->release_owner = std::move(release);
   y.storage = StoragePtr(storage.release());
@@ -168,16 +188,13 @@ void* write(const Array& x) {
 }
 
 void copy_bytes(const Array& from, const Array& to) {
-  const bool from_cpu = from.device() == Device::kCpu, to_cpu = to.device() == Device::kCpu;
   if (from.bytes() == 0) return;
-  if (from_cpu && to_cpu) {
+  if (from.device() == Device::kCpu && to.device() == Device::kCpu) {
     std::memcpy(to.storage->data, from.storage->data, from.bytes());
   } else {
-    cuda_copy_bytes(to.storage->data, from.storage->data, from.bytes(),
-                    to_cpu     ? CudaCopy::kToHost
-                    : from_cpu ? CudaCopy::kToDevice
-                               : CudaCopy::kOnDevice);
-    release_copied();
+    cuda_copy_bytes({to.storage->data, to.device()}, {from.storage->data, from.device()},
+                    from.bytes());
+    release_held();
   }
 }
 

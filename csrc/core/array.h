@@ -19,7 +19,22 @@ namespace fastnn {
 
 inline constexpr int kMaxDims = 8;
 
-enum class Device : uint8_t { kCpu, kCuda };
+// Where memory is: the CPU, or a CUDA device by its index.
+class Device {
+ public:
+  static const Device kCpu;
+  constexpr Device() = default;
+  static constexpr Device cuda(int index) { return Device(static_cast<int8_t>(index)); }
+  constexpr bool is_cuda() const { return index_ >= 0; }
+  constexpr int index() const { return index_; }  // of a CUDA device
+  constexpr bool operator==(const Device&) const = default;
+
+ private:
+  explicit constexpr Device(int8_t index) : index_(index) {}
+  int8_t index_ = -1;
+};
+inline constexpr Device Device::kCpu{};
+inline constexpr int kMaxCudaDevices = 64;  // more are not used
 // The order of the elements: that of the shape, or channels-last, which four axes (n, c, h, w) may
 // have. The shape is the same.
 enum class Layout : uint8_t { kNchw, kNhwc };
@@ -29,6 +44,7 @@ constexpr size_t item_size(DType dtype) {
   return sizes[static_cast<int>(dtype)];
 }
 const char* dtype_name(DType dtype);
+// "cpu" or "cuda:1"; "cuda:0" as well, since "cuda" is the current device (parse_device).
 const char* device_name(Device device);
 
 struct Shape {
@@ -149,9 +165,10 @@ inline Array empty_like(const Array& x) {
   y.layout = x.layout;
   return y;
 }
-// An array over memory that somebody else owns; `release` is called when the last reference dies.
+// An array over memory that somebody else owns; `release` is called when the last reference dies,
+// on CUDA once its last use is over.
 Array borrow(void* data, const Shape& shape, DType dtype, bool writable,
-             std::function<void()> release);
+             std::function<void()> release, Device device = Device::kCpu);
 
 // The addresses of an array for a launch. While recording, the plan keeps the storage alive.
 // `write` also counts a write in place.

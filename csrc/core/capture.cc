@@ -1,24 +1,33 @@
 // Recording, replay, and the status words.
 #include "capture.h"
 
+#include <map>
+
 #include "array.h"
 #include "cuda.h"
 #include "dispatch.h"
+#include "stream.h"
 
 namespace fastnn {
 namespace {
 
 thread_local Plan* recording = nullptr;
-thread_local StatusWord eager_cpu{Device::kCpu}, eager_cuda{Device::kCuda};
 
 constexpr size_t kMaxSites = 255;
+
+// Of this thread, for launches that nobody records.
+StatusWord& eager_status(Device device) {
+  thread_local StatusWord cpu{Device::kCpu};
+  thread_local std::map<int, StatusWord> of_cuda;
+  return device.is_cuda() ? of_cuda.try_emplace(device.index(), device).first->second : cpu;
+}
 
 }  // namespace
 
 Status* StatusWord::pointer() {
   if (device_ == Device::kCpu) return &host_;
   if (cuda_.get() == nullptr) {
-    cuda_ = allocate_lasting({1}, DType::kInt64, Device::kCuda).storage;
+    cuda_ = allocate_lasting({1}, DType::kInt64, device_).storage;
     clear();
   }
   return static_cast<Status*>(cuda_->data);
@@ -28,19 +37,17 @@ uint64_t StatusWord::value() const {
   if (device_ == Device::kCpu) return __atomic_load_n(&host_.word, __ATOMIC_RELAXED);
   if (cuda_.get() == nullptr) return kStatusOk;
   Status seen;
-  cuda_copy_bytes(&seen, cuda_->data, sizeof seen, CudaCopy::kToHost);
+  cuda_copy_bytes({&seen, Device::kCpu}, {cuda_->data, device_}, sizeof seen);
   return seen.word;
 }
 
 void StatusWord::clear() {
   host_.word = kStatusOk;
   if (cuda_.get() != nullptr)
-    cuda_copy_bytes(cuda_->data, &host_, sizeof host_, CudaCopy::kToDevice);
+    cuda_copy_bytes({cuda_->data, device_}, {&host_, Device::kCpu}, sizeof host_);
 }
 
-Plan::Plan()
-    : pool_(std::make_shared<Pool>()),
-      cuda_pool_(std::make_shared<Pool>(MemorySource{cuda_allocate, cuda_free})) {}
+Plan::Plan() : pool_(std::make_shared<Pool>()) {}
 Plan::~Plan() {
   if (recording == this) recording = nullptr;
 }
@@ -48,24 +55,47 @@ Plan::~Plan() {
 void Plan::begin() {
   check<CaptureError>(recording == nullptr,
                       "capture: expected no recording in progress, got a capture inside a capture");
+  refuse_while_captured("the first call of a captured function");
   recording = this;
 }
 
 void Plan::end() { recording = nullptr; }
 
+Plan::OnCuda& Plan::on_cuda(Device device) {
+  if (!cuda_) {
+    const MemorySource memory{
+        [](size_t bytes, int index) { return cuda_allocate(bytes, Device::cuda(index)); },
+        [](void* block, int index) { cuda_free(block, Device::cuda(index)); }, device.index()};
+    cuda_.emplace(device, std::make_shared<Pool>(memory), StatusWord(device));
+  }
+  check<CaptureError>(cuda_->device == device, "capture: expected one CUDA device in a step, got ",
+                      device_name(cuda_->device), " and ", device_name(device),
+                      "; record a function for each");
+  return *cuda_;
+}
+
+const std::shared_ptr<Pool>& Plan::pool(Device device) {
+  return device.is_cuda() ? on_cuda(device).pool : pool_;
+}
+Status* Plan::status(Device device) {
+  return (device.is_cuda() ? on_cuda(device).status : status_).pointer();
+}
+
 void Plan::append(Node node, const void* args, size_t bytes) {
+  if (node.device.is_cuda()) on_cuda(node.device);
   node.args = args_.size();
   args_.resize(args_.size() + (bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
   std::memcpy(args_.data() + node.args, args, bytes);
   nodes_.push_back(node);
-  cpu_nodes_ += !node.cuda;
+  cpu_nodes_ += !node.device.is_cuda();
   graph_.reset();
 }
 
 // Storages of the private pool live as long as the pool; the plan must not hold them, or nothing
 // freed while recording could be reused.
 void Plan::retain(const StoragePtr& storage) {
-  const bool is_own = storage->pool && storage->pool == pool(storage->device);
+  const bool is_own =
+      storage->pool && (storage->pool == pool_ || (cuda_ && storage->pool == cuda_->pool));
   if (is_own || !seen_.insert(storage.get()).second) return;
   storages_.push_back(storage);
 }
@@ -74,6 +104,8 @@ void Plan::own(const StoragePtr& storage) {
   seen_.insert(storage.get());
   owned_.push_back(storage);
 }
+
+void Plan::keep(std::shared_ptr<const void> other) { kept_.push_back(std::move(other)); }
 
 int32_t Plan::add_site(Describe describe) {
   check<CaptureError>(sites_.size() < kMaxSites, "capture: expected at most ", kMaxSites,
@@ -86,32 +118,41 @@ void Plan::run_once() const {
   for (const Node& node : nodes_) run_node(node, args_.data() + node.args);
 }
 
+// As a part of the graph of another library, which keeps this plan.
+int64_t Plan::run_into(Plan& captured, int64_t times) {
+  if (!sites_.empty())
+    refuse_while_captured(nodes_[0].device, "a captured function that reports bad data");
+  captured.keep(shared_from_this());
+  for (int64_t run = 0; run < times; ++run) run_once();
+  return times;
+}
+
 int64_t Plan::replay(int64_t times) {
-  const InterpreterReleased released;
   if (cpu_nodes_ == 0 && !nodes_.empty()) {
-    if (graph_ == nullptr) graph_ = cuda_graph([this] { run_once(); });
-    for (int64_t run = 0; run < times; ++run) cuda_launch_graph(graph_.get());
+    const Device device = nodes_[0].device;
+    if (Plan* captured = captured_plan(device)) return run_into(*captured, times);
+    // With the interpreter's lock: nothing else may come to fastnn's stream meanwhile.
+    if (graph_ == nullptr) graph_ = cuda_graph(device, [this] { run_once(); });
+    const InterpreterReleased released;
+    for (int64_t run = 0; run < times; ++run) cuda_launch_graph(device, graph_.get());
     return times;
   }
+  const InterpreterReleased released;
   for (int64_t run = 0; run < times; ++run) {
     run_once();
-    if (cpu_status_.value() != kStatusOk) return run;
+    if (status_.value() != kStatusOk) return run;
   }
   return times;
 }
 
 void Plan::raise_data_error() {
-  for (StatusWord* status : {&cpu_status_, &cuda_status_}) {
-    const uint64_t word = status->value();
+  for (StatusWord* status : {&status_, cuda_ ? &cuda_->status : nullptr}) {
+    const uint64_t word = status == nullptr ? kStatusOk : status->value();
     if (word == kStatusOk) continue;
     status->clear();
     throw ValueError(
         sites_[static_cast<size_t>(status_site(word))](status_code(word), status_index(word)));
   }
-}
-
-Status* Plan::status(Device device) {
-  return (device == Device::kCpu ? cpu_status_ : cuda_status_).pointer();
 }
 
 bool Plan::is_current() const {
@@ -124,7 +165,8 @@ Plan* current_plan() { return recording; }
 
 void retain_while_recording(const StoragePtr& storage) {
   if (recording != nullptr) [[unlikely]]
-    recording->retain(whole_of(storage));
+    return recording->retain(whole_of(storage));
+  if (Plan* captured = captured_plan(storage->device)) captured->retain(whole_of(storage));
 }
 
 void refuse_while_recording(const char* call) {
@@ -138,7 +180,8 @@ StatusSite::StatusSite(Device device, Describe describe) : describe_(std::move(d
     status_ = recording->status(device);
     site_ = recording->add_site(describe_);
   } else {
-    eager_ = device == Device::kCpu ? &eager_cpu : &eager_cuda;
+    refuse_while_captured(device, "an op that reports bad data");
+    eager_ = &eager_status(device);
     eager_->clear();
     status_ = eager_->pointer();
   }

@@ -22,7 +22,8 @@ struct Node {
   Invoke invoke;
   size_t args;  // offset in the plan's argument bytes
   int64_t tasks;
-  bool parallel, cuda;
+  bool parallel;
+  Device device;
 };
 
 // One status word in the memory of a device.
@@ -42,7 +43,7 @@ class StatusWord {
 // Says in words what a kernel reported.
 using Describe = std::function<std::string(DataError code, int64_t index)>;
 
-class Plan {
+class Plan : public std::enable_shared_from_this<Plan> {
  public:
   Plan();
   ~Plan();
@@ -61,18 +62,27 @@ class Plan {
   bool is_current() const;
 
   void append(Node node, const void* args, size_t bytes);
-  void retain(const StoragePtr& storage);  // something that others hold too
-  void own(const StoragePtr& storage);     // something that only the plan needs
+  void retain(const StoragePtr& storage);        // something that others hold too
+  void own(const StoragePtr& storage);           // something that only the plan needs
+  void keep(std::shared_ptr<const void> other);  // whose memory the launches use
   int32_t add_site(Describe describe);
 
   size_t num_nodes() const { return nodes_.size(); }
-  const std::shared_ptr<Pool>& pool(Device device = Device::kCpu) const {
-    return device == Device::kCpu ? pool_ : cuda_pool_;
-  }
+  // A plan is of the CPU and one CUDA device, the first that it meets; throws CaptureError for
+  // another.
+  const std::shared_ptr<Pool>& pool(Device device = Device::kCpu);
   Status* status(Device device);
 
  private:
+  // What a plan has on a CUDA device.
+  struct OnCuda {
+    Device device;
+    std::shared_ptr<Pool> pool;
+    StatusWord status;
+  };
+  OnCuda& on_cuda(Device device);
   void run_once() const;
+  int64_t run_into(Plan& captured, int64_t times);
 
   std::vector<Node> nodes_;
   int64_t cpu_nodes_ = 0;
@@ -80,12 +90,15 @@ class Plan {
   std::vector<std::max_align_t> args_;
   std::vector<StoragePtr> storages_, owned_;
   std::unordered_set<const Storage*> seen_;
+  std::vector<std::shared_ptr<const void>> kept_;
   std::vector<Describe> sites_;
-  std::shared_ptr<Pool> pool_, cuda_pool_;
-  StatusWord cpu_status_{Device::kCpu}, cuda_status_{Device::kCuda};
+  std::shared_ptr<Pool> pool_;
+  StatusWord status_{Device::kCpu};
+  std::optional<OnCuda> cuda_;
 };
 
 Plan* current_plan();  // the plan this thread records into, or null
+// Also while another library captures the thread's stream (stream.h): then its graph's plan does.
 void retain_while_recording(const StoragePtr& storage);
 // Throws CaptureError naming `call`, which a recording cannot hold.
 void refuse_while_recording(const char* call);

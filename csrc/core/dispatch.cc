@@ -99,7 +99,7 @@ void run_range(const void* context, int64_t begin, int64_t end) {
 const Kernels& kernel_table(Device device, DType dtype, const char* op) {
   check<TypeError>(dtype != DType::kInt64, op,
                    ": expected a floating-point or uint8 Tensor, got int64");
-  if (device == Device::kCuda) return cuda_kernels()[static_cast<int>(dtype)];
+  if (device.is_cuda()) return cuda_kernels()[static_cast<int>(dtype)];
   static const KernelTable& table = choice().level->kernels();
   return table[static_cast<int>(dtype)];
 }
@@ -113,7 +113,10 @@ void throw_missing_kernel(const Launch& what) {
 }
 
 void run_node(const Node& node, const void* args) {
-  if (node.cuda) return node.invoke(node.kernel, args, {0, node.tasks, cuda_stream()});
+  if (node.device.is_cuda()) {
+    const OnDevice on(node.device);
+    return node.invoke(node.kernel, args, {0, node.tasks, cuda_stream(node.device)});
+  }
   if (!node.parallel) return node.invoke(node.kernel, args, {0, node.tasks, nullptr});
   const Job job{&node, args};
   parallel_for(node.tasks, run_range, &job);

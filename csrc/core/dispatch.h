@@ -68,7 +68,7 @@ void launch(const Launch& what, Kernel<Args> kernel, const Args& args) {
                   0,
                   what.tasks,
                   what.cost > kParallelCost,
-                  what.device == Device::kCuda};
+                  what.device};
   if (Plan* plan = current_plan()) [[unlikely]]
     plan->append(node, &args, sizeof args);
   if (what.cost > kReleaseCost) [[unlikely]] {
@@ -77,7 +77,7 @@ void launch(const Launch& what, Kernel<Args> kernel, const Args& args) {
   } else {
     run_node(node, &args);
   }
-  if (node.cuda) [[unlikely]]
+  if (node.device.is_cuda()) [[unlikely]]
     cuda_raise_after_launch(what.op);
 }
 

@@ -17,7 +17,5 @@ Array empty_pinned(const Shape& shape, DType dtype, Device device = Device::kCpu
 // that it was read, so its memory is not given to anybody before. Of memory that is not
 // page-locked, what is read is what is there now.
 void copy_later(const Array& from, const Array& to);
-// Lets go of what has been read.
-void release_copied();
 
 }  // namespace fastnn

@@ -1,6 +1,7 @@
 // Making, copying, converting and reshaping arrays.
 #include <string_view>
 
+#include "../core/cuda.h"
 #include "../core/pinned.h"
 #include "common.h"
 
@@ -13,12 +14,6 @@ DType parse_dtype(std::string_view name) {
     if (name == dtype_name(dtype)) return dtype;
   throw TypeError(concat(
       "dtype: expected 'float32', 'bfloat16', 'float16', 'uint8' or 'int64', got '", name, "'"));
-}
-
-Device parse_device(std::string_view name) {
-  if (name == "cpu") return Device::kCpu;
-  if (name == "cuda") return Device::kCuda;
-  throw ValueError(concat("device: expected 'cpu' or 'cuda', got '", name, "'"));
 }
 
 Shape parse_shape(const std::vector<int64_t>& sizes) {
@@ -60,22 +55,9 @@ Array broadcast_scalar(const Array& x, const std::vector<int64_t>& shape, float 
   return y;
 }
 
-// On the CPU by a launch, so that a recorded step copies in every replay.
-Array clone(const AnyLayout& x) {
-  Array y = empty_like(x);
-  const auto bytes = static_cast<int64_t>(x.bytes());
-  if (x.device() != Device::kCpu) {
-    copy_bytes(x, y);
-  } else if (bytes > 0) {
-    launch({"clone", x.device(), DType::kFloat32, 1, 0}, &Kernels::copy_rows,
-           CopyRowsArgs{read(x), write(y), 1, bytes, bytes, bytes});
-  }
-  return y;
-}
-
 // Where the host need not wait, the source must not be written until the device has read it.
 void copy_across(const Array& from, const Array& to, bool non_blocking) {
-  if (non_blocking && from.device() == Device::kCpu && to.device() == Device::kCuda)
+  if (non_blocking && !from.device().is_cuda() && to.device().is_cuda())
     copy_later(from, to);
   else
     copy_bytes(from, to);
@@ -164,6 +146,15 @@ int64_t first_not_finite(const Array& x) {
 }
 
 }  // namespace
+
+// By a launch, so that a recorded step copies in every replay.
+Array clone(const AnyLayout& x) {
+  Array y = empty_like(x);
+  const auto bytes = static_cast<int64_t>(x.bytes());
+  launch({"clone", x.device(), DType::kFloat32, bytes > 0 ? 1 : 0, 0}, &Kernels::copy_rows,
+         CopyRowsArgs{read(x), write(y), 1, bytes, bytes, bytes});
+  return y;
+}
 
 Array to_layout(const Array& x, Layout layout) {
   check(layout == Layout::kNchw || x.shape.ndim == 4,

@@ -15,7 +15,7 @@ void bind_capture(py::module_& m) {
       .def("is_current", &Plan::is_current)
       .def_property_readonly("num_launches", &Plan::num_nodes)
       .def_property_readonly("system_allocations",
-                             [](const Plan& plan) { return plan.pool()->system_allocations(); });
+                             [](Plan& plan) { return plan.pool()->system_allocations(); });
   m.def("current_plan", &current_plan, py::return_value_policy::reference);
   m.def("is_recording", [] { return current_plan() != nullptr; });
   m.def(

@@ -10,14 +10,22 @@ namespace fastnn {
 
 using OptionalArray = std::optional<Array>;
 
+inline void check_device(const char* op, const char* name, const Array& x, Device device,
+                         const char* like = "") {
+  if (x.device() == device) [[likely]]
+    return;
+  const char* wanted = device_name(device);
+  throw ValueError(concat(op, ": expected ", name, " on ", wanted, like[0] != '\0' ? " like " : "",
+                          like, ", got ", device_name(x.device()), "; move it with .to('", wanted,
+                          "')"));
+}
 inline void check_same(const char* op, const char* name, const Array& x, const char* other_name,
                        const Array& other) {
   check(x.shape == other.shape, op, ": expected ", other_name, " of shape ", x.shape, " like ",
         name, ", got ", other.shape);
   check<TypeError>(x.dtype == other.dtype, op, ": expected ", other_name, " of dtype ",
                    dtype_name(x.dtype), " like ", name, ", got ", dtype_name(other.dtype));
-  check(x.device() == other.device(), op, ": expected ", other_name, " on ",
-        device_name(x.device()), " like ", name, ", got ", device_name(other.device()));
+  check_device(op, other_name, other, x.device(), name);
 }
 // Elements are paired in memory: what an op takes as it is, it takes in one layout.
 inline void check_layout(const char* op, const char* name, const Array& x, const char* other_name,
@@ -27,10 +35,6 @@ inline void check_layout(const char* op, const char* name, const Array& x, const
 inline void check_dtype(const char* op, const char* name, const Array& x, DType dtype) {
   check<TypeError>(x.dtype == dtype, op, ": expected ", name, " of dtype ", dtype_name(dtype),
                    ", got ", dtype_name(x.dtype));
-}
-inline void check_device(const char* op, const char* name, const Array& x, Device device) {
-  check(x.device() == device, op, ": expected ", name, " on ", device_name(device), ", got ",
-        device_name(x.device()));
 }
 inline void check_writable(const char* op, const char* name, const Array& x) {
   check(x.storage->writable, op, ": expected ", name,
@@ -70,6 +74,8 @@ Array draw_on(const Array& draw, Device device);
 // the lanes.
 Keep keep_of(double p, bool inverted);
 
+Array clone(const AnyLayout& x);
+
 // One binder per family.
 void bind_activation(py::module_& m);
 void bind_arrays(py::module_& m);
@@ -97,6 +103,7 @@ void bind_reduce(py::module_& m);
 void bind_shape(py::module_& m);
 void bind_softmax(py::module_& m);
 void bind_stacked(py::module_& m);
+void bind_streams(py::module_& m);
 void bind_system(py::module_& m);
 void bind_tape_node(py::module_& m);
 

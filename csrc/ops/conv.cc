@@ -53,7 +53,7 @@ void check_window(const std::string& op, int spatial, const Window& v) {
 
 // A GPU has the 16-bit numbers too.
 void check_element(const std::string& op, const Array& x) {
-  const bool cuda = x.device() == Device::kCuda;
+  const bool cuda = x.device().is_cuda();
   const bool half = x.dtype == DType::kBFloat16 || x.dtype == DType::kFloat16;
   check<TypeError>(x.dtype == DType::kFloat32 || (cuda && half), op,
                    ": expected input of dtype float32", cuda ? ", bfloat16 or float16" : "",

@@ -72,7 +72,7 @@ bool multiply_faster(const char* op, Device device, GemmBatchArgs batch) {
   GemmArgs& one = batch.one;
   const int64_t products = batch.items * batch.terms;
   const double cost = static_cast<double>(products) * cost_of(one);
-  if (device == Device::kCuda) {
+  if (device.is_cuda()) {
     launch({op, device, DType::kFloat32, batch.items, cost}, kernel, batch);
     return true;
   }

@@ -46,7 +46,7 @@ void gemm(const char* op, Place place, GemmBatchArgsOf<T> batch, MatrixOf<T> a, 
 // What may be multiplied: float32, bfloat16 or, on CUDA, float16, in which all arrays of a call
 // have to be.
 inline void check_element(const char* op, const Array& x) {
-  const bool half = x.dtype == DType::kFloat16 && x.device() == Device::kCuda;
+  const bool half = x.dtype == DType::kFloat16 && x.device().is_cuda();
   check<TypeError>(x.dtype == DType::kFloat32 || x.dtype == DType::kBFloat16 || half, op,
                    ": expected input of dtype float32 or bfloat16, got ", dtype_name(x.dtype));
 }

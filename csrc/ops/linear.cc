@@ -196,7 +196,7 @@ std::tuple<Array, OptionalArray, OptionalArray, OptionalArray> linear_chain_bwd(
     const Array& dy, const Array& x, const Array& w, const OptionalArray& saved, int activation,
     float a, bool need_dw, bool need_db, const Passage::Tuple& passage) {
   check_gradient(dy, x, w);
-  check(x.device() == Device::kCuda && x.numel() > 0,
+  check(x.device().is_cuda() && x.numel() > 0,
         "linear: expected input on cuda, and not empty, to pass its gradient on, got ", x.shape,
         " on ", device_name(x.device()));
   const Passage on(passage);

@@ -27,7 +27,7 @@ void set_generator(const Array& state, uint64_t seed, int stream, uint64_t offse
 // The generator in the memory of a device. A plan that recorded draws from where it was before is
 // stale then, since nobody else holds that memory.
 Array move_generator(const Array& state, const std::string& device) {
-  const Device target = device == "cuda" ? Device::kCuda : Device::kCpu;
+  const Device target = parse_device(device);
   if (state.device() == target) return state;
   Array moved = allocate_lasting(state.shape, state.dtype, target);
   copy_bytes(state, moved);

@@ -149,9 +149,9 @@ Chunk RecurrentLayer::chunk(int64_t s) const {
 }
 
 bool RecurrentLayer::become_one_launch(SequenceCell cell, bool backward) {
-  if (device != Device::kCuda || cells() == 0) return false;
+  if (!device.is_cuda() || cells() == 0) return false;
   const Sequence it = sequence(cell);
-  one_launch_ = cuda_makes_sequence({cell, backward, it.bf16_weights, it.rows, it.width});
+  one_launch_ = cuda_makes_sequence(device, {cell, backward, it.bf16_weights, it.rows, it.width});
   return one_launch_;
 }
 

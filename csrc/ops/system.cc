@@ -56,19 +56,33 @@ void bind_system(py::module_& m) {
   m.def("set_num_threads", &set_num_threads, py::arg("threads"));
   m.def("cuda_is_available", [] { return cuda_library() != nullptr; });
   m.def("cuda_reason", &cuda_reason);
-  m.def("cuda_description", &cuda_description);
+  m.def(
+      "cuda_description", [](int64_t i) { return cuda_description(cuda_device(i)); },
+      py::arg("index"));
+  m.def("cuda_device_count", &cuda_device_count);
+  m.def(
+      "device_name", [](const std::string& name) { return device_name(parse_device(name)); },
+      py::arg("device"));
+  m.def("current_cuda", [] { return current_cuda().index(); });
+  m.def("set_current_cuda", [](int64_t i) { set_current_cuda(cuda_device(i)); }, py::arg("index"));
   m.def("set_cuda_library_path", &set_cuda_library_path, py::arg("path"));
   m.def("set_cuda_blas_folders", &set_cuda_blas_folders, py::arg("folders"));
-  m.def("cuda_blas_report", [] {
-    const CudaBlasReport r = cuda_blas_report();
-    return std::make_tuple(r.path, r.reason, r.version, r.no_wgmma, r.by_library, r.by_wgmma,
-                           r.by_own_tiles, r.refused);
-  });
+  m.def(
+      "cuda_blas_report",
+      [](int64_t index) {
+        const CudaBlasReport r = cuda_blas_report(cuda_device(index));
+        return std::make_tuple(r.path, r.reason, r.version, r.no_wgmma, r.by_library, r.by_wgmma,
+                               r.by_own_tiles, r.refused);
+      },
+      py::arg("index"));
   m.def("set_cuda_blas_path", &set_cuda_blas_path, py::arg("path"));
-  m.def("cuda_sequence_report", [] {
-    const CudaSequenceReport r = cuda_sequence_report();
-    return std::make_tuple(r.reason, r.made, r.refused);
-  });
+  m.def(
+      "cuda_sequence_report",
+      [](int64_t index) {
+        const CudaSequenceReport r = cuda_sequence_report(cuda_device(index));
+        return std::make_tuple(r.reason, r.made, r.refused);
+      },
+      py::arg("index"));
   m.def("set_cuda_sequence_path", &set_cuda_sequence_path, py::arg("path"));
   m.def("memory_stats", [] { return stats_of(*process_pool()); });
   m.def("pinned_memory_stats", [] { return stats_of(*pinned_pool()); });

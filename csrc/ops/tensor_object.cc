@@ -4,6 +4,7 @@
 #include <structmember.h>
 
 #include "../core/capture.h"
+#include "dlpack.h"
 
 namespace fastnn {
 namespace {
@@ -72,7 +73,7 @@ PyObject* get_version(PyObject* self, void*) {
 PyGetSetDef attributes[] = {
     {"shape", get_shape, nullptr, "Sizes of the axes.", nullptr},
     {"dtype", get_dtype, nullptr, "Storage dtype, by NumPy's name.", nullptr},
-    {"device", get_device, nullptr, "'cpu' or 'cuda'.", nullptr},
+    {"device", get_device, nullptr, "'cpu' or 'cuda:N'.", nullptr},
     {"layout", get_layout, nullptr,
      "Order of the elements: 'nchw', that of the shape, or 'nhwc', channels-last.", nullptr},
     {"ndim", get_ndim, nullptr, "Number of axes.", nullptr},
@@ -248,6 +249,7 @@ Array array_from(PyObject* object) {
   refuse_while_recording("a host array that is not an argument");
   if (PyObject_CheckBuffer(object))
     if (auto shared = share_buffer(object)) return *std::move(shared);
+  if (auto shared = from_exchange(object)) return *std::move(shared);
   const py::object converted =
       py::reinterpret_steal<py::object>(PyObject_CallOneArg(converter, object));
   if (!converted) throw py::error_already_set();

@@ -20,6 +20,7 @@ from fastnn.system import (
 from fastnn.tensor import (
     Tensor,
     enable_grad,
+    from_dlpack,
     from_numpy,
     is_grad_enabled,
     no_grad,
@@ -49,6 +50,7 @@ __all__ = [
     "data",
     "enable_grad",
     "experiments",
+    "from_dlpack",
     "from_numpy",
     "functional",
     "get_float32_matmul_precision",

@@ -17,6 +17,8 @@ def to_array(data: Any) -> Any:
     """Return a C-contiguous float32, int64 or uint8 array, or a Tensor, with the values of data."""
     if not isinstance(data, np.ndarray) and hasattr(data, "__dlpack__"):
         return from_dlpack(data)
+    if hasattr(data, "__cuda_array_interface__"):
+        return from_cuda_array_interface(data)
     array = np.asarray(data)
     kind = array.dtype.kind
     if array.dtype.name == "bfloat16":
@@ -34,16 +36,46 @@ def to_array(data: Any) -> Any:
     raise TypeError(f"tensor: expected numbers, got an array of dtype {array.dtype}")
 
 
-def from_dlpack(data: Any) -> Any:
-    """Share the memory of a DLPack producer (torch, JAX, CuPy); copy what is not contiguous."""
+def import_dlpack(data: Any) -> Any:
+    """Share the memory of a DLPack producer, whose stream is waited for by this thread's."""
+    options = {"stream": _core.consumer_stream(_device(data)[1])} if _is_on_cuda(data) else {}
     try:
-        capsule = data.__dlpack__(max_version=(1, 1))
+        capsule = data.__dlpack__(max_version=(1, 3), **options)
     except TypeError:  # a producer older than DLPack 1.0
-        capsule = data.__dlpack__()
+        capsule = data.__dlpack__(**options)
+    return _core.from_dlpack(capsule)
+
+
+def from_dlpack(data: Any) -> Any:
+    """The same, or on the CPU a copy of what cannot be shared."""
     try:
-        return _core.from_dlpack(capsule)
+        return import_dlpack(data)
     except (TypeError, ValueError):
+        if _is_on_cuda(data):
+            raise
         return to_array(np.from_dlpack(data))
+
+
+def _device(data: Any) -> tuple[int, int]:
+    kind, index = data.__dlpack_device__() if hasattr(data, "__dlpack_device__") else (1, 0)
+    return int(kind), int(index)
+
+
+def _is_on_cuda(data: Any) -> bool:
+    return _device(data)[0] == 2
+
+
+def from_cuda_array_interface(data: Any) -> Any:
+    """What CuPy, Numba and torch have on CUDA beside DLPack. Its stream has what it waits for."""
+    of = data.__cuda_array_interface__
+    if of.get("mask") is not None:
+        raise TypeError("tensor: expected __cuda_array_interface__ without a mask, got one with it")
+    pointer, read_only = of["data"]
+    # Before version 3 it has no stream: the legacy default stream is what torch works on.
+    stream = of.get("stream") if of["version"] >= 3 else 1
+    return _core.from_cuda_array(
+        pointer, list(of["shape"]), of.get("strides"), of["typestr"], read_only, stream, data
+    )
 
 
 def _to_float32(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core, tape
+from fastnn._devices import type_of
 
 __all__ = ["GradScaler", "autocast"]
 
@@ -44,7 +45,7 @@ class autocast(contextlib.ContextDecorator):
     Leave it before ``backward``.
 
     Args:
-        device_type: ``"cpu"`` or ``"cuda"``: Tensors of this device take part.
+        device_type: ``"cpu"`` or ``"cuda"``: Tensors of such devices take part.
         dtype: ``"bfloat16"``, or ``"float16"`` on CUDA, whose small gradients need a
             :class:`GradScaler`; default: the first on the CPU, the second on CUDA, as in torch.
         enabled: Whether it does anything; not, inside another one, is an island of float32.
@@ -120,7 +121,7 @@ class autocast(contextlib.ContextDecorator):
     def _is_float(self, x: Any) -> bool:
         return (
             isinstance(x, _core.TensorBase)
-            and x.device == self.device_type
+            and type_of(x.device) == self.device_type
             and x.dtype in ("float32", *_HALVES)
         )
 

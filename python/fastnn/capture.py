@@ -111,6 +111,7 @@ class CapturedFunction(Generic[P, R]):
             is_grad_enabled(),
             autocast_key(),
             _core.get_float32_matmul_precision(),
+            _core.current_cuda(),  # what "cuda" means
         )
         recordings = self._recordings.setdefault(key, [])
         recordings[:] = [r for r in recordings if r.plan.is_current()]

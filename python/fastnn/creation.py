@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import _core
+from fastnn import _convert, _core
 
 if TYPE_CHECKING:
     from fastnn.tensor import Tensor
 
-__all__ = ["from_numpy", "ones", "zeros"]
+__all__ = ["from_dlpack", "from_numpy", "ones", "zeros"]
 
 
 def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
@@ -49,6 +49,44 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
             f"{got}; fastnn.tensor() copies and converts"
         )
     return _core.share(array)
+
+
+def from_dlpack(array: Any) -> Tensor:
+    """A Tensor that shares the memory of another library's array: torch, CuPy, JAX, NumPy.
+
+    On CUDA this thread's stream waits for the other library's (:class:`fastnn.cuda.stream`), and
+    the array is kept until the last use that was launched is over. It must not change while the
+    tape needs it, and whoever writes into it writes on one stream with its owner.
+
+    Args:
+        array: Something with DLPack (https://dmlc.github.io/dlpack) or, on CUDA,
+            ``__cuda_array_interface__``; contiguous, and of a dtype that Tensors have.
+
+    Raises:
+        TypeError: If it has neither, or another dtype.
+        ValueError: If it is not contiguous.
+        BufferError: If it requires a gradient there.
+
+    Example:
+        >>> import numpy as np, fastnn as fn
+        >>> a = np.zeros(2, np.float32)
+        >>> fn.from_dlpack(a).copy_(np.ones(2, np.float32)); a
+        Tensor([1., 1.], dtype=float32)
+        array([1., 1.], dtype=float32)
+    """
+    _core.refuse_while_recording("from_dlpack")
+    if hasattr(array, "__dlpack__"):
+        shared = _core.from_exchange(array)
+        if shared is None:
+            shared = _convert.import_dlpack(array)
+    elif hasattr(array, "__cuda_array_interface__"):
+        shared = _convert.from_cuda_array_interface(array)
+    else:
+        raise TypeError(
+            f"from_dlpack: expected an array with __dlpack__, got {type(array).__name__}"
+        )
+    result: Tensor = shared
+    return result
 
 
 def _is_channels_last(array: np.ndarray[Any, Any]) -> bool:

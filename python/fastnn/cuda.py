@@ -1,24 +1,37 @@
-"""The CUDA device: whether there is one, and why not."""
+"""CUDA: whether there is a device, and why not; which one, where there are several; and its paths.
+
+``"cuda"`` is the current device of the thread, index 0 unless :func:`set_device` or :class:`device`
+says otherwise; ``"cuda:1"`` is a device by its index, as in ``Tensor.device``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import os
+from types import TracebackType
 from typing import Any
 
 from fastnn import _core
+from fastnn.streams import Stream, current_stream, stream
 
 __all__ = [
     "MLP_PATHS",
     "PRODUCT_PATHS",
     "RECURRENT_PATHS",
+    "Stream",
+    "current_device",
+    "current_stream",
+    "device",
+    "device_count",
     "device_description",
     "info",
     "is_available",
+    "set_device",
     "set_mlp_path",
     "set_product_path",
     "set_recurrent_path",
+    "stream",
     "why_unavailable",
 ]
 
@@ -78,17 +91,121 @@ def why_unavailable() -> str:
     return str(_core.cuda_reason())
 
 
-def device_description() -> str:
-    """Name and compute capability of the device, and how the library was built.
+def device_count() -> int:
+    """How many CUDA devices there are: 0 where CUDA is not available.
+
+    Example:
+        >>> import fastnn as fn
+        >>> (fn.cuda.device_count() > 0) == fn.cuda.is_available()
+        True
+    """
+    return int(_core.cuda_device_count())
+
+
+def current_device() -> int:
+    """The index of the device that ``"cuda"`` means on this thread.
+
+    It is fastnn's own: the current device of other libraries is neither asked nor changed.
+
+    Example:
+        >>> import fastnn as fn
+        >>> fn.cuda.current_device()
+        0
+    """
+    return int(_core.current_cuda())
+
+
+def set_device(device: int | str) -> None:
+    """Choose the device that ``"cuda"`` means on this thread from now on.
+
+    Args:
+        device: An index, or a name such as ``"cuda:1"``.
 
     Raises:
+        ValueError: If there is no such device; the message says how many there are.
         CudaError: If CUDA is not available; the message says what is missing.
+
+    Example:
+        >>> import fastnn as fn
+        >>> if fn.cuda.device_count() > 1:
+        ...     fn.cuda.set_device(1)
+        ...     assert fn.zeros(3, device="cuda").device == "cuda:1"
+        ...     fn.cuda.set_device(0)
     """
-    return str(_core.cuda_description())
+    _core.set_current_cuda(_place(device))
 
 
-def info() -> dict[str, Any]:
+class device:
+    """A context manager in which ``"cuda"`` is another device, on this thread.
+
+    Args:
+        device: An index, or a name such as ``"cuda:1"``; None changes nothing.
+
+    Raises:
+        ValueError: If there is no such device; the message says how many there are.
+        CudaError: If CUDA is not available; the message says what is missing.
+
+    Example:
+        >>> import fastnn as fn
+        >>> if fn.cuda.device_count() > 1:
+        ...     with fn.cuda.device(1):
+        ...         x = fn.zeros(3, device="cuda")
+        ...     assert x.device == "cuda:1"
+    """
+
+    def __init__(self, device: int | str | None) -> None:
+        self._index = None if device is None else _place(device)
+        self._before: list[int] = []
+
+    def __enter__(self) -> device:
+        self._before.append(current_device())
+        if self._index is not None:
+            _core.set_current_cuda(self._index)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        before = self._before.pop()
+        if self._index is not None:
+            _core.set_current_cuda(before)
+
+
+def _place(device: int | str | None) -> int:
+    """The index of a device; None is the current one."""
+    if device is None:
+        return current_device()
+    name = f"cuda:{device}" if isinstance(device, int) else device
+    if not name.startswith("cuda"):
+        raise ValueError(f"cuda: expected an index or 'cuda:N', got {device!r}")
+    return int(_core.device_name(name).removeprefix("cuda:"))
+
+
+def device_description(device: int | str | None = None) -> str:
+    """Name and compute capability of a device, and how the library was built.
+
+    Args:
+        device: An index, or a name such as ``"cuda:1"``; default: the current one.
+
+    Raises:
+        ValueError: If there is no such device; the message says how many there are.
+        CudaError: If CUDA is not available; the message says what is missing.
+
+    Example:
+        >>> import fastnn as fn
+        >>> names = [fn.cuda.device_description(i) for i in range(fn.cuda.device_count())]
+    """
+    return str(_core.cuda_description(_place(device)))
+
+
+def info(device: int | str | None = None) -> dict[str, Any]:
     """What serves CUDA here: the device, who makes products of matrices, how recurrent layers run.
+
+    What was checked and refused is that of the device; the numbers of products and of steps are the
+    process's.
 
     Products are cuBLASLt's where libcublasLt is found (``FASTNN_CUBLASLT`` names one, or is
     ``off``; else torch's, that of the wheel nvidia-cublas, or the loader's), and of fastnn's own
@@ -98,26 +215,36 @@ def info() -> dict[str, Any]:
     is wrong, or fails, goes on to the next from then on. Sequences in clusters of thread blocks are
     made where they are set (:func:`set_recurrent_path`), and checked likewise.
 
+    Args:
+        device: An index, or a name such as ``"cuda:1"``; default: the current one.
+
     Returns:
-        ``device``; ``cublaslt``, its path, or None; ``cublaslt_version``; ``cublaslt_reason``, why
-        there is none; ``wgmma_reason``, why there are no wgmma kernels, or an empty text;
-        ``products_by_cublaslt``, ``products_by_wgmma`` and ``products_by_own_tiles``, launched or
-        recorded so far; ``clusters_reason``, why there are no clusters, or an empty text;
-        ``sequences_by_clusters``, passes of recurrent layers made so; ``refused``, a line for each
-        class that cuBLASLt does not make, or ("wgmma: ", "clusters: ") wgmma kernels or clusters do
-        not, with the reason; ``mlp_steps_fused``, the steps of small networks that one kernel made
-        (:func:`set_mlp_path`), launched or recorded so far, and ``mlp_refused``, a line for each
-        class of networks that it made wrong.
+        ``device``, what it is; ``cublaslt``, its path, or None; ``cublaslt_version``;
+        ``cublaslt_reason``, why there is none; ``wgmma_reason``, why there are no wgmma kernels, or
+        an empty text; ``products_by_cublaslt``, ``products_by_wgmma`` and
+        ``products_by_own_tiles``, launched or recorded so far; ``clusters_reason``, why there are
+        no clusters, or an empty text; ``sequences_by_clusters``, passes of recurrent layers made
+        so; ``refused``, a line for each class that cuBLASLt does not make, or ("wgmma: ",
+        "clusters: ") wgmma kernels or clusters do not, with the reason; ``mlp_steps_fused``, the
+        steps of small networks that one kernel made (:func:`set_mlp_path`), launched or recorded so
+        far, and ``mlp_refused``, a line for each class of networks that it made wrong.
 
     Raises:
+        ValueError: If there is no such device; the message says how many there are.
         CudaError: If CUDA is not available; the message says what is missing.
+
+    Example:
+        >>> import fastnn as fn
+        >>> if fn.cuda.is_available():
+        ...     assert fn.cuda.info()["device"] == fn.cuda.device_description()
     """
+    index = _place(device)
     path, reason, version, no_wgmma, by_library, by_wgmma, by_own_tiles, refused = (
-        _core.cuda_blas_report()
+        _core.cuda_blas_report(index)
     )
-    no_clusters, by_clusters, refused_sequences = _core.cuda_sequence_report()
+    no_clusters, by_clusters, refused_sequences = _core.cuda_sequence_report(index)
     return {
-        "device": device_description(),
+        "device": device_description(index),
         "cublaslt": path or None,
         "cublaslt_version": f"{version // 10000}.{version // 100 % 100}.{version % 100}"
         if path

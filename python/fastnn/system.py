@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _core
+from fastnn import _core, cuda
 from fastnn._checks import check_whole
 from fastnn._version import __version__
 
@@ -98,7 +98,7 @@ def info() -> dict[str, Any]:
         >>> sorted(info())[:3]
         ['cpu', 'cpu_reason', 'cuda']
     """
-    available = bool(_core.cuda_is_available())
+    available = cuda.is_available()
     return {
         "fastnn": __version__,
         "python": platform.python_version(),
@@ -110,7 +110,7 @@ def info() -> dict[str, Any]:
         "threads_reason": _core.num_threads_reason(),
         "processors": os.cpu_count(),
         "cuda": available,
-        "cuda_reason": _core.cuda_description() if available else _core.cuda_reason(),
+        "cuda_reason": cuda.device_description() if available else cuda.why_unavailable(),
     }
 
 

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _convert, _core, _rules
-from fastnn.creation import from_numpy, ones, zeros
+from fastnn._devices import is_device
+from fastnn.creation import from_dlpack, from_numpy, ones, zeros
 from fastnn.tape import Rule, Vjp, apply, enable_grad, is_grad_enabled, no_grad, run_backward
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = [
-    "Rule", "Tensor", "Vjp", "apply", "enable_grad", "from_numpy", "is_grad_enabled", "no_grad",
-    "ones", "tensor", "zeros",
+    "Rule", "Tensor", "Vjp", "apply", "enable_grad", "from_dlpack", "from_numpy", "is_grad_enabled",
+    "no_grad", "ones", "tensor", "zeros",
 ]  # fmt: skip
 
 
@@ -30,7 +31,7 @@ class Tensor(_core.TensorBase):
     Attributes:
         shape: Sizes of the axes, a tuple.
         dtype: ``"float32"``, ``"bfloat16"``, ``"int64"`` or ``"uint8"``; on CUDA ``"float16"`` too.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: ``"cpu"``, or ``"cuda:0"`` and on, by index.
         layout: ``"nchw"``, or ``"nhwc"`` for images (n, c, h, w) whose channels are last in memory;
             see :meth:`contiguous`.
         grad: The gradient that ``backward`` accumulated, or None.
@@ -137,19 +138,22 @@ class Tensor(_core.TensorBase):
         """This Tensor on another device, or in another floating dtype; itself if it is so already.
 
         Args:
-            target: ``"cpu"``, ``"cuda"``, ``"float32"``, ``"bfloat16"`` or, on CUDA, ``"float16"``.
+            target: ``"cpu"``; ``"cuda"``, the current CUDA device (:func:`fastnn.cuda.device`), or
+                ``"cuda:1"``, one by index; ``"float32"``, ``"bfloat16"`` or, on CUDA,
+                ``"float16"``.
             non_blocking: Whether the host goes on while the device copies, as :meth:`copy_` says.
 
         Raises:
             CudaError: If there is no usable CUDA device; the message says what is missing.
+            ValueError: If there are not so many devices.
 
         Example:
             >>> import fastnn as fn
             >>> fn.ones(2).to("bfloat16").dtype
             'bfloat16'
         """
-        if target in ("cpu", "cuda"):
-            if self.device == target:
+        if is_device(target):
+            if target == self.device or _core.device_name(target) == self.device:
                 return self
             return apply(_rules.to_device, self, target=target, non_blocking=non_blocking)
         return self if self.dtype == target else apply(_rules.to_dtype, self, target=target)
@@ -162,11 +166,14 @@ class Tensor(_core.TensorBase):
         dl_device: Any = None,
         copy: bool | None = None,
     ) -> Any:
-        source = self.clone() if copy else self
-        return _core.to_dlpack(source, max_version is not None and max_version[0] >= 1)
+        return _core.to_dlpack(self, stream, max_version, dl_device, copy)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1 if self.device == "cpu" else 2), 0
+        return _core.dlpack_device(self)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return _core.cuda_array_interface(self)
 
     # ---- shape, copies, arithmetic -------------------------------------------------------------
 
@@ -328,7 +335,7 @@ def tensor(
         data: Numbers, nested lists, a NumPy array, or anything with ``__dlpack__``. float64 becomes
             float32, integers become int64.
         dtype: ``"float32"`` or ``"bfloat16"`` to convert; default: as the data.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: ``"cpu"``; ``"cuda"``, the current CUDA device, or ``"cuda:1"``, one by index.
         requires_grad: Whether ``backward`` should compute its gradient.
 
     Raises:

@@ -291,7 +291,9 @@ void test_kernels() {
 
 int main() {
   fastnn::test::test_machinery();
+  fastnn::test::test_streams();
   fastnn::test::test_kernels();
+  fastnn::test::test_large();
   fastnn::test::test_optimizers();
   fastnn::test::test_wgmma();
   fastnn::test::test_mlp();

@@ -160,8 +160,10 @@ inline void expect_found(int bug, const std::string& found, const char* part) {
 }
 
 void test_machinery();  // the emulator itself: what it must catch, graphs, errors
+void test_streams();    // cuda_emulator_stream_test.cc
 void test_kernels();    // cuda_emulator_test.cc
 void test_small_kernels();
+void test_large();  // indices beyond 2^31
 void test_optimizers();
 void test_wgmma();
 void test_mlp();

@@ -13,7 +13,7 @@
 namespace fastnn {
 
 // Counts the changes that the layout hash cannot see (the meaning of a field, say).
-inline constexpr uint32_t kCudaAbiVersion = 2;
+inline constexpr uint32_t kCudaAbiVersion = 3;
 
 // What every function below returns. After anything but kCudaOk, take_error() has the text.
 enum CudaCode : int32_t { kCudaOk, kCudaOutOfMemory, kCudaError };
@@ -45,7 +45,8 @@ struct CudaSequences {
 };
 
 // All work is asynchronous and in order on the stream it is given; null is the default stream.
-// Memory belongs to the current device of the calling thread (set_device).
+// Streams, memory, events and graphs belong to the device that was the calling thread's current one
+// (enter_device), and are used while it is. What is remembered between calls is so by device.
 struct CudaLibrary {
   // These four come first in every version, so that any two versions can compare them.
   uint32_t abi_version;
@@ -66,11 +67,17 @@ struct CudaLibrary {
   // Fails where there is no driver, where it is too old, or where there is no device.
   CudaCode (*device_count)(int32_t* count);
   CudaCode (*device_info)(int32_t device, CudaDevice* info);
-  CudaCode (*set_device)(int32_t device);
+  // Makes a device current to the thread until leave_device(), which puts back whatever was there:
+  // another device, or none. Not `entered`: it was current, and there is nothing to leave. Only
+  // this makes a context, on that device.
+  CudaCode (*enter_device)(int32_t device, bool* entered);
+  CudaCode (*leave_device)();
 
-  CudaCode (*stream_create)(void** stream);  // does not synchronise with the default stream
+  // Does not synchronise with the default stream. From then on the device keeps what is freed.
+  CudaCode (*stream_create)(void** stream);
   CudaCode (*stream_destroy)(void* stream);
   CudaCode (*stream_synchronize)(void* stream);
+  CudaCode (*stream_wait)(void* stream, void* event);  // the event may be of another device
 
   // An event is done when the stream has come to where it was recorded.
   CudaCode (*event_create)(void** event);
@@ -90,12 +97,19 @@ struct CudaLibrary {
   CudaCode (*copy_to_device)(void* to, const void* from, int64_t bytes, void* stream);
   CudaCode (*copy_to_host)(void* to, const void* from, int64_t bytes, void* stream);
   CudaCode (*copy_on_device)(void* to, const void* from, int64_t bytes, void* stream);
+  // On a stream of either device; the devices need not see each other's memory.
+  CudaCode (*copy_between)(void* to, int32_t to_device, const void* from, int32_t from_device,
+                           int64_t bytes, void* stream);
   CudaCode (*fill_bytes)(void* to, int32_t byte, int64_t bytes, void* stream);
 
   // Between capture_begin and capture_end the launches and copies on `stream` are recorded, not
   // run.
   CudaCode (*capture_begin)(void* stream);
   CudaCode (*capture_end)(void* stream, void** graph);
+  // 0: nobody captures the stream; else the number of the capture. While somebody does, `let_go` is
+  // called with `data` when the last graph that is made of it is gone; it must not call CUDA.
+  CudaCode (*stream_capture)(void* stream, uint64_t* id);
+  CudaCode (*capture_retain)(void* stream, void (*let_go)(void* data), void* data);
   CudaCode (*graph_launch)(void* graph, void* stream);
   CudaCode (*graph_destroy)(void* graph);
 

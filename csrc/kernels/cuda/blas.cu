@@ -13,6 +13,7 @@
 #include "blas_check.h"
 #include "blas_ending.h"
 #include "blas_measured.h"
+#include "device.h"
 #include "port.h"
 #include "wgmma/products.h"
 
@@ -48,12 +49,17 @@ struct Plan {
   std::string why;  // it cannot be used; empty if it can
 };
 
-struct State {
-  std::mutex mutex;
+// What is known of a device.
+struct OnDevice {
   std::map<Key, Plan> plans;                // by shape
   std::map<Key, bool> right;                // by class, of those checked
   std::map<void*, void*> workspaces, sums;  // by stream
   std::set<std::string> refused;
+};
+
+struct State {
+  std::mutex mutex;
+  device::Each<OnDevice> devices;
   std::atomic<int64_t> by_library{0}, by_wgmma{0}, by_own_tiles{0};
   std::atomic<Path> path{kAnyone};
 };
@@ -163,8 +169,8 @@ void choose(const Library& lt, Failure& failure, const Product& p, Plan& plan) {
   int32_t count = 0;
   if (failure.call == nullptr)
     failure("cublasLtMatmulAlgoGetHeuristic",
-            lt.api.heuristic(lt.handle, plan.description, plan.a, plan.b, plan.c, plan.c,
-                             preference, 1, &found, &count));
+            lt.api.heuristic(handle(), plan.description, plan.a, plan.b, plan.c, plan.c, preference,
+                             1, &found, &count));
   lt.api.preference_destroy(preference);
   if (failure.call != nullptr) return;
   if (count < 1 || found.state != 0 || found.workspace_bytes > kWorkspaceBytes)
@@ -207,7 +213,7 @@ bool run(const Library& lt, Plan& plan, const Product& p, void* workspace, void*
             lt.api.description_set(plan.description, kBiasPointer, &p.bias, sizeof p.bias));
   if (failure.call == nullptr)
     failure("cublasLtMatmul",
-            lt.api.matmul(lt.handle, plan.description, &kOne, p.b, plan.a, p.a, plan.b,
+            lt.api.matmul(handle(), plan.description, &kOne, p.b, plan.a, p.a, plan.b,
                           p.c != nullptr ? &kOne : &kZero, p.c != nullptr ? p.c : p.d, plan.c, p.d,
                           plan.c, &plan.algorithm, workspace, plan.workspace_bytes, stream));
   if (failure.call != nullptr) plan.why = failure.text();
@@ -236,7 +242,7 @@ void* memory_of(std::map<void*, void*>& all, void* stream) {
 
 // Whether the class of `p` was right when it was checked on this path, which is now if it was not
 // before. `what` is what else makes a class.
-bool is_right(State& all, Path path, int64_t what, const Product& p, Sizes most, void* stream,
+bool is_right(OnDevice& all, Path path, int64_t what, const Product& p, Sizes most, void* stream,
               OwnTiles own, const Maker& make) {
   const Product q = small(p, most);
   const Key key = {path,
@@ -268,7 +274,7 @@ bool is_right(State& all, Path path, int64_t what, const Product& p, Sizes most,
 // ---- the two paths -----------------------------------------------------------------------------
 
 // By the plan of its shape.
-std::string by_plan(State& all, const Product& p, void* workspace, void* stream) {
+std::string by_plan(OnDevice& all, const Product& p, void* workspace, void* stream) {
   const Library& lt = library();
   const Key key = key_of(p);
   auto found = all.plans.find(key);
@@ -277,8 +283,9 @@ std::string by_plan(State& all, const Product& p, void* workspace, void* stream)
 }
 
 // In one where its epilogue has all that follows, and has it right; else in two.
-bool by_cublaslt(State& all, const Product& p, void* stream, OwnTiles own) {
-  if (library().path == nullptr || p.ldc < p.n || !operand_of(p.b_row, p.b_col, p.k, p.n).valid ||
+bool by_cublaslt(OnDevice& all, const Product& p, void* stream, OwnTiles own) {
+  if (library().path == nullptr || handle() == nullptr || p.ldc < p.n ||
+      !operand_of(p.b_row, p.b_col, p.k, p.n).valid ||
       !operand_of(p.a_row, p.a_col, p.m, p.k).valid)
     return false;
   void* workspace = memory_of(all.workspaces, stream);
@@ -305,7 +312,7 @@ bool by_cublaslt(State& all, const Product& p, void* stream, OwnTiles own) {
 // The small product has several tiles for each block, and goes round the ring more than once.
 constexpr Sizes kSmallForWgmma{200, 328, 456};
 
-bool by_wgmma(State& all, Path path, const Product& p, void* stream, OwnTiles own) {
+bool by_wgmma(OnDevice& all, Path path, const Product& p, void* stream, OwnTiles own) {
   const bool splits = path == kBySplit && wgmma::can_split(p);
   if (!wgmma::why_unavailable().empty() || !(splits || wgmma::can_make(p))) return false;
   void* workspace = splits ? memory_of(all.workspaces, stream) : nullptr;
@@ -338,8 +345,9 @@ void set_path(Path path) { state().path = path; }
 bool multiply(Path path, const Product& p, void* stream, OwnTiles own) {
   State& all = state();
   const std::lock_guard<std::mutex> lock(all.mutex);
-  const bool made =
-      path == kByCublasLt ? by_cublaslt(all, p, stream, own) : by_wgmma(all, path, p, stream, own);
+  OnDevice& here = all.devices.here();
+  const bool made = path == kByCublasLt ? by_cublaslt(here, p, stream, own)
+                                        : by_wgmma(here, path, p, stream, own);
   if (made) ++(path == kByCublasLt ? all.by_library : all.by_wgmma);
   return made;
 }
@@ -352,7 +360,7 @@ void report(CudaBlas* report) {
   State& all = state();
   const std::lock_guard<std::mutex> lock(all.mutex);
   lines.clear();
-  for (const std::string& line : all.refused) lines += line + "\n";
+  for (const std::string& line : all.devices.here().refused) lines += line + "\n";
   static thread_local std::string no_wgmma;
   no_wgmma = wgmma::why_unavailable();
   *report = {lt.path,        lt.reason,    lt.version,       no_wgmma.c_str(),

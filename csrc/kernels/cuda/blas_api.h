@@ -65,7 +65,6 @@ struct Api {
 
 struct Library {
   Api api;
-  Handle handle;
   const char* path;    // null: none can be used
   const char* reason;  // why
   int64_t version;
@@ -73,6 +72,7 @@ struct Library {
 
 // Looked for once, on first use.
 const Library& library();
+Handle handle();  // of the current device; null: it has none
 // Folders to look in, colons between them; before the first use.
 void set_folders(const char* folders);
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "blas_api.h"
+#include "device.h"
 #include "port.h"
 
 namespace fastnn::blas {
@@ -19,6 +20,11 @@ constexpr size_t kOldest = 120000;
 std::string& folders() {
   static auto* text = new std::string;
   return *text;
+}
+
+device::Each<void*>& handles() {
+  static auto* all = new device::Each<void*>;
+  return *all;
 }
 
 struct Found {
@@ -115,7 +121,7 @@ Library open() {
           dlsym(found.handle, "fastnn_emulated_launch")))
     *launch = cudaLaunchHostFunc;
 #endif
-  if (const Status status = library.api.create(&library.handle); status != 0)
+  if (const Status status = library.api.create(&handles().here()); status != 0)
     return refuse(path + ": cublasLtCreate returned " + std::to_string(status));
   library.path = (*texts)[0].c_str(), library.reason = "";
   return library;
@@ -126,6 +132,11 @@ Library open() {
 const Library& library() {
   static const Library found = open();
   return found;
+}
+void* handle() {
+  void*& made = handles().here();
+  if (made == nullptr && library().api.create(&made) != 0) made = nullptr;
+  return made;
 }
 void set_folders(const char* paths) { folders() = paths; }
 

@@ -368,8 +368,10 @@ std::string run(dim3 grid, dim3 block, uint32_t cluster, size_t shared_bytes,
   const std::lock_guard<std::mutex> lock(mutex);
   if (!is_valid(grid, block, cluster, shared_bytes)) return "invalid configuration argument";
   Schedule schedule;
-  std::vector<uint32_t> clusters(size_t{grid.x} * grid.y * grid.z / cluster);
-  std::iota(clusters.begin(), clusters.end(), 0);
+  if (last_block_of != 0) grid.x = last_block_of;
+  std::vector<uint32_t> clusters(last_block_of != 0 ? 1
+                                                    : size_t{grid.x} * grid.y * grid.z / cluster);
+  std::iota(clusters.begin(), clusters.end(), last_block_of != 0 ? last_block_of - 1 : 0);
   schedule.order(&clusters);
   gridDim = grid;
   blockDim = block;

@@ -1,51 +1,30 @@
-// The emulator's half of the runtime API: memory, streams and graphs. A launch runs at once, unless
-// its stream is being captured, or FASTNN_EMULATOR_LAZY=1 lets work wait until the host
-// synchronises: so host code that reads a result or frees an input too early is found without a
-// GPU. Invariant: like the device, copies from pageable host memory read their source before the
-// call returns, and copies from page-locked memory when the stream comes to them.
+// The emulator's half of the runtime API: memory, copies and errors; streams are in
+// emulator_stream.cc. Invariant: like the device, copies from pageable host memory read their
+// source before the call returns, and copies from page-locked memory when the stream comes to them.
 #include "emulator_runtime.h"
 
 #include <cstdlib>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 namespace fastnn::emulator {
-
-using Work = std::function<void()>;
-
-struct Graph {
-  std::vector<Work> work;
-};
-
-struct Stream {
-  std::vector<Work> queue;       // lazy mode
-  std::unique_ptr<Graph> graph;  // while capturing
-};
-
-struct Event {
-  std::shared_ptr<bool> done = std::make_shared<bool>(true);
-  Stream* stream = nullptr;  // where it was recorded
-};
-
 namespace {
 
-Stream default_stream;
-std::recursive_mutex mutex;
-std::map<void*, size_t> live;          // device memory: what may be freed and copied
+struct Block {
+  size_t bytes;
+  int device;
+};
+std::map<void*, Block> live;           // device memory: what may be freed and copied
 std::map<const void*, size_t> pinned;  // page-locked memory of the host
+
+using Lock = std::lock_guard<std::recursive_mutex>;
 
 struct LastError {
   cudaError_t code = cudaSuccess;
   std::string text;
 };
 thread_local LastError last_error;
-
-cudaError_t fail(cudaError_t code, const std::string& text) {
-  if (last_error.code == cudaSuccess) last_error = {code, text};
-  return code;
-}
 
 // What follows device memory, so that a write past its end is found when it is freed.
 // AddressSanitizer sees the first byte itself, and a read as well.
@@ -63,42 +42,32 @@ bool guarded(const void* memory, size_t bytes) {
 }
 
 bool is_pinned(const void* memory) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const Lock lock(runtime_mutex());
   const auto after = pinned.upper_bound(memory);
   if (after == pinned.begin()) return false;
   const auto [begin, bytes] = *std::prev(after);
   return static_cast<const char*>(memory) < static_cast<const char*>(begin) + bytes;
 }
 
-bool lazy() {
-  const char* value = std::getenv("FASTNN_EMULATOR_LAZY");
-  return value != nullptr && value[0] == '1';
-}
-Stream& of(void* stream) {
-  return stream != nullptr ? *static_cast<Stream*>(stream) : default_stream;
-}
-
-void submit(void* stream, Work work) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
-  Stream& to = of(stream);
-  if (to.graph != nullptr) return to.graph->work.push_back(std::move(work));
-  if (lazy()) return to.queue.push_back(std::move(work));
-  work();
-}
-
-cudaError_t drain(Stream* stream) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
-  const std::vector<Work> queue = std::move(stream->queue);
-  stream->queue.clear();
-  for (const Work& work : queue) work();
-  return last_error.code;
-}
-
 }  // namespace
 
-void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, std::function<void()> body,
+cudaError_t fail(cudaError_t code, const std::string& text) {
+  if (last_error.code == cudaSuccess) last_error = {code, text};
+  return code;
+}
+
+cudaError_t elsewhere(const char* what) {
+  return fail(cudaErrorInvalidResourceHandle,
+              std::string("invalid resource handle: ") + what + " of another device");
+}
+
+void launch(dim3 grid, dim3 block, size_t shared_bytes, void* to, std::function<void()> body,
             unsigned cluster) {
+  const auto stream = static_cast<cudaStream_t>(to);
+  const int device = device_of(stream);
+  if (!is_here(device)) return static_cast<void>(elsewhere("a launch on a stream"));
   submit(stream, [=, body = std::move(body)] {
+    touch(device);
     const std::string error = run(grid, block, cluster, shared_bytes, body);
     if (!error.empty()) fail(cudaErrorLaunchFailure, "emulator: " + error);
   });
@@ -113,16 +82,27 @@ cudaError_t cudaGetLastError() {
   last_error.code = cudaSuccess;
   return code;
 }
+cudaError_t cudaPeekAtLastError() { return last_error.code; }
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
     case cudaSuccess:
       return "no error";
     case cudaErrorMemoryAllocation:
       return "out of memory";
-    case cudaErrorInvalidDevice:
-      return "invalid device ordinal";
     case cudaErrorLaunchFailure:
       return last_error.text.c_str();
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureMerge:
+      return "operation would result in a merge of separate capture sequences";
+    case cudaErrorStreamCaptureUnjoined:
+      return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation:
+      return "dependency created on uncaptured work in another stream";
+    case cudaErrorCapturedEvent:
+      return "operation not permitted on an event last recorded in a capturing stream";
     default:
       return last_error.text.empty() ? "invalid argument" : last_error.text.c_str();
   }
@@ -131,66 +111,6 @@ cudaError_t cudaDriverGetVersion(int* version) {
   *version = 13000;
   return cudaSuccess;
 }
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
-}
-cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
-cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice, "invalid device ordinal");
-}
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  *properties = {"fastnn emulator", 9, 0, 2, size_t{4} << 30};
-  return cudaSetDevice(device);
-}
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  *value = attribute == cudaDevAttrMultiProcessorCount      ? 2
-           : attribute == cudaDevAttrComputeCapabilityMajor ? 9
-                                                            : 0;
-  return cudaSetDevice(device);
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new Stream;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  const cudaError_t code = drain(stream);
-  delete stream;
-  return code;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  Stream& s = of(stream);
-  if (s.graph != nullptr)
-    return fail(cudaErrorInvalidValue, "operation not permitted when stream is capturing");
-  return drain(&s);
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new Event;
-  return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  event->done = std::make_shared<bool>(false);
-  event->stream = &of(stream);
-  submit(stream, [done = event->done] { *done = true; });
-  return cudaSuccess;
-}
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
-  return *event->done ? cudaSuccess : cudaErrorNotReady;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return event->stream != nullptr ? drain(event->stream) : cudaSuccess;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return cudaSuccess;
-}
-
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
   *pool = &live;
   return cudaSuccess;
@@ -199,42 +119,49 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { ret
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
 
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
-  if (of(stream).graph != nullptr)
+  const int device = device_of(stream);
+  if (!is_here(device)) return elsewhere("memory asked for on a stream");
+  if (is_captured(stream))
     return fail(cudaErrorInvalidValue, "emulator: memory allocated while capturing");
-  // Not rounded up, so that AddressSanitizer sees the first byte past the end.
-  if (bytes > size_t{1} << 40 ||
-      posix_memalign(memory, 256, bytes + kGuardBytes + (bytes == 0)) != 0)
-    return fail(cudaErrorMemoryAllocation, "out of memory");
+  const Lock lock(runtime_mutex());
+  *memory = bytes > size_t{1} << 40 ? nullptr : allocate_on(device, bytes + kGuardBytes);
+  if (*memory == nullptr) return fail(cudaErrorMemoryAllocation, "out of memory");
+  touch(device);
   std::memset(*memory, 0xff, bytes);
   std::memset(static_cast<char*>(*memory) + bytes, kGuard, kGuardBytes);
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
-  live[*memory] = bytes;
+  live[*memory] = {bytes, device};
   return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const Lock lock(runtime_mutex());
+  if (is_captured(stream))
+    return fail(cudaErrorInvalidValue, "emulator: memory freed while capturing");
   const auto found = live.find(memory);
   if (found == live.end())
     return fail(cudaErrorInvalidValue, "emulator: freed twice, or not device memory");
-  const size_t bytes = found->second;
+  const auto [bytes, device] = found->second;
+  if (!is_here(device) || !is_here(device_of(stream))) return elsewhere("memory");
   live.erase(found);
-  submit(stream, [memory, bytes] {
+  submit(stream, [=] {
+    touch(device);
     if (!guarded(memory, bytes))
       fail(cudaErrorLaunchFailure, "emulator: device memory was written past its end");
     std::memset(memory, 0xff, bytes);  // a use after this reads NaN even without AddressSanitizer
-    std::free(memory);
+    release_on(device, memory, bytes + kGuardBytes);
   });
   return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  if (const cudaError_t code = check_no_capture(); code != cudaSuccess) return code;
   if (posix_memalign(memory, 256, bytes != 0 ? bytes : 1) != 0)
     return fail(cudaErrorMemoryAllocation, "out of memory");
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  const Lock lock(runtime_mutex());
   pinned[*memory] = bytes;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* memory) {
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
+  if (const cudaError_t code = check_no_capture(); code != cudaSuccess) return code;
+  const Lock lock(runtime_mutex());
   if (pinned.erase(memory) == 0)
     return fail(cudaErrorInvalidValue, "emulator: freed twice, or not page-locked memory");
   std::free(memory);
@@ -244,56 +171,49 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
-  if (kind == cudaMemcpyHostToDevice && of(stream).graph == nullptr && lazy() && !is_pinned(from)) {
+  if (!is_here(device_of(stream))) return elsewhere("a stream");
+  if (kind == cudaMemcpyHostToDevice && !is_captured(stream) && is_lazy() && !is_pinned(from)) {
     auto staged = std::make_shared<std::vector<char>>(bytes);
     std::memcpy(staged->data(), from, bytes);
-    submit(stream, [=] { std::memcpy(to, staged->data(), bytes); });
+    submit(stream, [=] {
+      touch(to, nullptr);
+      std::memcpy(to, staged->data(), bytes);
+    });
   } else {
-    submit(stream, [=] { std::memmove(to, from, bytes); });
+    submit(stream, [=] {
+      touch(to, from);
+      std::memmove(to, from, bytes);
+    });
   }
   return cudaSuccess;
 }
+cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device,
+                                size_t bytes, cudaStream_t stream) {
+  const auto is_of = [](const void* memory, int device) {
+    const Lock lock(runtime_mutex());
+    const auto after = live.upper_bound(const_cast<void*>(memory));
+    return after != live.begin() && std::prev(after)->second.device == device;
+  };
+  if (!is_of(to, to_device) || !is_of(from, from_device))
+    return fail(cudaErrorInvalidValue, "invalid argument: memory of another device");
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
+}
 cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream) {
-  if (bytes != 0) submit(stream, [=] { std::memset(to, byte, bytes); });
+  if (!is_here(device_of(stream))) return elsewhere("a stream");
+  if (bytes != 0)
+    submit(stream, [=] {
+      touch(to, nullptr);
+      std::memset(to, byte, bytes);
+    });
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  if (stream == nullptr)
-    return fail(cudaErrorInvalidValue, "the default stream cannot be captured");
-  drain(stream);
-  stream->graph = std::make_unique<Graph>();
-  return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  *graph = stream != nullptr ? stream->graph.release() : nullptr;
-  return *graph != nullptr ? cudaSuccess
-                           : fail(cudaErrorInvalidValue, "the stream is not capturing");
-}
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  *status =
-      of(stream).graph != nullptr ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-  return cudaSuccess;
-}
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*function)(void*), void* data) {
-  submit(stream, [=] { function(data); });
-  return cudaSuccess;
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned) {
-  *executable = new Graph(*graph);
-  return cudaSuccess;
-}
-cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  submit(stream, [work = executable->work] {
-    for (const Work& item : work) item();
+  const int device = device_of(stream);
+  if (!is_here(device)) return elsewhere("a stream");
+  submit(stream, [=] {
+    touch(device);
+    function(data);
   });
-  return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  delete graph;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  delete executable;
   return cudaSuccess;
 }

@@ -5,6 +5,7 @@
 
 #include "abi.h"
 #include "blas.h"
+#include "device.h"
 #include "port.h"
 #include "sequence/sequences.h"
 #include "table.h"
@@ -91,11 +92,15 @@ CudaCode current_pool(cudaMemPool_t* pool) {
   return code != kCudaOk ? code : check(cudaDeviceGetDefaultMemPool(pool, device));
 }
 
+CudaCode enter_device(int32_t device, bool* entered) {
+  return check(device::enter(device, entered));
+}
+CudaCode leave_device() { return check(device::leave()); }
+
 // By default the pool gives memory back at each synchronisation, and asks for it again.
-CudaCode set_device(int32_t device) {
+CudaCode keep_freed_memory() {
   cudaMemPool_t pool;
-  CudaCode code = check(cudaSetDevice(device));
-  if (code == kCudaOk) code = current_pool(&pool);
+  const CudaCode code = current_pool(&pool);
   uint64_t keep = ~uint64_t{0};
   return code != kCudaOk
              ? code
@@ -106,16 +111,34 @@ CudaCode set_device(int32_t device) {
 // ---------------------------------------------------------------------
 cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
 
+// While any thread captures in CUDA's default mode, as torch does, calls that wait, or may, are
+// refused, and end the capture. Those here are about fastnn's own work, which is not in it.
+class BesideCaptures {
+ public:
+  BesideCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  BesideCaptures(const BesideCaptures&) = delete;
+  ~BesideCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 CudaCode stream_create(void** stream) {
-  return check(
-      cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking));
+  const CudaCode code = keep_freed_memory();
+  return code != kCudaOk ? code
+                         : check(cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream),
+                                                           cudaStreamNonBlocking));
 }
 CudaCode stream_destroy(void* stream) { return check(cudaStreamDestroy(as_stream(stream))); }
 CudaCode stream_synchronize(void* stream) {
+  const BesideCaptures beside;
   return check(cudaStreamSynchronize(as_stream(stream)));
 }
 
 cudaEvent_t as_event(void* event) { return static_cast<cudaEvent_t>(event); }
+CudaCode stream_wait(void* stream, void* event) {
+  return check(cudaStreamWaitEvent(as_stream(stream), as_event(event), 0));
+}
 CudaCode event_create(void** event) {
   return check(
       cudaEventCreateWithFlags(reinterpret_cast<cudaEvent_t*>(event), cudaEventDisableTiming));
@@ -124,16 +147,21 @@ CudaCode event_record(void* event, void* stream) {
   return check(cudaEventRecord(as_event(event), as_stream(stream)));
 }
 CudaCode event_is_done(void* event, bool* done) {
+  const BesideCaptures beside;
   const cudaError_t error = cudaEventQuery(as_event(event));
   *done = error == cudaSuccess;
   if (error != cudaErrorNotReady) return check(error);
   cudaGetLastError();  // no failure
   return kCudaOk;
 }
-CudaCode event_synchronize(void* event) { return check(cudaEventSynchronize(as_event(event))); }
+CudaCode event_synchronize(void* event) {
+  const BesideCaptures beside;
+  return check(cudaEventSynchronize(as_event(event)));
+}
 CudaCode event_destroy(void* event) { return check(cudaEventDestroy(as_event(event))); }
 
 CudaCode alloc(void** memory, int64_t bytes, void* stream) {
+  const BesideCaptures beside;
   return check(
       cudaMallocAsync(memory, static_cast<size_t>(bytes > 0 ? bytes : 1), as_stream(stream)));
 }
@@ -146,14 +174,24 @@ CudaCode trim() {
   return code != kCudaOk ? code : check(cudaMemPoolTrimTo(pool, 0));
 }
 CudaCode host_alloc(void** memory, int64_t bytes) {
+  const BesideCaptures beside;
   return check(cudaMallocHost(memory, static_cast<size_t>(bytes > 0 ? bytes : 1)));
 }
-CudaCode host_free(void* memory) { return check(cudaFreeHost(memory)); }
+CudaCode host_free(void* memory) {
+  const BesideCaptures beside;
+  return check(cudaFreeHost(memory));
+}
 
 template <cudaMemcpyKind kKind>
 CudaCode copy(void* to, const void* from, int64_t bytes, void* stream) {
   if (bytes <= 0) return kCudaOk;
   return check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kKind, as_stream(stream)));
+}
+CudaCode copy_between(void* to, int32_t to_device, const void* from, int32_t from_device,
+                      int64_t bytes, void* stream) {
+  if (bytes <= 0) return kCudaOk;
+  return check(cudaMemcpyPeerAsync(to, to_device, from, from_device, static_cast<size_t>(bytes),
+                                   as_stream(stream)));
 }
 CudaCode fill_bytes(void* to, int32_t byte, int64_t bytes, void* stream) {
   if (bytes <= 0) return kCudaOk;
@@ -164,12 +202,32 @@ CudaCode capture_begin(void* stream) {
   return check(cudaStreamBeginCapture(as_stream(stream), cudaStreamCaptureModeThreadLocal));
 }
 CudaCode capture_end(void* stream, void** graph) {
+  const BesideCaptures beside;
   cudaGraph_t recorded;
   CudaCode code = check(cudaStreamEndCapture(as_stream(stream), &recorded));
   if (code != kCudaOk) return code;
   code = check(cudaGraphInstantiate(reinterpret_cast<cudaGraphExec_t*>(graph), recorded, 0));
   cudaGraphDestroy(recorded);
   return code;
+}
+CudaCode stream_capture(void* stream, uint64_t* id) {
+  cudaStreamCaptureStatus status;
+  unsigned long long capture = 0;
+  const CudaCode code = check(cudaStreamGetCaptureInfo(as_stream(stream), &status, &capture));
+  *id = code == kCudaOk && status != cudaStreamCaptureStatusNone ? capture : 0;
+  return code;
+}
+CudaCode capture_retain(void* stream, void (*let_go)(void*), void* data) {
+  cudaStreamCaptureStatus status;
+  unsigned long long capture = 0;
+  cudaGraph_t graph = nullptr;
+  cudaUserObject_t object;
+  CudaCode code = check(cudaStreamGetCaptureInfo(as_stream(stream), &status, &capture, &graph));
+  if (code == kCudaOk)
+    code = check(cudaUserObjectCreate(&object, data, let_go, 1, cudaUserObjectNoDestructorSync));
+  return code != kCudaOk
+             ? code
+             : check(cudaGraphRetainUserObject(graph, object, 1, cudaGraphUserObjectMove));
 }
 CudaCode graph_launch(void* graph, void* stream) {
   return check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), as_stream(stream)));
@@ -207,10 +265,12 @@ const CudaLibrary& library() {
       .take_error = take_error,
       .device_count = device_count,
       .device_info = device_info,
-      .set_device = set_device,
+      .enter_device = enter_device,
+      .leave_device = leave_device,
       .stream_create = stream_create,
       .stream_destroy = stream_destroy,
       .stream_synchronize = stream_synchronize,
+      .stream_wait = stream_wait,
       .event_create = event_create,
       .event_record = event_record,
       .event_is_done = event_is_done,
@@ -224,9 +284,12 @@ const CudaLibrary& library() {
       .copy_to_device = copy<cudaMemcpyHostToDevice>,
       .copy_to_host = copy<cudaMemcpyDeviceToHost>,
       .copy_on_device = copy<cudaMemcpyDeviceToDevice>,
+      .copy_between = copy_between,
       .fill_bytes = fill_bytes,
       .capture_begin = capture_begin,
       .capture_end = capture_end,
+      .stream_capture = stream_capture,
+      .capture_retain = capture_retain,
       .graph_launch = graph_launch,
       .graph_destroy = graph_destroy,
       .blas_folders = blas::set_folders,

@@ -74,7 +74,7 @@ def train(
     resume: Annotated[str | None, typer.Option(help="go on with the run in this folder")] = None,
     label: Annotated[str | None, typer.Option(help="the label column of a table")] = None,
     seed: Annotated[int | None, typer.Option(help="what all random choices depend on")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1, by index")] = None,
     ensemble: Annotated[
         int | None, typer.Option(help="train so many models, and average their probabilities")
     ] = None,

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import tomllib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_type_hints
 
 import pydantic
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from fastnn import optim, tensor
 from fastnn.cli import LABEL
@@ -29,6 +31,15 @@ Names = Annotated[
     list[str], BeforeValidator(lambda v: v.split(",") if isinstance(v, str) and v else v)
 ]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _device(name: str) -> str:
+    if re.fullmatch("cpu|cuda(:[0-9]+)?", name):
+        return name
+    raise PydanticCustomError("device", "input should be 'cpu', 'cuda' or 'cuda:N'")
+
+
+Device = Annotated[str, AfterValidator(_device)]
 
 
 class _Section(pydantic.BaseModel):
@@ -155,7 +166,7 @@ class TrainConfig(_Section):
     l1: NonNegative = 0.0  # penalties on the weights, reported each by itself
     l2: NonNegative = 0.0
     label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     sampling: Literal["shuffle", "replacement", "balanced"] = "shuffle"
     patience: Size | None = None  # epochs without a better validation loss, then it stops

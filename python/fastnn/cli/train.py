@@ -104,8 +104,7 @@ def make_trainer(config: Config, dataset: data.Dataset, parts: Parts) -> fn.Trai
     """A Trainer of a fresh model."""
     fn.manual_seed(config.train.seed)
     model = build_model(config, math.prod(parts.train[0].shape[1:]), len(dataset.classes))
-    if config.train.device == "cuda":
-        model.to("cuda")
+    model.to(config.train.device)
     optimizer = config.optim.build(model.parameters())
     scheduler, interval = build_scheduler(config, optimizer, len(parts.train[0]))
     return fn.Trainer(

@@ -79,7 +79,7 @@ def _linear_ending(
             dx = _Passed(passed[0], db_before)
         return dx, dw, sums if db is None else db, dz
 
-    if save and x.device == "cuda" and 0 not in y.shape:
+    if save and x.device != "cpu" and 0 not in y.shape:
         asked = getattr(b, "requires_grad", False)
         vjp.passage = saved, kind, a, draw, p, asked  # type: ignore[attr-defined]
     return y, vjp
@@ -128,7 +128,7 @@ def linear(
     kind, saves_output, a = resolve_activation("linear", activation)
     options = {"kind": kind, "saves_output": saves_output, "a": a}
     recording = is_grad_enabled()
-    on_cuda = getattr(input, "device", "cpu") == "cuda"  # where layers pass gradients on
+    on_cuda = getattr(input, "device", "cpu") != "cpu"  # where layers pass gradients on
     if residual is None and dropout_p == 0 and not on_cuda:
         return apply(_linear, input, weight, bias, recording=recording, **options)
     inputs = as_tensor(input), weight, bias, residual

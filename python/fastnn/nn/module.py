@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
+from fastnn._devices import is_device
 from fastnn.capture import note_module
 from fastnn.tensor import Tensor, as_tensor, no_grad, tensor
 
@@ -181,11 +182,15 @@ class Module:
 
         Do this before making an optimizer: parameters are replaced.
 
+        Args:
+            target: As :meth:`fastnn.Tensor.to` takes it.
+
         Raises:
             CudaError: If there is no usable CUDA device.
+            ValueError: If there are not so many devices.
         """
         for _, module in self.named_modules():
-            buffers = module._buffers if target in ("cpu", "cuda") else ()
+            buffers = module._buffers if is_device(target) else ()
             for name in (*module._parameters, *buffers):
                 value = getattr(module, name)
                 if value is not None:

@@ -177,7 +177,7 @@ class Batches:
         def make(i: int) -> Any:
             samples = left[i * rows : (i + 1) * rows]
             made = runner.batch(x[samples], samples)
-            return _core.pin(made) if self._device == "cuda" else made
+            return _core.pin(made) if self._device != "cpu" else made
 
         self._ahead = _core.prefetch(make, -(-len(left) // rows), 2)
 

@@ -83,7 +83,7 @@ def fused_step(
         >>> fused_step(fn.nn.Linear(2, 1), fn.nn.MSELoss(), x, y) is None
         True
     """
-    if x.device != "cuda" or not cuda.mlp.is_asked_for():
+    if x.device == "cpu" or not cuda.mlp.is_asked_for():
         return None
     network = _network(model)
     options = _loss_options(loss, y)
@@ -117,6 +117,10 @@ class _Network:
         return [p for pair in pairs for p in pair if p is not None]
 
     @property
+    def device(self) -> str:
+        return self.weights[0].device
+
+    @property
     def sizes(self) -> list[int]:
         return [self.weights[0].shape[1], *(w.shape[0] for w in self.weights)]
 
@@ -131,10 +135,10 @@ class _Network:
             and x.shape[1] == self.sizes[0]
             and x.dtype == "float32"
             and not x.requires_grad
-            and y.device == "cuda"
+            and y.device == x.device
             and y.shape == ((x.shape[0],) if y.dtype == "int64" else (x.shape[0], self.sizes[-1]))
             and len({id(p) for p in parameters}) == len(parameters)
-            and all(p.dtype == "float32" and p.device == "cuda" for p in parameters)
+            and all(p.dtype == "float32" and p.device == x.device for p in parameters)
             and all(p.requires_grad and p._node is None for p in parameters)
             and bool(_core.mlp_fits(self.sizes, self.activations))
         )
@@ -143,7 +147,7 @@ class _Network:
         """The class of networks that a check speaks for."""
         has_bias = tuple(b is not None for b in self.biases)
         kinds = tuple(kind for kind, _, _ in self.activations)
-        return (tuple(self.sizes), kinds, has_bias, dtype, options[1])
+        return (self.device, tuple(self.sizes), kinds, has_bias, dtype, options[1])
 
     def name(self, dtype: str) -> str:
         """For messages."""
@@ -205,12 +209,12 @@ def _problem(network: _Network, dtype: str, options: tuple[int, bool]) -> str:
 
     def draw(*shape: int, scale: float = 1.0) -> Tensor:
         numbers = (scale * rng.standard_normal(shape)).astype(np.float32)
-        return tensor(numbers, device="cuda")
+        return tensor(numbers, device=network.device)
 
     classes = network.sizes[-1]
     x = draw(_CHECKED_ROWS, network.sizes[0])
     labels = rng.integers(0, classes, _CHECKED_ROWS)
-    y = tensor(labels, device="cuda") if dtype == "int64" else draw(_CHECKED_ROWS, classes)
+    y = tensor(labels, device=network.device) if dtype == "int64" else draw(_CHECKED_ROWS, classes)
     own = _Network(
         [draw(*w.shape, scale=w.shape[1] ** -0.5) for w in network.weights],
         [None if b is None else draw(*b.shape) for b in network.biases],

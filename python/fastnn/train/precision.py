@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from fastnn._devices import type_of
 from fastnn.amp import GradScaler, autocast
 from fastnn.train.members import outputs_of
 
@@ -67,4 +68,4 @@ class Precision:
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Around the model alone: losses, penalties and metrics are float32."""
-        return autocast(self._device, self.dtype, enabled=self.dtype is not None)
+        return autocast(type_of(self._device), self.dtype, enabled=self.dtype is not None)

@@ -3,6 +3,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "../device.h"
 #include "kernel.cuh"
 #include "sequences.h"
 
@@ -63,12 +64,13 @@ CudaSequence shape_of(const Args& args) {
 }  // namespace
 
 Cut cut_of(const CudaSequence& shape, int32_t cluster) {
-  using Key = std::tuple<int32_t, bool, bool, int64_t, int64_t, int32_t>;
+  using Key = std::tuple<int, int32_t, bool, bool, int64_t, int64_t, int32_t>;
   static auto* known = new std::map<Key, Cut>;
   static std::mutex mutex;
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto [found, fresh] = known->try_emplace(
-      {shape.cell, shape.backward, shape.bf16_weights, shape.rows, shape.width, cluster});
+  const auto [found, fresh] =
+      known->try_emplace({device::current(), shape.cell, shape.backward, shape.bf16_weights,
+                          shape.rows, shape.width, cluster});
   if (fresh) found->second = look_for_cut(shape, cluster);
   return found->second;
 }

@@ -4,6 +4,7 @@
 #include <set>
 #include <tuple>
 
+#include "../device.h"
 #include "sequences.h"
 
 namespace fastnn::sequence {
@@ -12,12 +13,16 @@ namespace {
 enum Path : int32_t { kMeasured, kBySteps, kByClusters };
 using Class = std::tuple<int32_t, bool, bool, int32_t>;  // of a shape in clusters of some blocks
 
+// What is known of a device.
+struct OnDevice {
+  std::map<Class, bool> right;
+  std::set<std::string> refused;
+};
 struct State {
   std::mutex mutex;
   Path path = kMeasured;
-  std::map<Class, bool> right;
-  std::set<std::string> refused;
   int64_t made = 0;
+  device::Each<OnDevice> devices;
 };
 State& state() {
   static auto* all = new State;
@@ -36,7 +41,7 @@ bool is_captured(void* stream) {
          status != cudaStreamCaptureStatusNone;
 }
 
-bool is_right(State& all, const CudaSequence& shape, int32_t cluster, void* stream) {
+bool is_right(OnDevice& all, const CudaSequence& shape, int32_t cluster, void* stream) {
   const Class key{shape.cell, shape.backward, shape.bf16_weights, cluster};
   if (const auto known = all.right.find(key); known != all.right.end()) return known->second;
   if (is_captured(stream)) return false;
@@ -64,11 +69,12 @@ bool makes(const CudaSequence& shape, void* stream) {
   State& all = state();
   const std::lock_guard<std::mutex> lock(all.mutex);
   if (all.path != kByClusters || !why_unavailable().empty()) return false;
+  OnDevice& here = all.devices.here();
   const Cut cut = cut_of(shape);
   if (cut.cluster == 0)
-    all.refused.insert(name_of(shape) + " of width " + std::to_string(shape.width) +
-                       ": does not fit a cluster");
-  if (cut.cluster == 0 || !is_right(all, shape, cut.cluster, stream)) return false;
+    here.refused.insert(name_of(shape) + " of width " + std::to_string(shape.width) +
+                        ": does not fit a cluster");
+  if (cut.cluster == 0 || !is_right(here, shape, cut.cluster, stream)) return false;
   ++all.made;
   return true;
 }
@@ -81,7 +87,7 @@ void report(CudaSequences* report) {
   const std::lock_guard<std::mutex> lock(all.mutex);
   reason = why_unavailable();
   lines.clear();
-  for (const std::string& line : all.refused) lines += line + "\n";
+  for (const std::string& line : all.devices.here().refused) lines += line + "\n";
   *report = {reason.c_str(), all.made, lines.c_str()};
 }
 

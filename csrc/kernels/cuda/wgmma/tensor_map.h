@@ -1,12 +1,9 @@
-// Tensor maps: how TMA is told of a matrix in global memory. On the device the driver encodes them,
-// found at run time, so that nothing is linked that a machine without one lacks.
+// Tensor maps: how TMA is told of a matrix in global memory. On the device the driver encodes them.
 #pragma once
 #include <string>
 
+#include "../driver.h"
 #include "instructions.h"
-#ifndef FASTNN_EMULATOR
-#include <cudaTypedefs.h>
-#endif
 
 namespace fastnn::wgmma {
 
@@ -44,14 +41,7 @@ inline std::string encode(const Matrix& m, TensorMap* map) {
 }
 #else
 inline PFN_cuTensorMapEncodeTiled_v12000 encoder() {
-  static const auto found = [] {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult result;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault,
-                                         &result) != cudaSuccess)
-      cudaGetLastError();
-    return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(entry);
-  }();
+  static const auto found = FASTNN_DRIVER_FUNCTION(cuTensorMapEncodeTiled, 12000);
   return found;
 }
 inline std::string why_no_maps() {

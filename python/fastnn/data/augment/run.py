@@ -102,7 +102,8 @@ class Runner:
         channels_last: bool = False,
         device: str = "cpu",
     ) -> None:
-        self.device, devices = device, {"cpu", device}
+        self.device = _core.device_name(device)  # as x.device tells it
+        devices = {"cpu", self.device}
         self.given, self.channels_last = (shape, is_float), channels_last
         channels, height, width = (shape[2], *shape[:2]) if channels_last else shape
         frame = Frame(channels, height, width, is_float)

@@ -1,0 +1,105 @@
+"""The stage "streams" of tools/gpu_check.py: work on streams of others, and in their graphs. Has it
+the same bits, and what does a switch, or an array that comes in, cost the host?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.gpu.timing import interleaved
+
+
+def fitted(on: Any) -> bytes:
+    """The weights after a few steps on a stream."""
+    import fastnn as fn
+    from fastnn import nn
+
+    fn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 1)).to("cuda")
+    optimizer = fn.optim.Adam(model.parameters())
+    host = np.random.default_rng(0).normal(size=(64, 20)).astype(np.float32)
+    x, y = (fn.tensor(v, device="cuda") for v in (host, host[:, :1]))
+    for _ in range(5):
+        with fn.cuda.stream(on):
+            optimizer.zero_grad()
+            fn.F.mse_loss(model(x), y).backward()
+            optimizer.step()
+    return b"".join(np.array(p.detach().to("cpu")).tobytes() for p in model.parameters())
+
+
+def torch_with_gpu() -> Any:
+    """torch, or None where it has no GPU."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch if torch.cuda.is_available() else None
+
+
+def agree() -> dict[str, Any]:
+    want, torch = fitted(None), torch_with_gpu()
+    others = {"legacy": 0, **({"torch": torch.cuda.Stream()} if torch else {})}
+    wrong = [name for name, on in others.items() if fitted(on) != want]
+    if wrong:
+        raise RuntimeError(f"a fit has other bits on the stream of {', '.join(wrong)}")
+    return {"same_fit": sorted(others)}
+
+
+def in_graph() -> dict[str, Any]:
+    """A softmax in a graph of torch's, whose input changes between two replays."""
+    import fastnn as fn
+
+    torch = torch_with_gpu()
+    if torch is None:
+        return {"skipped": "torch has no GPU"}
+    x, y = torch.randn(64, 100, device="cuda"), torch.zeros(64, 100, device="cuda")
+
+    def step() -> None:
+        with fn.cuda.stream(torch.cuda.current_stream()):
+            fn.from_dlpack(y).copy_(fn.F.softmax(fn.from_dlpack(x)))
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    for _ in range(3):
+        x.normal_()
+        graph.replay()
+        torch.testing.assert_close(y, torch.softmax(x, -1))
+    return {"replays": 3}
+
+
+def costs(fake: bool) -> dict[str, Any]:
+    """Of the host, in microseconds."""
+    import fastnn as fn
+
+    x = fn.ones(8, device="cuda")
+
+    def switched() -> None:
+        with fn.cuda.stream(0):
+            pass
+
+    ways: dict[str, Callable[[], Any]] = {
+        "switch": switched,
+        "relu": lambda: fn.F.relu(x),
+        "export": lambda: x.__dlpack__(stream=1, max_version=(1, 3)),
+    }
+    if torch := torch_with_gpu():
+        theirs = torch.ones(8, device="cuda")
+        ways["relu of torch's"] = lambda: fn.F.relu(theirs)
+        ways["torch relu"] = lambda: torch.relu(theirs)
+    few = {"rounds": 2, "seconds": 0.0} if fake else {}
+    times = interleaved(ways, fn.cuda.current_stream().synchronize, **few)
+    return {f"{name} us": times.us(name) for name in ways}
+
+
+def streams(run: Any) -> None:
+    """Other libraries' streams and graphs."""
+    run.case("streams agree", agree)
+    run.case("streams torch graph", in_graph)
+    run.case("streams costs", lambda: costs(run.fake))
