@@ -261,14 +261,15 @@ def _run_backward(root: Any, seed: Any) -> None:
 
     order = _topological(root)
     give(root, root._node, seed)
-    alone: set[Node] | None = None
+    # Before the first node is done with: those forget what they came from.
+    passes = any(hasattr(node.vjp, "passage") for node in order)
+    alone = _asked_once(root, order) if passes else set()
     for node in reversed(order):
         dys = gradients.pop(node, None)
         if dys is None:
             continue
         passage = None
         if getattr(node.vjp, "passage", None) is not None:
-            alone = _asked_once(root, order) if alone is None else alone
             source = node.sources[0]
             if source is not None and source[0] in alone and _needs(node.inputs[0]):
                 passage = getattr(source[0].vjp, "passage", None)
