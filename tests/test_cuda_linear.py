@@ -137,6 +137,8 @@ def test_what_others_ask_for_is_not_passed_on(chained):
     (F.linear(h, w2, b2).sum() + h.sum()).backward()
     h = F.linear(x, w1, b1, activation="relu")
     F.linear(h, w2, b2, residual=F.linear(h, w2)).sum().backward()  # two of the same
+    h = F.linear(x, w1, b1, activation="relu")
+    (F.linear(h, leaf(numbers(40, 40), "cuda")) + h).sum().backward()  # one that is done with first
     with fn.no_grad():
         h = F.linear(x, w1, b1, activation="relu")
     F.linear(h, w2, b2).sum().backward()  # from nobody

@@ -3,8 +3,8 @@
 import fastnn as fn
 import numpy as np
 import pytest
+from fastnn import _core, nn
 from fastnn import functional as F
-from fastnn import nn
 from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.reference import pool as reference
 
@@ -164,3 +164,102 @@ def test_layers_are_their_functions():
     ]
     for layer, expected in cases:
         assert_bitwise_equal(np.array(layer(x)), np.array(expected))
+
+
+@pytest.fixture
+def endings(monkeypatch):
+    """Counts the gradients that pooling took through a convolution's activation."""
+    calls = []
+    ending = _core.conv_bwd_ending
+
+    def spy(*args):
+        calls.append(args)
+        return ending(*args)
+
+    monkeypatch.setattr(_core, "conv_bwd_ending", spy)
+    return calls
+
+
+def conv_and_pool(conv, pool, between, x, w, b):
+    leaves = [None if v is None else fn.tensor(v, requires_grad=True) for v in (x, w, b)]
+    y = pool(between(conv(*leaves)))
+    y.backward(np.random.default_rng(5).integers(-3, 4, y.shape).astype(np.float32))
+    return [np.array(v.grad) for v in leaves if v is not None]
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "relu6", "gelu"])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda y: F.max_pool2d(y, 2),
+        lambda y: F.max_pool2d(y, 3, 2, 1),
+        lambda y: F.max_pool2d(y, 2, return_indices=True)[0],
+        lambda y: F.adaptive_max_pool2d(y, (2, 3)),
+    ],
+)
+def test_a_convolution_gets_the_gradient_of_windows(endings, pool, bias, activation):
+    """Which is that of one step after the other."""
+    r = np.random.default_rng(3)  # whole numbers: sums are exact in any order
+    x, w, b = (r.integers(-3, 4, s).astype(np.float32) for s in ((2, 3, 9, 11), (4, 3, 3, 3), (4,)))
+    arrays = (x, w, b if bias else None)
+
+    def conv(x, w, b):
+        return F.conv2d(x, w, b, padding=1, activation=activation)
+
+    got = conv_and_pool(conv, pool, lambda y: y, *arrays)
+    assert len(endings) == (activation != "gelu")  # whose derivative needs what it is of
+    expected = conv_and_pool(conv, pool, lambda y: y * 1.0, *arrays)
+    assert len(endings) == (activation != "gelu")
+    for a, e in zip(got, expected, strict=True):
+        assert_bitwise_equal(a, e)
+
+
+def test_transposed_and_of_one_axis_as_well(endings):
+    r = np.random.default_rng(4)
+    x, w, b = (r.integers(-3, 4, s).astype(np.float32) for s in ((3, 9), (3, 4, 3), (4,)))
+    flat = x, w.swapaxes(0, 1).copy(), b
+    wide = x[None, :, None].repeat(4, 2), w[:, :, None].repeat(2, 2), b
+    relu = {"activation": "relu"}
+    cases = [
+        (lambda *v: F.conv_transpose2d(*v, stride=2, **relu), lambda y: F.max_pool2d(y, 2), wide),
+        (lambda *v: F.conv1d(*v, **relu), lambda y: F.max_pool1d(y, 2), flat),
+    ]
+    for conv, pool, arrays in cases:
+        got = conv_and_pool(conv, pool, lambda y: y, *arrays)
+        expected = conv_and_pool(conv, pool, lambda y: y * 1.0, *arrays)
+        for a, e in zip(got, expected, strict=True):
+            assert_bitwise_equal(a, e)
+    assert len(endings) == 2
+
+
+def test_windows_written_in_place_leave_the_derivative_to_the_convolution(endings):
+    r = np.random.default_rng(6)
+    x, w, b = (r.standard_normal(s).astype(np.float32) for s in ((2, 1, 8, 8), (4, 1, 3, 3), (4,)))
+
+    def conv(*v):
+        return F.conv2d(*v, activation="relu")
+
+    def changed(y):
+        return F.relu(F.max_pool2d(y, 2), inplace=True)
+
+    got = conv_and_pool(conv, changed, lambda y: y, *(x, w, b))
+    assert not endings
+    expected = conv_and_pool(conv, lambda y: F.relu(F.max_pool2d(y, 2)), lambda y: y * 1.0, x, w, b)
+    for a, e in zip(got, expected, strict=True):
+        assert_bitwise_equal(a, e)
+    # Nor is it taken where another reads the convolution's output as well, or windows are of
+    # several of its channels.
+    conv_and_pool(conv, lambda y: F.max_pool2d(y, 1) + y, lambda y: y, x, w, b)
+    flat = x[:, 0], w.reshape(4, 3, 3)[:, :1].repeat(8, 1), b
+
+    def channels(between):
+        def line(*v):
+            return F.conv1d(*v, activation="relu")
+
+        return conv_and_pool(line, lambda y: F.max_pool2d(y, 2), between, *flat)
+
+    grads = channels(lambda y: y), channels(lambda y: y * 1.0)
+    assert not endings
+    for a, e in zip(*grads, strict=True):
+        assert_bitwise_equal(a, e)

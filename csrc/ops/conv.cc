@@ -371,6 +371,18 @@ Gradients conv_bwd(const Array& dy, const Array& x, const Array& w, const Option
   return {dx, dw, db};
 }
 
+// (dz, db) from a gradient of some elements of each channel, those that are not 0, and their
+// `saved`: of max pooling's windows, before it is scattered.
+std::pair<Array, OptionalArray> conv_bwd_ending(const Array& dy, const OptionalArray& saved,
+                                                int spatial, bool transposed,
+                                                const ActArg& activation, bool need_db) {
+  const std::string op = name_of(spatial, transposed);
+  const int64_t batch = batch_of(dy, spatial), channels = dy.shape[-1 - spatial];
+  const int64_t size = size_of(dy, spatial, 0) * size_of(dy, spatial, 1);
+  return bias_gradient({op.c_str(), dy.device(), dy.dtype}, dy, saved,
+                       {activation.first, activation.second}, batch, channels, size, need_db);
+}
+
 }  // namespace
 
 void bind_conv(py::module_& m) {
@@ -379,6 +391,8 @@ void bind_conv(py::module_& m) {
   m.def("conv_bwd", &conv_bwd, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("saved"),
         py::arg("spatial"), py::arg("transposed"), py::arg("window"), py::arg("activation"),
         py::arg("needs"));
+  m.def("conv_bwd_ending", &conv_bwd_ending, py::arg("dy"), py::arg("saved"), py::arg("spatial"),
+        py::arg("transposed"), py::arg("activation"), py::arg("need_db"));
 }
 
 }  // namespace fastnn

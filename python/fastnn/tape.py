@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Node",
+    "Passed",
     "Rule",
     "Vjp",
     "apply",
@@ -98,6 +99,18 @@ class Node(_core.NodeBase):
 _core.set_node_type(Node)
 
 
+class Passed:
+    """The gradient of a layer's result after its dropout and activation, and its bias's, if it was
+    asked for: both made by the vjp of the layer after it, which took this one's passage."""
+
+    __slots__ = ("db", "dz")
+    layout = "nchw"
+
+    def __init__(self, dz: Any, db: Any) -> None:
+        self.dz = dz
+        self.db = db
+
+
 @contextlib.contextmanager
 def no_grad() -> Iterator[None]:
     """Inside, ops record nothing.
@@ -175,9 +188,9 @@ def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
     Args:
         rule: Function of the inputs and params that returns ``(outputs, vjp)``; ``outputs`` is a
             Tensor or a tuple of them, and ``vjp(dys, needs)`` returns one gradient, or None, per
-            input. A vjp may have a ``passage``: what it does to dy first. Then it can do so for
-            another, ``vjp(dys, needs, passage)``: the first of its gradients, which only that
-            other vjp asks for, is of that one's own making, and on its way already.
+            input. A vjp may have a ``passage``: what it does to dy first. One that ``takes`` those
+            of a rule's vjps, by its name, can do so for them, ``vjp(dys, needs, passage)``: the
+            first of its gradients, which only that other vjp asks for, is then :class:`Passed`.
         *inputs: Tensors or arrays, or None.
         **params: What is not differentiated.
 
@@ -261,16 +274,19 @@ def _run_backward(root: Any, seed: Any) -> None:
 
     order = _topological(root)
     give(root, root._node, seed)
-    alone: set[Node] | None = None
+    # Before the first node is done with: those forget what they came from.
+    passes = any(hasattr(node.vjp, "takes") for node in order)
+    alone = _asked_once(root, order) if passes else set()
     for node in reversed(order):
         dys = gradients.pop(node, None)
         if dys is None:
             continue
         passage = None
-        if getattr(node.vjp, "passage", None) is not None:
-            alone = _asked_once(root, order) if alone is None else alone
+        takes = getattr(node.vjp, "takes", None)
+        if takes is not None:
             source = node.sources[0]
-            if source is not None and source[0] in alone and _needs(node.inputs[0]):
+            taken = source is not None and source[0].name == takes and source[0] in alone
+            if taken and _needs(node.inputs[0]):
                 passage = getattr(source[0].vjp, "passage", None)
         found = node.gradients(dys, passage)
         for x, source, dx in zip(node.inputs, node.sources, found, strict=True):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn import _core, _rules
 from fastnn.functional.activation import Activation, resolve_activation
 from fastnn.functional.pool import Size, pair
+from fastnn.tape import Passed
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
 if TYPE_CHECKING:
@@ -40,9 +41,17 @@ def _conv(
     saved = None if kind == 0 else y if saves_output else z
 
     def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        dx, dw, db = _core.conv_bwd(dy, x, w, saved, *options, needs)
-        return dx, dw, db
+        if not isinstance(dy, Passed):
+            dx, dw, db = _core.conv_bwd(dy, x, w, saved, *options, needs)
+            return dx, dw, db
+        need_db = needs[2] and dy.db is None
+        plain = (*options[:-1], (0, 0.0), (*needs[:2], need_db))
+        dx, dw, db = _core.conv_bwd(dy.dz, x, w, None, *plain)
+        return dx, dw, db if need_db else dy.db
 
+    if recording and saves_output:
+        asked = getattr(b, "requires_grad", False)
+        vjp.passage = kind, a, spatial, transposed, asked  # type: ignore[attr-defined]
     return y, vjp
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules, random
 from fastnn.functional.activation import Activation, resolve_activation
+from fastnn.tape import Passed
 from fastnn.tensor import Rule, Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
 if TYPE_CHECKING:
@@ -35,18 +36,6 @@ def make_rule(name: str, forward: Any, backward: Any) -> Rule:
 _linear = make_rule("linear", _core.linear_fwd, _core.linear_bwd)
 
 
-class _Passed:
-    """The gradient of a layer's result after its dropout and activation, and its bias's, if it was
-    asked for: both made by the product of the layer after it."""
-
-    __slots__ = ("db", "dz")
-    layout = "nchw"
-
-    def __init__(self, dz: Any, db: Any) -> None:
-        self.dz = dz
-        self.db = db
-
-
 def _linear_ending(
     x: Any, w: Any, b: Any, r: Any, *, kind: int, saves_output: bool, a: float, save: bool, p: float
 ) -> tuple[Any, Vjp]:
@@ -61,7 +50,7 @@ def _linear_ending(
     def vjp(dy: Any, needs: tuple[bool, ...], passage: Any = None) -> tuple[Any, ...]:
         dx: Any = None
         db, of, activation = None, saved, kind
-        if isinstance(dy, _Passed):
+        if isinstance(dy, Passed):
             dz, db, of, activation = dy.dz, dy.db, None, 0
         else:
             dz = dy if draw is None else _core.dropout(dy, draw, p, True, None)
@@ -76,12 +65,13 @@ def _linear_ending(
             *passed, dw, sums, db_before = _core.linear_chain_bwd(
                 dz, x, w, of, activation, a, needs[1], need_db, passage
             )
-            dx = _Passed(passed[0], db_before)
+            dx = Passed(passed[0], db_before)
         return dx, dw, sums if db is None else db, dz
 
     if save and x.device != "cpu" and 0 not in y.shape:
         asked = getattr(b, "requires_grad", False)
         vjp.passage = saved, kind, a, draw, p, asked  # type: ignore[attr-defined]
+        vjp.takes = "linear"  # type: ignore[attr-defined]
     return y, vjp
 
 

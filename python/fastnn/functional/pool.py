@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
+from fastnn.tape import Passed
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
 if TYPE_CHECKING:
@@ -50,10 +51,22 @@ def with_indices(
     """The rule's results: y, or (y, indices), which have no gradient."""
     shape = list(x.shape)
 
-    def vjp(dys: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+    def vjp(dys: Any, needs: tuple[bool, ...], passage: Any = None) -> tuple[Any, ...]:
         dy = dys[0] if indices else dys
-        return (_core.max_pool_bwd(dy, saved, shape, spatial, *grid),)
+        largest, version = kept
+        # Windows over more axes than the convolution's are of several of its channels.
+        if passage is None or spatial > passage[2] or largest._version != version:
+            return (_core.max_pool_bwd(dy, saved, shape, spatial, *grid),)
+        # Its derivative and sums are of the windows' largest elements only: made before their
+        # gradients are scattered, they read a fraction of its output.
+        kind, a, of, transposed, asked = passage
+        dz, db = _core.conv_bwd_ending(
+            dy, largest if kind else None, of, transposed, (kind, a), asked
+        )
+        return (Passed(_core.max_pool_bwd(dz, saved, shape, spatial, *grid), db),)
 
+    kept = [y, y._version]  # a list: y may be written in place, which only takes the passage away
+    vjp.takes = "conv"  # type: ignore[attr-defined]
     return ((y, saved) if indices else y), vjp
 
 
