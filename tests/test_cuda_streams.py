@@ -346,6 +346,7 @@ def test_the_array_interface_comes_in(lazy, other):
         ({"mask": 1}, TypeError, "without a mask, got one with it"),
         ({"strides": (8,)}, ValueError, "of a contiguous array, got strides that are neither "
          "row-major nor channels-last; copy it first"),
+        ({"strides": (4, 4)}, ValueError, "of as many strides as axes, got 2 and 1"),
     ):  # fmt: skip
         with pytest.raises(error) as caught:
             fn.from_dlpack(Interface(**{**of, **change}, stream=stream))

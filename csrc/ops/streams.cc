@@ -63,8 +63,10 @@ Array from_cuda_array(int64_t data, const std::vector<int64_t>& sizes,
   Shape shape;
   for (const int64_t size : sizes) shape.dims[shape.ndim++] = size;
   Strides strides = strides_of(shape, Layout::kNchw);
+  check(!bytes || bytes->size() == sizes.size(), rule, "as many strides as axes, got ",
+        bytes ? bytes->size() : 0, " and ", sizes.size());
   for (int i = 0; bytes && i < shape.ndim; ++i) {
-    const int64_t stride = bytes->at(static_cast<size_t>(i));
+    const int64_t stride = (*bytes)[static_cast<size_t>(i)];
     strides[i] = stride % item == 0 ? stride / item : -1;
   }
   const auto layout = layout_of(shape, strides);
