@@ -23,7 +23,8 @@ void conv_bwd_plane(const ConvBiasArgs& args, int64_t at, Lanes& sums) {
     load_block(saved + i, lanes, 0.f, s);
     FASTNN_FOR_LANES(l) v[l] = A::bwd(v[l], s[l], a);
     store_block(dz + i, lanes, v);
-    if (lanes < kBlockLanes) FASTNN_FOR_LANES(l) v[l] = l < lanes ? v[l] : 0;
+    if (lanes < kBlockLanes)
+      FASTNN_FOR_LANES(l) v[l] = l < lanes ? v[l] : 0;
     sums += Lanes(v);
   });
 }

@@ -89,7 +89,8 @@ FASTNN_FN void store_block(T* y, int lanes, const float (&v)[kBlockLanes]) {
   if (lanes == kBlockLanes) {
     FASTNN_FOR_LANES(l) y[l] = from_float<T>(v[l]);
   } else {
-    FASTNN_FOR_LANES(l) if (l < lanes) y[l] = from_float<T>(v[l]);
+    FASTNN_FOR_LANES(l)
+      if (l < lanes) y[l] = from_float<T>(v[l]);
   }
 }
 

@@ -257,8 +257,7 @@ void pointwise_loss_bwd(const PointwiseLossBwdArgs& args, Slice s) {
       load_block(args.gradient.dy + r.begin + at, lanes, 0.f, dloss);
       FASTNN_FOR_LANES(l) dloss[l] *= args.gradient.scale;
     }
-    FASTNN_FOR_LANES(l)
-    b.x[l] = L::bwd(b.x[l], b.t[l], b.a[l]) * (b.weight[l] * dloss[l]);
+    FASTNN_FOR_LANES(l) b.x[l] = L::bwd(b.x[l], b.t[l], b.a[l]) * (b.weight[l] * dloss[l]);
     store_block(dx + at, lanes, b.x);
   });
 }

@@ -21,7 +21,7 @@ FASTNN_FN void for_margins(const MultiMarginArgs& args, int64_t r, F use) {
     double m[kBlockLanes];
     load_block(x + at, lanes, 0.f, v);
     FASTNN_FOR_LANES(l)
-    m[l] = (l < lanes) & (at + l != label) ? ahead + static_cast<double>(v[l]) : 0.0;
+      m[l] = (l < lanes) & (at + l != label) ? ahead + static_cast<double>(v[l]) : 0.0;
     use(at, lanes, m);
   });
 }

@@ -86,8 +86,8 @@ struct MeanRow {
   template <int kLanes>
   FASTNN_FN void store(int64_t ow, const SumWindows<kLanes>& windows) const {
     FASTNN_FOR_EACH(l, kLanes)
-    y[ow + l] = from_float<T>(static_cast<float>(
-        windows.sum[l] / static_cast<double>(row_divisor * col_divisors[ow + l])));
+      y[ow + l] = from_float<T>(static_cast<float>(
+          windows.sum[l] / static_cast<double>(row_divisor * col_divisors[ow + l])));
   }
 };
 
@@ -98,7 +98,7 @@ struct MeanPlace {
   template <int kLanes>
   FASTNN_FN void store(int64_t c, const SumWindows<kLanes>& windows) const {
     FASTNN_FOR_EACH(l, kLanes)
-    y[c + l] = from_float<T>(static_cast<float>(windows.sum[l] / divisor));
+      y[c + l] = from_float<T>(static_cast<float>(windows.sum[l] / divisor));
   }
 };
 

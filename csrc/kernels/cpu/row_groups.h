@@ -110,7 +110,8 @@ template <class T>
 FASTNN_FN void sum_wide_rows(const T* x, int rows, int64_t cols, float* kept, RowGroup& group) {
   auto& lanes = group.lanes;
   for (int r = 0; r < rows; ++r) largest_lanes(x + r * cols, cols, lanes[r]);
-  for (int r = rows; r < kGroupRows; ++r) FASTNN_FOR_LANES(l) lanes[r][l] = 0.f;
+  for (int r = rows; r < kGroupRows; ++r)
+    FASTNN_FOR_LANES(l) lanes[r][l] = 0.f;
   combine_rows(lanes, group.max, Larger{});
   for (int r = 0; r < rows; ++r) {
     float* keep = kept == nullptr ? kept : kept + r * cols;

@@ -81,7 +81,7 @@ void softmax_bwd(const SoftmaxBwdArgs& args, Slice s) {
       load_block(dy + i, lanes, 0.f, g);
       load_block(y + i, lanes, 0.f, v);
       FASTNN_FOR_LANES(l)
-      v[l] = kLog ? log_softmax_dx(g[l], v[l], total) : softmax_dx(g[l], v[l], total);
+        v[l] = kLog ? log_softmax_dx(g[l], v[l], total) : softmax_dx(g[l], v[l], total);
       store_block(dx + i, lanes, v);
     });
   }
