@@ -132,6 +132,12 @@ std::string cuda_description(Device device) {
                 library.build);
 }
 
+int64_t cuda_memory_bytes(Device device) {
+  CudaDevice info{};
+  raise(usable().library->device_info(device.index(), &info), "cuda");
+  return info.memory_bytes;
+}
+
 void set_cuda_blas_folders(std::string folders) { blas_folders() = std::move(folders); }
 
 CudaBlasReport cuda_blas_report(Device device) {

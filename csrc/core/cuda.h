@@ -19,6 +19,7 @@ const CudaLibrary* cuda_library();
 std::string cuda_reason();
 // Device name and build, when available.
 std::string cuda_description(Device device);
+int64_t cuda_memory_bytes(Device device);
 void set_cuda_library_path(std::string path);     // where the wheel fastnn-cuda13 put it
 void set_cuda_blas_folders(std::string folders);  // where to look for cuBLASLt, colons between
 void set_cuda_blas_path(int32_t path);            // who makes products, as in abi.h

@@ -229,9 +229,11 @@ Exchange exchange_of(PyTypeObject* type) {
   static auto* known = new std::unordered_map<PyTypeObject*, Exchange>;
   if (const auto found = known->find(type); found != known->end()) return found->second;
   auto* object = reinterpret_cast<PyObject*>(type);
-  const Exchange exchange{api_in(object), PyObject_HasAttrString(object, "requires_grad") != 0};
-  if (exchange.api != nullptr) Py_INCREF(object), known->emplace(type, exchange);
-  return exchange;
+  const DLExchangeApi* api = api_in(object);
+  if (api == nullptr) return {};
+  Py_INCREF(object);
+  return known->emplace(type, Exchange{api, PyObject_HasAttrString(object, "requires_grad") != 0})
+      .first->second;
 }
 
 void check_without_gradient(PyObject* object) {

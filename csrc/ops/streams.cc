@@ -3,7 +3,6 @@
 #include "../core/cuda.h"
 #include "../core/held.h"
 #include "../core/stream.h"
-#include "../kernels/cuda/abi.h"
 #include "dlpack.h"
 
 namespace fastnn {
@@ -105,13 +104,7 @@ void bind_streams(py::module_& m) {
       },
       py::arg("index"), py::arg("stream"));
   m.def(
-      "cuda_memory_bytes",
-      [](int64_t index) {
-        const Device device = cuda_device(index);
-        CudaDevice info{};
-        cuda_check(OnDevice(device)->device_info(device.index(), &info), "device");
-        return info.memory_bytes;
-      },
+      "cuda_memory_bytes", [](int64_t index) { return cuda_memory_bytes(cuda_device(index)); },
       py::arg("index"));
   m.def("cuda_synchronize", &synchronize, py::arg("index"), py::arg("stream"));
   // What a producer is asked to let wait: within a capture nothing can.

@@ -15,10 +15,11 @@ from fastnn import _core
 
 def to_array(data: Any) -> Any:
     """Return a C-contiguous float32, int64 or uint8 array, or a Tensor, with the values of data."""
-    if not isinstance(data, np.ndarray) and hasattr(data, "__dlpack__"):
-        return from_dlpack(data)
-    if hasattr(data, "__cuda_array_interface__"):
-        return from_cuda_array_interface(data)
+    if not isinstance(data, np.ndarray):
+        if hasattr(data, "__dlpack__"):
+            return from_dlpack(data)
+        if hasattr(data, "__cuda_array_interface__"):
+            return from_cuda_array_interface(data)
     array = np.asarray(data)
     kind = array.dtype.kind
     if array.dtype.name == "bfloat16":
@@ -38,7 +39,8 @@ def to_array(data: Any) -> Any:
 
 def import_dlpack(data: Any) -> Any:
     """Share the memory of a DLPack producer, whose stream is waited for by this thread's."""
-    options = {"stream": _core.consumer_stream(_device(data)[1])} if _is_on_cuda(data) else {}
+    index = _cuda_index_of(data)
+    options = {} if index is None else {"stream": _core.consumer_stream(index)}
     try:
         capsule = data.__dlpack__(max_version=(1, 3), **options)
     except TypeError:  # a producer older than DLPack 1.0
@@ -51,18 +53,15 @@ def from_dlpack(data: Any) -> Any:
     try:
         return import_dlpack(data)
     except (TypeError, ValueError):
-        if _is_on_cuda(data):
+        if _cuda_index_of(data) is not None:
             raise
         return to_array(np.from_dlpack(data))
 
 
-def _device(data: Any) -> tuple[int, int]:
+def _cuda_index_of(data: Any) -> int | None:
+    """The index of a DLPack producer's device, where that is a CUDA device."""
     kind, index = data.__dlpack_device__() if hasattr(data, "__dlpack_device__") else (1, 0)
-    return int(kind), int(index)
-
-
-def _is_on_cuda(data: Any) -> bool:
-    return _device(data)[0] == 2
+    return int(index) if kind == 2 else None
 
 
 def from_cuda_array_interface(data: Any) -> Any:

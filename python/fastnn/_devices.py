@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastnn import _core
+
 
 def type_of(device: str) -> str:
     """``"cpu"`` or ``"cuda"``, whichever the index.
@@ -23,3 +25,19 @@ def is_device(target: str) -> bool:
         (True, False)
     """
     return type_of(target) in ("cpu", "cuda")
+
+
+def cuda_index(device: int | str | None) -> int:
+    """The index of a CUDA device, given by it or by a name; None is the thread's current one.
+
+    Example:
+        >>> from fastnn._devices import cuda_index
+        >>> cuda_index(None)
+        0
+    """
+    if device is None:
+        return int(_core.current_cuda())
+    name = f"cuda:{device}" if isinstance(device, int) else device
+    if type_of(name) != "cuda":
+        raise ValueError(f"cuda: expected an index or 'cuda:N', got {device!r}")
+    return int(_core.device_name(name).removeprefix("cuda:"))

@@ -54,7 +54,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
 def from_dlpack(array: Any) -> Tensor:
     """A Tensor that shares the memory of another library's array: torch, CuPy, JAX, NumPy.
 
-    On CUDA this thread's stream waits for the other library's (:class:`fastnn.cuda.stream`), and
+    On CUDA this thread's stream waits for the other library's (:func:`fastnn.cuda.stream`), and
     the array is kept until the last use that was launched is over. It must not change while the
     tape needs it, and whoever writes into it writes on one stream with its owner.
 

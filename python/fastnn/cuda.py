@@ -1,6 +1,6 @@
 """CUDA: whether there is a device, and why not; which one, where there are several; and its paths.
 
-``"cuda"`` is the current device of the thread, index 0 unless :func:`set_device` or :class:`device`
+``"cuda"`` is the current device of the thread, index 0 unless :func:`set_device` or :func:`device`
 says otherwise; ``"cuda:1"`` is a device by its index, as in ``Tensor.device``.
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from fastnn import _core
+from fastnn._devices import cuda_index
 from fastnn.streams import Stream, current_stream, stream
 
 __all__ = [
@@ -132,14 +134,14 @@ def set_device(device: int | str) -> None:
         ...     assert fn.zeros(3, device="cuda").device == "cuda:1"
         ...     fn.cuda.set_device(0)
     """
-    _core.set_current_cuda(_place(device))
+    _core.set_current_cuda(cuda_index(device))
 
 
-class device:
-    """A context manager in which ``"cuda"`` is another device, on this thread.
+def device(device: int | str | None) -> AbstractContextManager[None]:
+    """A context in which ``"cuda"`` is another device, on this thread.
 
     Args:
-        device: An index, or a name such as ``"cuda:1"``; None changes nothing.
+        device: An index, or a name such as ``"cuda:1"``; None is the current one.
 
     Raises:
         ValueError: If there is no such device; the message says how many there are.
@@ -152,36 +154,17 @@ class device:
         ...         x = fn.zeros(3, device="cuda")
         ...     assert x.device == "cuda:1"
     """
-
-    def __init__(self, device: int | str | None) -> None:
-        self._index = None if device is None else _place(device)
-        self._before: list[int] = []
-
-    def __enter__(self) -> device:
-        self._before.append(current_device())
-        if self._index is not None:
-            _core.set_current_cuda(self._index)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        before = self._before.pop()
-        if self._index is not None:
-            _core.set_current_cuda(before)
+    return _with_current(cuda_index(device))
 
 
-def _place(device: int | str | None) -> int:
-    """The index of a device; None is the current one."""
-    if device is None:
-        return current_device()
-    name = f"cuda:{device}" if isinstance(device, int) else device
-    if not name.startswith("cuda"):
-        raise ValueError(f"cuda: expected an index or 'cuda:N', got {device!r}")
-    return int(_core.device_name(name).removeprefix("cuda:"))
+@contextmanager
+def _with_current(index: int) -> Iterator[None]:
+    before = current_device()
+    _core.set_current_cuda(index)
+    try:
+        yield
+    finally:
+        _core.set_current_cuda(before)
 
 
 def device_description(device: int | str | None = None) -> str:
@@ -198,7 +181,7 @@ def device_description(device: int | str | None = None) -> str:
         >>> import fastnn as fn
         >>> names = [fn.cuda.device_description(i) for i in range(fn.cuda.device_count())]
     """
-    return str(_core.cuda_description(_place(device)))
+    return str(_core.cuda_description(cuda_index(device)))
 
 
 def info(device: int | str | None = None) -> dict[str, Any]:
@@ -238,7 +221,7 @@ def info(device: int | str | None = None) -> dict[str, Any]:
         >>> if fn.cuda.is_available():
         ...     assert fn.cuda.info()["device"] == fn.cuda.device_description()
     """
-    index = _place(device)
+    index = cuda_index(device)
     path, reason, version, no_wgmma, by_library, by_wgmma, by_own_tiles, refused = (
         _core.cuda_blas_report(index)
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from fastnn import _core
+from fastnn._devices import cuda_index
 
 __all__ = ["Stream", "current_stream", "stream"]
 
@@ -53,11 +55,11 @@ class Stream:
         return hash(self.ptr)
 
 
-def current_stream(device: int | None = None) -> Stream:
+def current_stream(device: int | str | None = None) -> Stream:
     """The stream that this thread's work on a device goes to.
 
     Args:
-        device: The index of the device; default: the current one.
+        device: An index, or a name such as ``"cuda:1"``; default: the current one.
 
     Raises:
         CudaError: If CUDA is not available; the message says what is missing.
@@ -67,11 +69,11 @@ def current_stream(device: int | None = None) -> Stream:
         >>> if fn.cuda.is_available():
         ...     fn.cuda.current_stream().synchronize()
     """
-    index = _core.current_cuda() if device is None else device
+    index = cuda_index(device)
     return Stream(_core.cuda_stream(index), index)
 
 
-class stream:
+def stream(on: Any, device: int | str | None = None) -> AbstractContextManager[Stream]:
     """A context in which this thread's work goes to another library's stream.
 
     As it begins, the stream waits for what this thread has put on its stream before, and as it
@@ -88,8 +90,8 @@ class stream:
     Args:
         on: The stream: its handle (an int), an object with ``__cuda_stream__`` (cuda.core, CuPy),
             ``cuda_stream`` (``torch.cuda.Stream``) or ``ptr``, or None for fastnn's own.
-        device: The index of the device; default: the stream's ``device`` or ``device_id``, else the
-            current one.
+        device: An index, or a name such as ``"cuda:1"``; default: the stream's ``device`` or
+            ``device_id``, else the current one.
 
     Raises:
         TypeError: If ``on`` is no stream.
@@ -102,26 +104,17 @@ class stream:
         ...     with fn.cuda.stream(0):  # the legacy default stream, where PyTorch works
         ...         y = x + x
     """
+    return _switched(_handle(on), cuda_index(_device_of(on) if device is None else device))
 
-    def __init__(self, on: Any, device: int | None = None) -> None:
-        self._handle = _handle(on)
-        self._device = _device(on) if device is None else device
-        self._before: list[Stream] = []
 
-    def __enter__(self) -> Stream:
-        index = _core.current_cuda() if self._device is None else self._device
-        handle = self._handle or _core.cuda_own_stream(index)
-        self._before.append(Stream(_core.switch_cuda_stream(index, handle), index))
-        return Stream(handle, index)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        before = self._before.pop()
-        _core.switch_cuda_stream(before.device_id, before.ptr)
+@contextmanager
+def _switched(handle: int | None, index: int) -> Iterator[Stream]:
+    handle = _core.cuda_own_stream(index) if handle is None else handle
+    before = _core.switch_cuda_stream(index, handle)
+    try:
+        yield Stream(handle, index)
+    finally:
+        _core.switch_cuda_stream(index, before)
 
 
 LEGACY = 1  # the default stream's handle, which others write as 0
@@ -149,7 +142,7 @@ def _handle(on: Any) -> int | None:
     return handle or LEGACY
 
 
-def _device(on: Any) -> int | None:
+def _device_of(on: Any) -> int | None:
     """What the stream itself says."""
     index = getattr(getattr(on, "device", None), "index", getattr(on, "device_id", None))
     return index if isinstance(index, int) and index >= 0 else None
