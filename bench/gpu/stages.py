@@ -103,7 +103,7 @@ assert contexts() == 2, f"expected a context on device 1 alone, got those of {co
 """
 
 
-def _fitted(device: str) -> Any:
+def fitted(device: str) -> Any:
     """Weights after a few recorded steps."""
     import fastnn as fn
 
@@ -127,7 +127,7 @@ def devices(run: Any) -> None:
         return
 
     def same() -> dict[str, Any]:
-        if _fitted("cuda:0").tobytes() != _fitted("cuda:1").tobytes():
+        if fitted("cuda:0").tobytes() != fitted("cuda:1").tobytes():
             raise RuntimeError("a fit on cuda:1 has other bits than one on cuda:0")
         return {"same_fit": True}
 

@@ -6,27 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from bench.gpu.stages import fitted
 from bench.gpu.timing import interleaved
 
 
-def fitted(on: Any) -> bytes:
-    """The weights after a few steps on a stream."""
+def fitted_on(stream: Any) -> bytes:
+    """The weights after a fit whose work goes to a stream."""
     import fastnn as fn
-    from fastnn import nn
 
-    fn.manual_seed(0)
-    model = nn.Sequential(nn.Linear(20, 32), nn.Tanh(), nn.Linear(32, 1)).to("cuda")
-    optimizer = fn.optim.Adam(model.parameters())
-    host = np.random.default_rng(0).normal(size=(64, 20)).astype(np.float32)
-    x, y = (fn.tensor(v, device="cuda") for v in (host, host[:, :1]))
-    for _ in range(5):
-        with fn.cuda.stream(on):
-            optimizer.zero_grad()
-            fn.F.mse_loss(model(x), y).backward()
-            optimizer.step()
-    return b"".join(np.array(p.detach().to("cpu")).tobytes() for p in model.parameters())
+    with fn.cuda.stream(stream):
+        return fitted("cuda").tobytes()
 
 
 def torch_with_gpu() -> Any:
@@ -39,9 +28,9 @@ def torch_with_gpu() -> Any:
 
 
 def agree() -> dict[str, Any]:
-    want, torch = fitted(None), torch_with_gpu()
+    want, torch = fitted_on(None), torch_with_gpu()
     others = {"legacy": 0, **({"torch": torch.cuda.Stream()} if torch else {})}
-    wrong = [name for name, on in others.items() if fitted(on) != want]
+    wrong = [name for name, on in others.items() if fitted_on(on) != want]
     if wrong:
         raise RuntimeError(f"a fit has other bits on the stream of {', '.join(wrong)}")
     return {"same_fit": sorted(others)}

@@ -18,8 +18,6 @@ struct Block {
 std::map<void*, Block> live;           // device memory: what may be freed and copied
 std::map<const void*, size_t> pinned;  // page-locked memory of the host
 
-using Lock = std::lock_guard<std::recursive_mutex>;
-
 struct LastError {
   cudaError_t code = cudaSuccess;
   std::string text;

@@ -74,8 +74,6 @@ std::vector<Stream*> streams;
 std::vector<std::shared_ptr<Capture>> captures;  // under way
 thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 
-using Lock = std::lock_guard<std::recursive_mutex>;
-
 std::string_view lazy_mode() {
   const char* value = std::getenv("FASTNN_EMULATOR_LAZY");
   return value != nullptr ? value : "";
