@@ -3,6 +3,7 @@
 import fastnn as fn
 import numpy as np
 import pytest
+from fastnn import _core
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +29,20 @@ def table(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("a,b,kind,c\n" + "\n".join(rows) + "\n")
     return path
+
+
+@pytest.fixture
+def calls_of(monkeypatch):
+    """The arguments of each call of a function of _core from now on."""
+
+    def watch(name):
+        function, calls = getattr(_core, name), []
+
+        def called(*args):
+            calls.append(args)
+            return function(*args)
+
+        monkeypatch.setattr(_core, name, called)
+        return calls
+
+    return watch

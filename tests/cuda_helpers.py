@@ -9,11 +9,10 @@ import fastnn as fn
 import numpy as np
 import pytest
 
-emulated = pytest.mark.skipif(
-    not (fn.cuda.is_available() and "emulator" in fn.cuda.device_description()),
-    reason="of the emulated library",
-)
-
+available = fn.cuda.is_available()
+is_emulated = available and "emulator" in fn.cuda.device_description()
+needs_cuda = pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}")
+emulated = pytest.mark.skipif(not is_emulated, reason="of the emulated library")
 two_devices = pytest.mark.skipif(
     fn.cuda.device_count() < 2,
     reason="fewer than two CUDA devices; the emulator has FASTNN_EMULATOR_DEVICES=2 of them",

@@ -216,20 +216,18 @@ NO_WHOLE_NUMBERS = {
 }
 
 
-@pytest.mark.parametrize("op", NO_NUMBERS)
-def test_a_text_is_no_number(op):
-    call, argument = NO_NUMBERS[op]
+@pytest.mark.parametrize(
+    ("op", "call", "argument", "kind"),
+    [
+        pytest.param(op, *case, kind, id=op)
+        for cases, kind in ((NO_NUMBERS, "a number"), (NO_WHOLE_NUMBERS, "a whole number"))
+        for op, case in cases.items()
+    ],
+)
+def test_a_text_is_no_number(op, call, argument, kind):
     with pytest.raises(TypeError) as error:
         call()
-    assert str(error.value) == f"{op}: expected {argument} to be a number, got 'a'"
-
-
-@pytest.mark.parametrize("op", NO_WHOLE_NUMBERS)
-def test_a_text_is_no_whole_number(op):
-    call, argument = NO_WHOLE_NUMBERS[op]
-    with pytest.raises(TypeError) as error:
-        call()
-    assert str(error.value) == f"{op}: expected {argument} to be a whole number, got 'a'"
+    assert str(error.value) == f"{op}: expected {argument} to be {kind}, got 'a'"
 
 
 @pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.array(0.5), True])

@@ -8,15 +8,13 @@ import ctypes.util
 import fastnn as fn
 import numpy as np
 import pytest
+from cuda_helpers import available, is_emulated, needs_cuda
 from fastnn import _core, optim, random
 from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.harness import SEED, check, to_tensors
 from fastnn.testing.op import Op
 from fastnn.testing.ops import OPS, OPTIMIZERS
 
-available = fn.cuda.is_available()
-emulated = available and "emulator" in fn.cuda.device_description()
-needs_cuda = pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}")
 ON_CUDA = [op for op in OPS if op.cuda is None]
 
 
@@ -133,7 +131,7 @@ def test_layouts_move_on_the_device(dtype):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not emulated, reason="only the emulator has schedules")
+@pytest.mark.skipif(not is_emulated, reason="only the emulator has schedules")
 @pytest.mark.parametrize("op", ON_CUDA, ids=lambda op: op.short)
 def test_no_result_depends_on_the_schedule(op, monkeypatch):
     """In every order of blocks, and of threads between two barriers, the same bits."""

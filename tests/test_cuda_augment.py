@@ -3,6 +3,7 @@
 import fastnn as fn
 import numpy as np
 import pytest
+from cuda_helpers import is_emulated, needs_cuda
 from fastnn import _core, nn
 from fastnn.data import augment
 from fastnn.data.augment.run import Runner
@@ -10,10 +11,9 @@ from test_augment import EVERY, FLOATS, IMAGES, NORMALIZED, name_of
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not fn.cuda.is_available(), reason=f"no CUDA: {fn.cuda.why_unavailable()}"),
+    needs_cuda,
 ]
 ORDER = np.array([7, 0, 31, 12, 5])
-emulated = fn.cuda.is_available() and "emulator" in fn.cuda.device_description()
 
 
 def run(transform, images, device, channels_last=False, order=ORDER):
@@ -57,7 +57,7 @@ def test_mixed_as_on_the_cpu(mix):
             check_like(cuda, cpu)
 
 
-@pytest.mark.skipif(not emulated, reason="only the emulator has schedules")
+@pytest.mark.skipif(not is_emulated, reason="only the emulator has schedules")
 @pytest.mark.parametrize("images", [IMAGES, FLOATS], ids=["uint8", "float32"])
 def test_no_picture_depends_on_the_schedule(images, monkeypatch):
     pipeline = augment.Compose(

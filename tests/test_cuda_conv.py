@@ -3,11 +3,12 @@
 import fastnn as fn
 import numpy as np
 import pytest
+from cuda_helpers import needs_cuda
 from fastnn import nn
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not fn.cuda.is_available(), reason=f"no CUDA: {fn.cuda.why_unavailable()}"),
+    needs_cuda,
 ]
 F = fn.functional
 HAS_FMA = fn.system.info()["cpu"].startswith(("v3", "v4"))

@@ -8,15 +8,13 @@ import fastnn as fn
 import foreign_helpers as foreign
 import numpy as np
 import pytest
+from cuda_helpers import host, is_emulated, needs_cuda
 from fastnn import functional as F
 
-available = fn.cuda.is_available()
-emulated = available and "emulator" in fn.cuda.device_description()
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}"),
+    needs_cuda,
 ]
-only_emulated = pytest.mark.skipif(not emulated, reason="of the emulated library")
 X = np.arange(1, 9, dtype=np.float32)
 
 
@@ -52,7 +50,7 @@ class Captured:
 
 @pytest.fixture(params=["", "1", "others"])
 def graph(request, monkeypatch):
-    if not emulated:
+    if not is_emulated:
         pytest.skip("of the emulated library")
     if request.param:
         monkeypatch.setenv("FASTNN_EMULATOR_LAZY", request.param)
@@ -70,10 +68,6 @@ def on_cuda(values=X):
     return fn.tensor(values, device="cuda")
 
 
-def read(tensor):
-    return np.array(tensor.detach().to("cpu"))
-
-
 def test_a_replay_computes_anew(graph):
     x, target = on_cuda(), fn.zeros(8, device="cuda")
     fn.cuda.current_stream().synchronize()
@@ -86,7 +80,7 @@ def test_a_replay_computes_anew(graph):
         graph.replay()
         want = np.exp(2 * scale * (X - 8))
         for got in (y, target):
-            np.testing.assert_allclose(read(got), 3 * want / want.sum(), rtol=1e-5)
+            np.testing.assert_allclose(host(got), 3 * want / want.sum(), rtol=1e-5)
 
 
 def test_the_context_may_come_first(graph):
@@ -96,7 +90,7 @@ def test_the_context_may_come_first(graph):
         with graph:
             y = x + warm
     graph.replay()
-    np.testing.assert_array_equal(read(y), 3 * X)
+    np.testing.assert_array_equal(host(y), 3 * X)
 
 
 def test_a_graph_keeps_what_it_reads_and_owns_what_it_makes(graph):
@@ -114,7 +108,7 @@ def test_a_graph_keeps_what_it_reads_and_owns_what_it_makes(graph):
     gc.collect()
     others = [on_cuda(-X) for _ in range(8)]  # would take the memory if it were free
     graph.replay()
-    np.testing.assert_array_equal(read(y), 2 * X)
+    np.testing.assert_array_equal(host(y), 2 * X)
     assert foreign.Array.live == before + 1
     del y, others
     graph.destroy()
@@ -128,7 +122,7 @@ def test_constants_of_a_graph_are_its_own(graph):
     """Tables that ops write on the host, read by every replay and given to nobody."""
     x = on_cuda(np.arange(49, dtype=np.float32).reshape(1, 1, 7, 7))
     with fn.cuda.stream(graph.stream):
-        want = read(F.adaptive_avg_pool2d(x, (3, 2)))
+        want = host(F.adaptive_avg_pool2d(x, (3, 2)))
     fn.cuda.current_stream().synchronize()
     with graph, fn.cuda.stream(graph.stream):
         y = F.adaptive_avg_pool2d(x, (3, 2))
@@ -136,7 +130,7 @@ def test_constants_of_a_graph_are_its_own(graph):
             F.adaptive_avg_pool2d(x + x, (2, 5))
     for _ in range(2):
         graph.replay()
-        np.testing.assert_array_equal(read(y), want)
+        np.testing.assert_array_equal(host(y), want)
 
 
 def test_gradients_are_part_of_a_graph(graph):
@@ -149,12 +143,12 @@ def test_gradients_are_part_of_a_graph(graph):
 
     with fn.cuda.stream(graph.stream):
         step()
-        want = read(w.grad)
+        want = host(w.grad)
         with graph:
             step()
     for _ in range(2):
         graph.replay()
-        np.testing.assert_array_equal(read(w.grad), want)
+        np.testing.assert_array_equal(host(w.grad), want)
 
 
 def test_a_captured_function_replays_into_a_graph(graph):
@@ -170,7 +164,7 @@ def test_a_captured_function_replays_into_a_graph(graph):
         x.copy_(on_cuda(scale * X))
         fn.cuda.current_stream().synchronize()
         graph.replay()
-        np.testing.assert_allclose(read(y), np.tanh(scale * X) + scale * X, rtol=1e-6)
+        np.testing.assert_allclose(host(y), np.tanh(scale * X) + scale * X, rtol=1e-6)
 
 
 START = "capture: expected work that the host does not wait for, while another library captures "
@@ -199,7 +193,7 @@ def test_what_the_host_would_wait_for_is_refused(graph, what, call):
             call(x)
     assert str(caught.value) == f"{START}the stream, got {what}; do it before or after"
     graph.replay()  # the capture went on
-    np.testing.assert_array_equal(read(y), 2 * X)
+    np.testing.assert_array_equal(host(y), 2 * X)
 
 
 DEVICE_LABELS = []
@@ -234,12 +228,12 @@ def test_own_work_goes_on_beside_a_capture(graph):
         y = x + x
         function = fn.capture(lambda v: v * 2.0)
         for _ in range(2):
-            np.testing.assert_array_equal(read(function(y)), 4 * X)
+            np.testing.assert_array_equal(host(function(y)), 4 * X)
         with fn.cuda.stream(graph.stream):
             z = x + x
     del y
     graph.replay()
-    np.testing.assert_array_equal(read(z), 2 * X)
+    np.testing.assert_array_equal(host(z), 2 * X)
 
 
 # ---- torch, where it has a GPU -------------------------------------------------------------------
@@ -248,7 +242,7 @@ def test_own_work_goes_on_beside_a_capture(graph):
 @pytest.fixture
 def torch():
     torch = pytest.importorskip("torch")
-    if emulated or not torch.cuda.is_available():
+    if is_emulated or not torch.cuda.is_available():
         pytest.skip("torch has no GPU")
     return torch
 

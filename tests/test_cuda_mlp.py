@@ -5,6 +5,7 @@ tests/cpp/cuda_emulator_mlp_test.cc. Kernels: mlp_step."""
 import fastnn as fn
 import numpy as np
 import pytest
+from cuda_helpers import available, needs_cuda
 from fastnn import F, _core, nn
 from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.reference import activation as activations
@@ -12,11 +13,9 @@ from fastnn.testing.reference.linear import activate, linear
 from fastnn.testing.reference.loss import cross_entropy, cross_entropy_vjp
 from fastnn.testing.reference.pointwise_loss import mse_loss, mse_loss_vjp
 
-available = fn.cuda.is_available()
-emulated = available and "emulator" in fn.cuda.device_description()
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}"),
+    needs_cuda,
 ]
 BOUND = 1e-6  # of the largest number of an array
 LAYERS = {

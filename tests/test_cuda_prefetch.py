@@ -4,14 +4,14 @@ overwritten before the device has read them. On a GPU, or under the emulator on 
 import fastnn as fn
 import numpy as np
 import pytest
+from cuda_helpers import is_emulated, needs_cuda
 from fastnn import _core, nn
 from fastnn.data import Loader, augment
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not fn.cuda.is_available(), reason=f"no CUDA: {fn.cuda.why_unavailable()}"),
+    needs_cuda,
 ]
-emulated = fn.cuda.is_available() and "emulator" in fn.cuda.device_description()
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(960, 700)).astype(np.float32)
 IMAGES = RNG.integers(0, 256, (90, 3, 8, 8), dtype=np.uint8)
@@ -42,7 +42,7 @@ def _nothing_cached():
 @pytest.fixture
 def lazy(monkeypatch):
     """The device does its work only when the host waits for it."""
-    if not emulated:
+    if not is_emulated:
         pytest.skip("only the emulator waits")
     monkeypatch.setenv("FASTNN_EMULATOR_LAZY", "1")
     yield

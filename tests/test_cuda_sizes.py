@@ -4,17 +4,16 @@ import fastnn as fn
 import foreign_helpers as foreign
 import numpy as np
 import pytest
+from cuda_helpers import available, is_emulated, needs_cuda
 from fastnn import _core, optim, random
 from fastnn import functional as F
 from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.harness import SEED, to_tensors
 from fastnn.testing.ops import OPS
 
-available = fn.cuda.is_available()
-emulated = available and "emulator" in fn.cuda.device_description()
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}"),
+    needs_cuda,
 ]
 ON_CUDA = [op for op in OPS if op.cuda is None]
 RNG = np.random.default_rng(0)
@@ -110,7 +109,7 @@ def on(x, values):
 
 
 # Minutes under the emulator, and the engines of layer_norm, softmax and batch_norm.
-SLOW = ("rms_norm", "group_norm", "log_softmax") if emulated else ()
+SLOW = ("rms_norm", "group_norm", "log_softmax") if is_emulated else ()
 
 
 @pytest.mark.parametrize("name", [name for name in MANY if name not in SLOW])

@@ -10,16 +10,14 @@ import fastnn as fn
 import foreign_helpers as foreign
 import numpy as np
 import pytest
+from cuda_helpers import emulated, host, needs_cuda
 from fastnn import _core, nn
 from fastnn import functional as F
 
-available = fn.cuda.is_available()
-emulated = available and "emulator" in fn.cuda.device_description()
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not available, reason=f"no CUDA: {fn.cuda.why_unavailable()}"),
+    needs_cuda,
 ]
-only_emulated = pytest.mark.skipif(not emulated, reason="of the emulated library")
 X = np.arange(1, 9, dtype=np.float32)
 
 
@@ -42,10 +40,6 @@ def other():
 
 def on_cuda(values=X):
     return fn.tensor(values, device="cuda")
-
-
-def read(tensor):
-    return np.array(tensor.detach().to("cpu"))
 
 
 # ---- whose stream ------------------------------------------------------------------------------
@@ -95,7 +89,7 @@ def test_what_is_no_stream_is_refused(on, error, message):
     assert str(caught.value) == message
 
 
-@only_emulated
+@emulated
 def test_a_switch_orders_both_streams(lazy, other):
     runtime, stream = other
     x = on_cuda()
@@ -104,15 +98,15 @@ def test_a_switch_orders_both_streams(lazy, other):
         with fn.cuda.stream(stream):
             z = y + x
         w = z + y
-        np.testing.assert_array_equal(read(w), 5 * X)
+        np.testing.assert_array_equal(host(w), 5 * X)
         runtime.synchronize(stream)
     with fn.cuda.stream(stream):
         y.copy_(on_cuda(7 * X))
         z = y + x
-        np.testing.assert_array_equal(read(z), 8 * X)
+        np.testing.assert_array_equal(host(z), 8 * X)
 
 
-@only_emulated
+@emulated
 def test_without_the_event_the_result_is_wrong(lazy, other):
     """The planted bug: what fn.cuda.stream does, without its wait."""
     runtime, stream = other
@@ -125,11 +119,11 @@ def test_without_the_event_the_result_is_wrong(lazy, other):
             runtime.order(stream, fn.cuda.current_stream().ptr)
         doubled = mine + mine
         runtime.write(memory, 0 * X, stream) if not ordered else None
-        seen.append(np.array_equal(read(doubled), 2 * X))
+        seen.append(np.array_equal(host(doubled), 2 * X))
     assert seen == [True, False]
 
 
-@only_emulated
+@emulated
 def test_memory_is_freed_behind_every_stream(other, monkeypatch):
     """The other thread's stream still reads what this thread frees."""
     import threading
@@ -152,7 +146,7 @@ def test_memory_is_freed_behind_every_stream(other, monkeypatch):
     fn.cuda.current_stream().synchronize()  # the memory is another's now
     left.set()
     thread.join()
-    np.testing.assert_array_equal(read(results[0]), 2 * X)
+    np.testing.assert_array_equal(host(results[0]), 2 * X)
 
 
 def test_a_stream_is_of_its_thread():
@@ -174,7 +168,7 @@ def train_step(model, optimizer, x, y):
     return loss
 
 
-@only_emulated
+@emulated
 @pytest.mark.parametrize("captured", [False, True])
 def test_training_on_a_second_stream_has_the_same_bits(other, captured, monkeypatch):
     _, stream = other
@@ -191,13 +185,13 @@ def test_training_on_a_second_stream_has_the_same_bits(other, captured, monkeypa
             x, y = on_cuda(np.outer(X, X) / (i + 9)), on_cuda(X.reshape(8, 1))
             with fn.cuda.stream(on):
                 step(x, y)
-        weights.append([read(p) for p in model.parameters()])
+        weights.append([host(p) for p in model.parameters()])
     for again in weights[1:]:
         for got, want in zip(again, weights[0], strict=True):
             np.testing.assert_array_equal(got, want)
 
 
-@only_emulated
+@emulated
 def test_no_op_waits_for_the_device(lazy, other):
     """What was launched first has not run when the last op returns."""
     x = on_cuda(np.ones((2, 3, 8, 8), np.float32))
@@ -206,13 +200,13 @@ def test_no_op_waits_for_the_device(lazy, other):
     y = F.max_pool2d(F.relu(F.conv2d(x, w)), 2).contiguous("channels_last").clone()
     F.softmax(F.layer_norm(y.reshape(2, -1), (36,))).copy_(fn.zeros(2, 36, device="cuda"))
     assert np.isnan(foreign.values_at(pointer, (384,))).all()
-    assert read(first).min() == 2
+    assert host(first).min() == 2
 
 
 # ---- DLPack ------------------------------------------------------------------------------------
 
 
-@only_emulated
+@emulated
 @pytest.mark.parametrize("kind", [foreign.Array, foreign.ExchangedArray])
 def test_an_array_comes_in_behind_its_stream(lazy, other, kind):
     runtime, stream = other
@@ -220,14 +214,14 @@ def test_an_array_comes_in_behind_its_stream(lazy, other, kind):
     runtime.write(memory, X, stream)
     foreign.ExchangedArray.current = stream
     array = kind(memory, X.shape, runtime=runtime, stream=stream)
-    np.testing.assert_array_equal(read(F.relu(array) + array), 2 * X)
+    np.testing.assert_array_equal(host(F.relu(array) + array), 2 * X)
     inside = kind(memory, (3,), runtime=runtime, stream=stream, offset=8)
-    np.testing.assert_array_equal(read(fn.from_dlpack(inside)), X[2:5])
+    np.testing.assert_array_equal(host(fn.from_dlpack(inside)), X[2:5])
     own = fn.cuda.current_stream().ptr
     assert set(array.asked) == ({own} if kind is foreign.Array else set())
 
 
-@only_emulated
+@emulated
 def test_an_owner_is_kept_until_the_last_use(lazy, other):
     runtime, stream = other
     memory = runtime.memory(X.nbytes)
@@ -244,12 +238,12 @@ def test_an_owner_is_kept_until_the_last_use(lazy, other):
     del mine
     gc.collect()
     assert foreign.Array.live == before + 1
-    np.testing.assert_array_equal(read(y), 2 * X)
+    np.testing.assert_array_equal(host(y), 2 * X)
     fn.cuda.current_stream().synchronize()
     assert foreign.Array.live == before
 
 
-@only_emulated
+@emulated
 def test_the_consumer_waits_by_the_stream_it_gives(lazy, other):
     runtime, stream = other
     for given, waits in ((stream, True), (-1, False)):
@@ -332,14 +326,14 @@ def test_the_array_interface_goes_out():
     assert not hasattr(x.to("bfloat16"), "__cuda_array_interface__")
 
 
-@only_emulated
+@emulated
 def test_the_array_interface_comes_in(lazy, other):
     runtime, stream = other
     memory = runtime.memory(X.nbytes)
     runtime.write(memory, X, stream)
     of = {"version": 3, "typestr": "<f4", "shape": (8,), "strides": None, "data": (memory, True)}
-    np.testing.assert_array_equal(read(fn.from_dlpack(Interface(**of, stream=stream))), X)
-    np.testing.assert_array_equal(read(F.relu(Interface(**of, stream=None))), X)
+    np.testing.assert_array_equal(host(fn.from_dlpack(Interface(**of, stream=stream))), X)
+    np.testing.assert_array_equal(host(F.relu(Interface(**of, stream=None))), X)
     rule = "tensor: expected __cuda_array_interface__ "
     for change, error, message in (
         ({"typestr": "<f8"}, TypeError, "of float32, float16, uint8 or int64, got '<f8'"),

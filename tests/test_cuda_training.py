@@ -5,13 +5,14 @@ import json
 import fastnn as fn
 import numpy as np
 import pytest
+from cuda_helpers import needs_cuda
 from fastnn import nn
 from fastnn.cli.app import app
 from typer.testing import CliRunner
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not fn.cuda.is_available(), reason=f"no CUDA: {fn.cuda.why_unavailable()}"),
+    needs_cuda,
 ]
 SMALL = [
     "--set=model.hidden=[32]",
