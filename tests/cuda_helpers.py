@@ -20,9 +20,29 @@ two_devices = pytest.mark.skipif(
 DEVICES = ("cuda:0", "cuda:1")
 
 
+def on_cuda(x):
+    if x is None:
+        return None
+    moved = x.detach().to("cuda")
+    moved.requires_grad = x.requires_grad
+    return moved
+
+
 def host(x):
     """The numbers of a Tensor, wherever it is."""
     return np.array(x.detach().to("cpu"))
+
+
+def data_error(work, device="cuda"):
+    """What is raised about the data of the work when the device has come to its end."""
+
+    def to_the_end():
+        work()
+        fn.cuda.synchronize(device)
+
+    with pytest.raises(ValueError, match=": expected ") as caught:
+        to_the_end()
+    return str(caught.value)
 
 
 def info(work, *arguments, **environment):

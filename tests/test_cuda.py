@@ -8,7 +8,7 @@ import ctypes.util
 import fastnn as fn
 import numpy as np
 import pytest
-from cuda_helpers import available, is_emulated, needs_cuda
+from cuda_helpers import available, data_error, is_emulated, needs_cuda, on_cuda
 from fastnn import _core, optim, random
 from fastnn.testing.compare import assert_bitwise_equal
 from fastnn.testing.harness import SEED, check, to_tensors
@@ -16,14 +16,6 @@ from fastnn.testing.op import Op
 from fastnn.testing.ops import OPS, OPTIMIZERS
 
 ON_CUDA = [op for op in OPS if op.cuda is None]
-
-
-def on_cuda(x):
-    if x is None:
-        return None
-    moved = x.detach().to("cuda")
-    moved.requires_grad = x.requires_grad
-    return moved
 
 
 def run_on_cuda(op: Op, sample):
@@ -175,8 +167,8 @@ def test_optimizers_agree_with_the_cpu(row, options):
 def test_a_bad_gradient_is_reported_and_changes_nothing():
     p = fn.tensor(np.ones(4, np.float32), device="cuda", requires_grad=True)
     p.grad = fn.tensor(np.array([0, 0, np.nan, 0], np.float32), device="cuda")
-    with pytest.raises(ValueError, match="in parameter 0 at flat index 2; nothing was updated"):
-        optim.Adam([p]).step()
+    message = data_error(optim.Adam([p]).step)
+    assert "in parameter 0 at flat index 2; nothing was updated" in message
     np.testing.assert_array_equal(np.array(p.detach().to("cpu")), np.ones(4))
 
 

@@ -5,7 +5,9 @@
 
 #include "capture.h"
 #include "cuda.h"
+#include "data_errors.h"
 #include "held.h"
+#include "pinned.h"
 #include "stream.h"
 
 namespace fastnn {
@@ -156,8 +158,12 @@ Array allocate_constant(const Shape& shape, DType dtype, Device device) {
 Array constant_on(const Array& host, Device device) {
   if (device == Device::kCpu) return host;
   Array y = allocate_constant(host.shape, host.dtype, device);
-  const OwnStream now(device, is_captured(device));
-  copy_bytes(host, y);
+  if (!is_captured(device)) {
+    copy_staged(host, y);
+  } else {  // beside the capture, whose graph reads it when it is launched, on any stream
+    const OwnStream now(device, true);
+    copy_bytes(host, y);
+  }
   return y;
 }
 
@@ -192,9 +198,12 @@ void copy_bytes(const Array& from, const Array& to) {
   if (from.device() == Device::kCpu && to.device() == Device::kCpu) {
     std::memcpy(to.storage->data, from.storage->data, from.bytes());
   } else {
+    const bool is_read = !to.device().is_cuda();
+    if (is_read) ask_for_data_errors(from.device());
     cuda_copy_bytes({to.storage->data, to.device()}, {from.storage->data, from.device()},
                     from.bytes());
     release_held();
+    if (is_read) raise_data_errors(from.device());
   }
 }
 

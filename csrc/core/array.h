@@ -183,7 +183,8 @@ T* write_as(const Array& x) {
   return static_cast<T*>(write(x));
 }
 
-void copy_bytes(const Array& from, const Array& to);  // across devices; waits for them
+void copy_bytes(const Array& from, const Array& to);  // across devices: waits for them, and as it
+                                                      // reads from one, raises data errors
 // The same values in another order: the same array where the orders do not differ.
 Array to_layout(const Array& x, Layout layout);
 

@@ -1,7 +1,7 @@
-// Recording, replay, and the status words.
+// Recording and replay.
 #include "capture.h"
 
-#include <map>
+#include <cstring>
 
 #include "array.h"
 #include "cuda.h"
@@ -13,39 +13,7 @@ namespace {
 
 thread_local Plan* recording = nullptr;
 
-constexpr size_t kMaxSites = 255;
-
-// Of this thread, for launches that nobody records.
-StatusWord& eager_status(Device device) {
-  thread_local StatusWord cpu{Device::kCpu};
-  thread_local std::map<int, StatusWord> of_cuda;
-  return device.is_cuda() ? of_cuda.try_emplace(device.index(), device).first->second : cpu;
-}
-
 }  // namespace
-
-Status* StatusWord::pointer() {
-  if (device_ == Device::kCpu) return &host_;
-  if (cuda_.get() == nullptr) {
-    cuda_ = allocate_lasting({1}, DType::kInt64, device_).storage;
-    clear();
-  }
-  return static_cast<Status*>(cuda_->data);
-}
-
-uint64_t StatusWord::value() const {
-  if (device_ == Device::kCpu) return __atomic_load_n(&host_.word, __ATOMIC_RELAXED);
-  if (cuda_.get() == nullptr) return kStatusOk;
-  Status seen;
-  cuda_copy_bytes({&seen, Device::kCpu}, {cuda_->data, device_}, sizeof seen);
-  return seen.word;
-}
-
-void StatusWord::clear() {
-  host_.word = kStatusOk;
-  if (cuda_.get() != nullptr)
-    cuda_copy_bytes({cuda_->data, device_}, {&host_, Device::kCpu}, sizeof host_);
-}
 
 Plan::Plan() : pool_(std::make_shared<Pool>()) {}
 Plan::~Plan() {
@@ -108,8 +76,8 @@ void Plan::own(const StoragePtr& storage) {
 void Plan::keep(std::shared_ptr<const void> other) { kept_.push_back(std::move(other)); }
 
 int32_t Plan::add_site(Describe describe) {
-  check<CaptureError>(sites_.size() < kMaxSites, "capture: expected at most ", kMaxSites,
-                      " launches that check data in one step, got more");
+  check<CaptureError>(sites_.size() < kMaxStatusSites, "capture: expected at most ",
+                      kMaxStatusSites, " launches that check data in one step, got more");
   sites_.push_back(std::move(describe));
   return static_cast<int32_t>(sites_.size() - 1);
 }
@@ -173,25 +141,6 @@ void refuse_while_recording(const char* call) {
   check<CaptureError>(recording == nullptr,
                       "capture: expected only operations on Tensors and arguments, got ", call,
                       "; move it out of the captured function");
-}
-
-StatusSite::StatusSite(Device device, Describe describe) : describe_(std::move(describe)) {
-  if (recording != nullptr) {
-    status_ = recording->status(device);
-    site_ = recording->add_site(describe_);
-  } else {
-    refuse_while_captured(device, "an op that reports bad data");
-    eager_ = &eager_status(device);
-    eager_->clear();
-    status_ = eager_->pointer();
-  }
-}
-
-void StatusSite::raise() const {
-  const uint64_t word = eager_ == nullptr ? kStatusOk : eager_->value();
-  if (word == kStatusOk) return;
-  eager_->clear();
-  throw ValueError(describe_(status_code(word), status_index(word)));
 }
 
 }  // namespace fastnn

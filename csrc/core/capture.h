@@ -3,14 +3,13 @@
 // Replay runs the launches again: no Python, no checks, no allocation. Since arguments are POD and
 // what changes lives in memory, the second run is the first with other data.
 #pragma once
-#include <cstring>
-#include <functional>
 #include <memory>
-#include <string>
+#include <optional>
 #include <unordered_set>
 #include <vector>
 
 #include "array.h"
+#include "data_errors.h"
 
 namespace fastnn {
 
@@ -25,23 +24,6 @@ struct Node {
   bool parallel;
   Device device;
 };
-
-// One status word in the memory of a device.
-class StatusWord {
- public:
-  explicit StatusWord(Device device) : device_(device) {}
-  Status* pointer();  // allocates and clears on first use
-  uint64_t value() const;
-  void clear();
-
- private:
-  Device device_;
-  Status host_{kStatusOk};
-  StoragePtr cuda_;
-};
-
-// Says in words what a kernel reported.
-using Describe = std::function<std::string(DataError code, int64_t index)>;
 
 class Plan : public std::enable_shared_from_this<Plan> {
  public:
@@ -102,21 +84,5 @@ Plan* current_plan();  // the plan this thread records into, or null
 void retain_while_recording(const StoragePtr& storage);
 // Throws CaptureError naming `call`, which a recording cannot hold.
 void refuse_while_recording(const char* call);
-
-// Where a launch reports bad data: the plan's status word while recording (the plan raises), else
-// one of this thread's, which raise() checks after the launch.
-class StatusSite {
- public:
-  StatusSite(Device device, Describe describe);
-  Status* status() const { return status_; }
-  int32_t site() const { return site_; }
-  void raise() const;
-
- private:
-  Describe describe_;
-  StatusWord* eager_ = nullptr;
-  Status* status_;
-  int32_t site_ = 0;
-};
 
 }  // namespace fastnn

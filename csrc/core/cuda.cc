@@ -268,6 +268,12 @@ void cuda_copy_bytes(Memory to, Memory from, size_t size) {
   if (!both) raise(on->stream_synchronize(stream), "copy");
 }
 
+void cuda_fill_bytes(Memory to, uint8_t byte, size_t bytes) {
+  raise(OnDevice(to.device)->fill_bytes(to.data, byte, static_cast<int64_t>(bytes),
+                                        cuda_stream(to.device)),
+        "fill");
+}
+
 void* cuda_allocate_host(size_t bytes) {
   void* data = nullptr;
   raise(OnDevice(any_device())->host_alloc(&data, static_cast<int64_t>(bytes)),
@@ -300,11 +306,12 @@ void CudaEvent::hold_back(Device other, void* stream) const {
   raise(OnDevice(other)->stream_wait(stream, event_), "event");
 }
 
-std::shared_ptr<CudaEvent> cuda_copy_later(Memory to, const void* from, size_t bytes) {
-  auto event = std::make_shared<CudaEvent>(to.device);
-  raise(OnDevice(to.device)->copy_to_device(to.data, from, static_cast<int64_t>(bytes),
-                                            cuda_stream(to.device)),
-        "copy");
+std::shared_ptr<CudaEvent> cuda_copy_later(Memory to, Memory from, size_t bytes) {
+  const Device device = to.device.is_cuda() ? to.device : from.device;
+  const OnDevice on(device);
+  auto event = std::make_shared<CudaEvent>(device);
+  const auto copy = to.device.is_cuda() ? on->copy_to_device : on->copy_to_host;
+  raise(copy(to.data, from.data, static_cast<int64_t>(bytes), cuda_stream(device)), "copy");
   event->record();
   return event;
 }

@@ -77,6 +77,7 @@ struct Memory {
   void* data;
   Device device;
 };
+void cuda_fill_bytes(Memory to, uint8_t byte, size_t bytes);
 // The host waits for copies to or from it; between devices both streams do; within one nobody does.
 // Throws CaptureError for the host's while another library captures the thread's stream.
 void cuda_copy_bytes(Memory to, Memory from, size_t bytes);
@@ -104,7 +105,8 @@ class CudaEvent {
   Device device_;
   void* event_ = nullptr;
 };
-// Copies from the host when the stream comes to it. Returns the event after it.
-std::shared_ptr<CudaEvent> cuda_copy_later(Memory to, const void* from, size_t bytes);
+// Copies to or from page-locked memory of the host when the stream comes to it. Returns the event
+// after it.
+std::shared_ptr<CudaEvent> cuda_copy_later(Memory to, Memory from, size_t bytes);
 
 }  // namespace fastnn

@@ -35,12 +35,12 @@ void hold(Device device, std::shared_ptr<CudaEvent> event, std::function<void()>
   release_held();
 }
 
-void wait_for_held(Device device, size_t most) {
+void wait_for_held(Device device) {
   std::shared_ptr<CudaEvent> oldest;
   {
     const std::lock_guard lock(queues().mutex);
     const std::deque<Held>& queue = queues().of[device.index()];
-    if (queue.size() > most) oldest = queue[queue.size() - most - 1].event;
+    if (!queue.empty()) oldest = queue.front().event;
   }
   if (oldest == nullptr) return;
   {

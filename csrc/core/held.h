@@ -11,8 +11,8 @@ namespace fastnn {
 // `let_go` is called, and destroyed, once the event is over; perhaps not before the next call here,
 // and on that call's thread.
 void hold(Device device, std::shared_ptr<CudaEvent> event, std::function<void()> let_go);
-// Waits until at most `most` are held.
-void wait_for_held(Device device, size_t most);
+// Waits for the oldest.
+void wait_for_held(Device device);
 // Lets go of what the devices are done with.
 void release_held();
 

@@ -18,4 +18,7 @@ Array empty_pinned(const Shape& shape, DType dtype, Device device = Device::kCpu
 // page-locked, what is read is what is there now.
 void copy_later(const Array& from, const Array& to);
 
+// The same by way of page-locked memory: `from` may be changed at once. For what is small.
+void copy_staged(const Array& from, const Array& to);
+
 }  // namespace fastnn

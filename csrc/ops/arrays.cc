@@ -36,10 +36,11 @@ Array full(const std::vector<int64_t>& shape, float value, const std::string& dt
   if (y.dtype == DType::kInt64 || y.dtype == DType::kUInt8) {
     check(value == 0.f, "full: expected a Tensor of floats, or zeros");
     refuse_while_recording("zeros() of integers");
-    const Array zeros = empty(y.shape, y.dtype);
-    if (y.bytes() > 0) std::memset(zeros.storage->data, 0, y.bytes());
-    if (y.device() == Device::kCpu) return zeros;
-    copy_bytes(zeros, y);
+    if (y.bytes() == 0) return y;
+    if (y.device().is_cuda())
+      cuda_fill_bytes({y.storage->data, y.device()}, 0, y.bytes());
+    else
+      std::memset(y.storage->data, 0, y.bytes());
     return y;
   }
   launch(elementwise("full", y), &Kernels::fill, FillArgs{nullptr, write(y), y.numel(), value});

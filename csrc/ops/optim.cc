@@ -2,6 +2,7 @@
 // groups were found to be good.
 #include <map>
 
+#include "../core/pinned.h"
 #include "multi_tensor.h"
 
 namespace fastnn {
@@ -141,12 +142,12 @@ Array clip_jobs(std::vector<Job>& jobs, float max_norm, const float* loss_scale)
 // What a GradScaler has in memory: [scale, 1 / scale], and [good steps, found, found before].
 using Scaler = std::optional<std::pair<Array, Array>>;
 
-GradScalerArgs scaler_args(const std::pair<Array, Array>& scaler, const StatusSite& site) {
+GradScalerArgs scaler_args(const std::pair<Array, Array>& scaler) {
   auto* words = write_as<int64_t>(scaler.second);
   return {.scale = write_as<float>(scaler.first),
           .good_steps = words,
           .found = reinterpret_cast<Status*>(words + 1),
-          .status = site.status(),
+          .status = current_status(scaler.first.device()),
           .growth = 1,
           .backoff = 1,
           .interval = 1};
@@ -175,7 +176,7 @@ void optim_step(const std::string& name, const std::vector<OptimGroup>& groups,
   const StatusSite site(groups[0].params[0].device(), describe_gradient(name, sizes, "updated"));
   std::vector<Job> jobs = make_jobs(op, groups, site);
   Array norm;
-  if (scaler) scale_jobs(op, jobs, scaler_args(*scaler, site));
+  if (scaler) scale_jobs(op, jobs, scaler_args(*scaler));
   if (max_norm) norm = clip_jobs(jobs, *max_norm, scaler ? read_as<float>(scaler->first) : nullptr);
   for (const Job& job : jobs) launch(job.what, &Kernels::optim_check, job.args);
   for (const Job& job : jobs) {
@@ -189,8 +190,7 @@ void optim_step(const std::string& name, const std::vector<OptimGroup>& groups,
 void scaler_update(const Array& scale, const Array& words, double growth, double backoff,
                    int64_t interval) {
   constexpr const char* op = "GradScaler";
-  const StatusSite site(scale.device(), [](DataError, int64_t) { return std::string(); });
-  GradScalerArgs args = scaler_args({scale, words}, site);
+  GradScalerArgs args = scaler_args({scale, words});
   args.growth = growth, args.backoff = backoff, args.interval = interval;
   launch(single(op, scale.device()), &Kernels::scaler_update, args);
 }
@@ -206,7 +206,7 @@ void set_optim_rates(const Array& x, double lr, double beta1) {
   if (x.device() == Device::kCpu)
     *static_cast<OptimRates*>(x.storage->data) = {lr, beta1};
   else
-    copy_bytes(make_optim_rates(lr, beta1), x);
+    copy_staged(make_optim_rates(lr, beta1), x);
 }
 
 // (step, mu_product) of each parameter of a group.

@@ -40,21 +40,16 @@ Arrays penalty_bwd(const std::string& op, const Array& dy, const Arrays& params,
   return grads;
 }
 
-// A constraint changes nothing in a step that has met bad data; it finds none itself.
-StatusSite constraint_site(const Arrays& params) {
-  return StatusSite(params[0].device(), [](DataError, int64_t) { return std::string(); });
-}
-
+// A constraint changes nothing in a step that has met bad data.
 void soft_threshold(const Arrays& params, double threshold, const OptionalArray& lr) {
   constexpr const char* op = "soft_threshold_";
   check(threshold >= 0 && threshold < double{kInf}, op, ": expected a finite threshold >= 0, got ",
         threshold);
   if (params.empty()) return;
   check_parameters(op, params, params);
-  const StatusSite site = constraint_site(params);
   const Array table = chunk_table({params, {}, {}, {}, true});
   const SoftThresholdArgs args{read_as<TensorChunk>(table), read_optional_as<double>(lr),
-                               site.status(), threshold};
+                               current_status(params[0].device()), threshold};
   launch(over_chunks(op, params, table, kCostPerElement), &Kernels::soft_threshold, args);
 }
 
@@ -76,10 +71,9 @@ void max_norm(const Arrays& params, double limit) {
       blocks.push_back({first + row * cols * static_cast<int64_t>(item_size(p.dtype)),
                         std::min(step, units - row), cols});
   }
-  const StatusSite site = constraint_site(params);
   const Array table =
       table_on_device(blocks.data(), blocks.size() * sizeof(RowBlock), params[0].device());
-  const MaxNormArgs args{read_as<RowBlock>(table), site.status(), limit};
+  const MaxNormArgs args{read_as<RowBlock>(table), current_status(params[0].device()), limit};
   launch({op, params[0].device(), params[0].dtype, static_cast<int64_t>(blocks.size()),
           static_cast<double>(total_size(params)) * kCostPerElement},
          &Kernels::max_norm, args);

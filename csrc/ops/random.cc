@@ -1,6 +1,7 @@
 // The generator, and what is drawn for initial values and shuffling. The generator is two numbers
 // in memory, (seed, offset), of the device that draws; a forward pass draws by copying them and
 // counting up, in a launch, so that a replayed step draws anew.
+#include "../core/pinned.h"
 #include "../kernels/philox.h"
 #include "common.h"
 
@@ -21,7 +22,7 @@ Array make_generator(uint64_t seed, int stream, uint64_t offset) {
 }
 
 void set_generator(const Array& state, uint64_t seed, int stream, uint64_t offset) {
-  copy_bytes(make_generator(seed, stream, offset), state);
+  copy_staged(make_generator(seed, stream, offset), state);
 }
 
 // The generator in the memory of a device. A plan that recorded draws from where it was before is
@@ -30,7 +31,7 @@ Array move_generator(const Array& state, const std::string& device) {
   const Device target = parse_device(device);
   if (state.device() == target) return state;
   Array moved = allocate_lasting(state.shape, state.dtype, target);
-  copy_bytes(state, moved);
+  copy_staged(state, moved);
   return moved;
 }
 
@@ -63,7 +64,7 @@ Array draw_on(const Array& draw, Device device) {
   if (draw.device() == device) return draw;
   refuse_while_recording("a random draw on another device");
   Array moved = empty(draw.shape, draw.dtype, device);
-  copy_bytes(draw, moved);
+  copy_staged(draw, moved);
   return moved;
 }
 

@@ -1,6 +1,7 @@
 // Streams of CUDA by their handles, and __cuda_array_interface__ (version 3), which older libraries
 // speak instead of DLPack.
 #include "../core/cuda.h"
+#include "../core/data_errors.h"
 #include "../core/held.h"
 #include "../core/stream.h"
 #include "dlpack.h"
@@ -21,6 +22,7 @@ void synchronize(int64_t index, int64_t stream) {
     event.wait();
   }
   release_held();
+  raise_data_errors(device);
 }
 
 constexpr const char* kTypes[] = {"<f4", nullptr, "<f2", "|u1", "<i8"};  // by DType

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastnn import _core
 from fastnn._devices import cuda_index
-from fastnn.streams import Stream, current_stream, stream
+from fastnn.streams import Stream, current_stream, stream, synchronize
 
 __all__ = [
     "MLP_PATHS",
@@ -34,6 +34,7 @@ __all__ = [
     "set_product_path",
     "set_recurrent_path",
     "stream",
+    "synchronize",
     "why_unavailable",
 ]
 

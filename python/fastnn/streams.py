@@ -9,7 +9,7 @@ from typing import Any
 from fastnn import _core
 from fastnn._devices import cuda_index
 
-__all__ = ["Stream", "current_stream", "stream"]
+__all__ = ["Stream", "current_stream", "stream", "synchronize"]
 
 
 class Stream:
@@ -41,6 +41,8 @@ class Stream:
         """Wait until all that the stream was given is done.
 
         Raises:
+            ValueError: If this thread's calls before met bad data on the device: labels out of
+                range, gradients that are not finite. The message is that of the CPU.
             CaptureError: While another library captures it.
         """
         _core.cuda_synchronize(self.device_id, self.ptr)
@@ -71,6 +73,29 @@ def current_stream(device: int | str | None = None) -> Stream:
     """
     index = cuda_index(device)
     return Stream(_core.cuda_stream(index), index)
+
+
+def synchronize(device: int | str | None = None) -> None:
+    """Wait until all that this thread has put on a device is done.
+
+    Args:
+        device: An index, or a name such as ``"cuda:1"``; default: the current one.
+
+    Raises:
+        ValueError: If this thread's calls before met bad data there: labels out of range, gradients
+            that are not finite. No call waits to find that out, so it is raised by a later one:
+            here, where numbers are read (``to("cpu")``, ``item()``), or by the next call that looks
+            at its data. Until then updates of parameters change nothing. With
+            ``CUDA_LAUNCH_BLOCKING=1`` in the environment each such call waits, and raises it.
+        CudaError: If CUDA is not available; the message says what is missing.
+        CaptureError: While another library captures the stream.
+
+    Example:
+        >>> import fastnn as fn
+        >>> if fn.cuda.is_available():
+        ...     fn.cuda.synchronize()
+    """
+    current_stream(device).synchronize()
 
 
 def stream(on: Any, device: int | str | None = None) -> AbstractContextManager[Stream]:

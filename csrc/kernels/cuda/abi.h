@@ -13,7 +13,7 @@
 namespace fastnn {
 
 // Counts the changes that the layout hash cannot see (the meaning of a field, say).
-inline constexpr uint32_t kCudaAbiVersion = 3;
+inline constexpr uint32_t kCudaAbiVersion = 4;
 
 // What every function below returns. After anything but kCudaOk, take_error() has the text.
 enum CudaCode : int32_t { kCudaOk, kCudaOutOfMemory, kCudaError };

@@ -170,7 +170,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
                             cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
   if (!is_here(device_of(stream))) return elsewhere("a stream");
-  if (kind == cudaMemcpyHostToDevice && !is_captured(stream) && is_lazy() && !is_pinned(from)) {
+  const bool from_pageable = kind == cudaMemcpyHostToDevice && !is_pinned(from);
+  const bool to_pageable = kind == cudaMemcpyDeviceToHost && !is_pinned(to);
+  if (from_pageable || to_pageable) note_host_wait();  // CUDA may
+  if (from_pageable && !is_captured(stream) && is_lazy()) {
     auto staged = std::make_shared<std::vector<char>>(bytes);
     std::memcpy(staged->data(), from, bytes);
     submit(stream, [=] {

@@ -25,7 +25,8 @@ using Work = std::function<void()>;
 // Guards streams and memory. Recursive, since work that runs may fail or free.
 std::recursive_mutex& runtime_mutex();
 using Lock = std::lock_guard<std::recursive_mutex>;
-bool is_lazy();  // FASTNN_EMULATOR_LAZY: work waits until the host does
+void note_host_wait();  // counted for tests
+bool is_lazy();         // FASTNN_EMULATOR_LAZY: work waits until the host does
 bool is_captured(cudaStream_t stream);
 int device_of(cudaStream_t stream);
 void submit(cudaStream_t stream, Work work);
