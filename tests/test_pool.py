@@ -207,6 +207,40 @@ def test_a_convolution_gets_the_gradient_of_windows(endings, pool, bias, activat
         assert_bitwise_equal(a, e)
 
 
+@pytest.mark.parametrize(
+    ("shape", "filters", "kernel", "padding", "groups"),
+    [
+        ((64, 1, 28, 28), 6, 5, 2, 1),  # LeNet-5: lanes are images
+        ((64, 6, 14, 14), 16, 5, 0, 1),
+        ((16, 2, 9, 33), 4, 3, 1, 1),  # windows leave out the last row and column
+        ((17, 4, 7, 6), 4, 3, 2, 2),  # one image in the last lanes
+        ((33, 2, 2, 3), 3, 1, 0, 1),  # a window per plane: nothing lies before the first
+        ((3, 2, 12, 12), 5, 3, 0, 1),  # lanes are positions
+    ],
+)
+def test_a_convolution_reads_windows_in_its_lanes(
+    calls_of, shape, filters, kernel, padding, groups
+):
+    """Their gradients are scattered to a band, or before: the bits of one step after the other."""
+    calls = calls_of("conv_bwd_pooled")
+    r = np.random.default_rng(8)
+    size = (filters, shape[1] // groups, kernel, kernel)
+    arrays = [r.standard_normal(s).astype(np.float32) for s in (shape, size, (filters,))]
+
+    def conv(*v):
+        return F.conv2d(*v, padding=padding, groups=groups, activation="relu")
+
+    def pool(y):
+        return F.max_pool2d(y, 2)
+
+    got = conv_and_pool(conv, pool, lambda y: y, *arrays)
+    assert len(calls) == 1
+    expected = conv_and_pool(conv, pool, lambda y: y * 1.0, *arrays)
+    for a, e in zip(got[:2], expected[:2], strict=True):
+        assert_bitwise_equal(a, e)
+    np.testing.assert_allclose(got[2], expected[2], rtol=1e-5, atol=1e-5)
+
+
 def test_transposed_and_of_one_axis_as_well(endings):
     r = np.random.default_rng(4)
     x, w, b = (r.integers(-3, 4, s).astype(np.float32) for s in ((3, 9), (3, 4, 3), (4,)))

@@ -101,14 +101,17 @@ _core.set_node_type(Node)
 
 class Passed:
     """The gradient of a layer's result after its dropout and activation, and its bias's, if it was
-    asked for: both made by the vjp of the layer after it, which took this one's passage."""
+    asked for: both made by the vjp of the layer after it, which took this one's passage. With
+    places, dz is of max pooling's windows of 2 x 2, and those are where their largest elements
+    are."""
 
-    __slots__ = ("db", "dz")
+    __slots__ = ("db", "dz", "places")
     layout = "nchw"
 
-    def __init__(self, dz: Any, db: Any) -> None:
+    def __init__(self, dz: Any, db: Any, places: Any = None) -> None:
         self.dz = dz
         self.db = db
+        self.places = places
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 #include "../conv_phases.h"
 #include "activate_tile.h"
 #include "conv_bias.h"
-#include "conv_images.h"
+#include "conv_block.h"
 #include "conv_lanes.h"
 #include "conv_tile.h"
 #include "conv_weight_lanes.h"
@@ -200,41 +200,6 @@ void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band,
   const int64_t pitch = pitch_of(g, band.row_length, rows), outputs = (rows - 1) * pitch + g.w.out;
   for (int64_t first = 0; first < outputs; first += kNR)
     conv_strip(args, item, band.row_length, pitch, first, least(kNR, outputs - first));
-}
-
-// An item whose images are in the lanes.
-void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float* band) {
-  const ConvGrid& g = args.grid;
-  const int64_t image = item / plan.bands, group = image % g.groups;
-  const int64_t row = item % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
-  const ConvBlock block(g.batch, image / g.groups, g.groups * g.channels * g.in_size());
-  const auto *w = static_cast<const float*>(args.w), *bias = static_cast<const float*>(args.bias);
-  const float* x = static_cast<const float*>(args.x) + block.first * block.apart +
-                   group * g.channels * g.in_size();
-  for (int64_t c = 0; c < g.channels; ++c)
-    turn_channel(g, block, x + c * g.in_size(), row, rows, band + c * plan.plane);
-  ConvArgs to = args;
-  to.y_plane = g.groups * g.filters * args.y_plane;
-  const int64_t at_y =
-      block.first * to.y_plane + group * g.filters * args.y_plane + row * args.y_row;
-  auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
-  float* products = band + plan.band;
-  float* runs = band + round_up(plan.band + 2 * g.depth(), 16);
-  ConvImages{.args = to,
-             .plan = plan,
-             .w = w + group * g.filters * g.depth(),
-             .bias = bias ? bias + group * g.filters : nullptr,
-             .band = band,
-             .y = y + at_y,
-             .z = z ? z + at_y : nullptr,
-             .plane = args.y_plane,
-             .images = block.images,
-             .row = row,
-             .rows = rows,
-             .products = reinterpret_cast<ImagesProduct*>(products),
-             .runs = reinterpret_cast<ImagesRun*>(runs),
-             .c = runs + round_up(3 * conv_image_runs(g), 16)}
-      .run();
 }
 
 // `scratch` is that of one task for as many as there are, so that the band stays in the cache.

@@ -44,20 +44,30 @@ void turn_images(const float* from, const ConvBlock& block, int64_t rows, int64_
   }
 }
 
-// What output rows [row, row + rows) read of one channel of a block; `g` is that of one image.
-void turn_channel(const ConvGrid& g, const ConvBlock& block, const float* x, int64_t row,
-                  int64_t rows, float* band) {
+// Calls turn(rows, cols, to, step) for the part of a plane that output rows [row, row + rows) read:
+// what is outside is zero then. `g` is that of one image; rows of `to` are `step` floats.
+template <class Turn>
+FASTNN_INLINE void turn_inside(const ConvGrid& g, int64_t row, int64_t rows, float* band,
+                               const Turn& turn) {
   const int64_t length = g.w.length(g.w.out), height = g.h.length(rows);
   const int64_t top = row - g.h.pad, left = -int64_t{g.w.pad};
-  const Inside y = inside(g.h, top, height), at = inside(g.w, left, length);
-  if (y.end - y.begin < height || at.end - at.begin < length)
+  const Inside y = inside(g.h, top, height), x = inside(g.w, left, length);
+  if (y.end - y.begin < height || x.end - x.begin < length)
     __builtin_memset(band, 0, sizeof(float) * static_cast<size_t>(height * length * kConvLanes));
-  const float* from = x + (top + y.begin) * g.w.in + left + at.begin;
-  float* to = band + (y.begin * length + at.begin) * kConvLanes;
-  const int64_t n = at.end - at.begin, all = y.end - y.begin;
-  if (n == length && n == g.w.in)  // rows are one run
-    return turn_images(from, block, 1, all * n, 0, to, 0);
-  turn_images(from, block, all, n, g.w.in, to, length * kConvLanes);
+  turn(Inside{top + y.begin, top + y.end}, Inside{left + x.begin, left + x.end},
+       band + (y.begin * length + x.begin) * kConvLanes, length * kConvLanes);
+}
+
+// That of one channel of a block.
+void turn_channel(const ConvGrid& g, const ConvBlock& block, const float* plane, int64_t row,
+                  int64_t rows, float* band) {
+  turn_inside(g, row, rows, band, [&](Inside y, Inside x, float* to, int64_t step) {
+    const float* from = plane + y.begin * g.w.in + x.begin;
+    const int64_t n = x.end - x.begin, all = y.end - y.begin;
+    if (n == g.w.in && n * kConvLanes == step)  // rows are one run
+      return turn_images(from, block, 1, all * n, 0, to, 0);
+    turn_images(from, block, all, n, g.w.in, to, step);
+  });
 }
 
 // The taps [begin, end) that outputs [first, last] of an axis see in the image.

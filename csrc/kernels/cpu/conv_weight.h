@@ -2,7 +2,7 @@
 // in 16 lanes whatever the instruction set. Rows of dz are copied, filled up with zeros to whole
 // vectors; x is read from the band of its channel, at one offset per k.
 #pragma once
-#include "conv_images.h"
+#include "conv_windows.h"
 #include "lane_tree.h"
 
 namespace fastnn {
@@ -136,12 +136,25 @@ struct ConvWeightTask {
   void turn_dz(const ConvSpan& span) const {  // whose rows are whole
     const int64_t size = grid.out_size(), floats = span.rows * grid.w.out;
     for (int64_t n = 0; n < span.images; ++n) {
+      if (args.windows.places) {
+        turn_windows(span, n);
+        continue;
+      }
       const ConvBlock block = block_of(span.image + n, grid.filters, size);
       const float* from = static_cast<const float*>(args.dz) + block.first * block.apart +
                           group * grid.filters * size + span.row * grid.w.out;
       for (int64_t o = 0; o < grid.filters; ++o, from += size)
         turn_images(from, block, 1, floats, 0, dz + o * kConvSpanRow + n * floats * kConvLanes, 0);
     }
+  }
+  void turn_windows(const ConvSpan& span, int64_t n) const {
+    const int64_t size = args.windows.size(), row = grid.w.out * kConvLanes;
+    const ConvBlock block = block_of(span.image + n, grid.filters, size);
+    for (int64_t o = 0; o < grid.filters; ++o)
+      TurnedWindows{static_cast<const float*>(args.dz), args.windows,
+                    block.first * block.apart + (group * grid.filters + o) * size, block}
+          .turn({span.row, span.row + span.rows}, {0, grid.w.out},
+                dz + o * kConvSpanRow + n * span.rows * row, row);
   }
   void copy_dz(const ConvSpan& span) const {
     if (plan.images_in_lanes) return turn_dz(span);

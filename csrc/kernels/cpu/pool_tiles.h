@@ -29,29 +29,12 @@ FASTNN_FN void for_tiles(int64_t ow, int64_t n, int64_t room, const Block& block
 template <int kLanes>
 struct TileVectors {
   using Floats = typename Vectors<kLanes>::Floats;
-  using Ints = typename Vectors<kLanes>::Ints;
 
   template <class T>
   FASTNN_FN static Floats load(const T* x) {
     float values[kLanes];
     for (int l = 0; l < kLanes; ++l) values[l] = to_float(x[l]);
     Floats v;
-    __builtin_memcpy(&v, values, sizeof v);
-    return v;
-  }
-  // Of bytes, which GCC's conversion of vectors takes one by one.
-  FASTNN_FN static Ints widen(const uint8_t* bytes) {
-#if defined(__AVX512F__)
-    if constexpr (kLanes == 16)
-      return Ints(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes))));
-#endif
-#if defined(__AVX2__)
-    if constexpr (kLanes == 8)
-      return Ints(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))));
-#endif
-    int32_t values[kLanes];
-    for (int l = 0; l < kLanes; ++l) values[l] = bytes[l];
-    Ints v;
     __builtin_memcpy(&v, values, sizeof v);
     return v;
   }
@@ -126,7 +109,7 @@ struct TileGradients {
       using V = TileVectors<kLanes>;
       constexpr typename MakeIndices<kLanes>::Type kAll{};
       const auto v = V::load(dy + ow);
-      const auto at = V::widen(offsets + ow);
+      const auto at = widen<kLanes>(offsets + ow);
       const typename V::Floats zero{};
       const auto left = at == k ? v : zero, right = at == k + 1 ? v : zero;
       store_vector<kLanes>(dx + 2 * ow, V::in_turn(left, right, 0, kAll));

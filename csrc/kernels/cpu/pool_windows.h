@@ -21,6 +21,25 @@ struct Vectors<1> {
   using Ints = int32_t;
 };
 
+// Of bytes, which GCC's conversion of vectors takes one by one.
+template <int kLanes>
+FASTNN_FN typename Vectors<kLanes>::Ints widen(const uint8_t* bytes) {
+  using Ints = typename Vectors<kLanes>::Ints;
+#if defined(__AVX512F__)
+  if constexpr (kLanes == 16)
+    return Ints(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes))));
+#endif
+#if defined(__AVX2__)
+  if constexpr (kLanes == 8)
+    return Ints(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))));
+#endif
+  int32_t values[kLanes];
+  for (int l = 0; l < kLanes; ++l) values[l] = bytes[l];
+  Ints v;
+  __builtin_memcpy(&v, values, sizeof v);
+  return v;
+}
+
 // Straight to memory where nothing is converted: a store through an array would be read back in
 // other pieces than it was written, which stalls.
 template <int kLanes, class T>

@@ -8,6 +8,14 @@
 
 namespace fastnn {
 
+// Where images are in the lanes, a gradient may be that of the windows of 2 x 2, side by side,
+// whose largest elements were taken of an image: each window's goes to one element.
+struct ConvWindows {
+  const uint8_t* places;  // of that element in its window, row by row; null: all have gradients
+  int64_t h, w;           // windows of an image
+  constexpr int64_t size() const { return h * w; }
+};
+
 // y = act(w * x + bias). An output plane, row and column may be apart: a phase is every s-th.
 struct ConvArgs {
   const void *x, *w, *bias;  // w: [groups, filters, depth], or packed; bias may be null
@@ -16,7 +24,8 @@ struct ConvArgs {
   int64_t y_plane, y_row, y_col;
   int32_t activation;
   float activation_param;
-  float* scratch;  // conv_plan().tasks times .scratch floats; a GPU needs none
+  float* scratch;         // conv_plan().tasks times .scratch floats; a GPU needs none
+  ConvWindows windows{};  // of x
 };
 
 // The phases of one array, of as many tasks each: a task is that of all phases, so that they fill
@@ -48,7 +57,8 @@ struct ConvWeightArgs {
   double* partials;
   ConvGrid grid;
   int64_t chunks;
-  float* scratch;  // conv_weight_plan().tasks() times .scratch floats; a GPU needs none
+  float* scratch;         // conv_weight_plan().tasks() times .scratch floats; a GPU needs none
+  ConvWindows windows{};  // of dz
 };
 struct ConvWeightSumArgs {
   const double* partials;

@@ -44,6 +44,9 @@ def _conv(
         if not isinstance(dy, Passed):
             dx, dw, db = _core.conv_bwd(dy, x, w, saved, *options, needs)
             return dx, dw, db
+        if dy.places is not None:
+            dx, dw = _core.conv_bwd_pooled(dy.dz, dy.places, x, w, *options[:-1], *needs[:2])
+            return dx, dw, dy.db
         need_db = needs[2] and dy.db is None
         plain = (*options[:-1], (0, 0.0), (*needs[:2], need_db))
         dx, dw, db = _core.conv_bwd(dy.dz, x, w, None, *plain)
