@@ -158,7 +158,7 @@ constexpr ConvPlan conv_plan(const ConvGrid& grid) {
   while (plan.rows > 1 &&
          (band_of(plan.rows) > kConvBand ||
           (images * ceil_div(g.h.out, plan.rows) < wanted && plan.rows * g.w.out > 256)))
-    plan.rows = ceil_div(plan.rows, 2);
+    plan.rows = plan.rows > 4 ? round_up(ceil_div(plan.rows, 2), 2) : ceil_div(plan.rows, 2);
   plan.bands = plan.rows > 0 ? ceil_div(g.h.out, plan.rows) : 0;
   plan.plane = g.h.length(plan.rows) * plan.row_length;
   plan.band = phases * plan.plane + kConvSlack;
@@ -170,6 +170,17 @@ constexpr ConvPlan conv_plan(const ConvGrid& grid) {
     plan.scratch = round_up(plan.band + 2 * g.depth(), 16) + round_up(3 * conv_image_runs(g), 16) +
                    kConvImageFilters * plan.rows * g.w.out;
   return plan;
+}
+
+// More floats of scratch per task where outputs are pooled by windows of 2 x 2: an item's outputs,
+// or, with images in the lanes, a filter's windows and their places.
+constexpr int64_t conv_pooled_floats(const ConvPlan& plan, const ConvGrid& g) {
+  if (!plan.images) return round_up(g.filters * plan.rows * g.w.out + kConvSlack, 16);
+  return round_up(plan.rows / 2 * (g.w.out / 2) * kConvLanes * 5 / 4, 16);
+}
+// Where no window is of two items, whose outputs stay in L2.
+constexpr bool conv_may_pool(const ConvPlan& plan, const ConvGrid& g) {
+  return (plan.bands == 1 || plan.rows % 2 == 0) && conv_pooled_floats(plan, g) <= kConvBand;
 }
 
 // The same of the gradient of the weights, whose vectors of positions end with each row.

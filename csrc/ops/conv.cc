@@ -56,7 +56,8 @@ struct Prepared {
 Prepared prepare_conv(const Where& where, ConvArgs args, ConvPackArgs pack) {
   const ConvGrid& g = args.grid;
   const ConvPlan plan = conv_plan(g);
-  const Array scratch = where.scratch(plan.tasks, plan.scratch);
+  const int64_t pooled = args.pooled.y ? conv_pooled_floats(plan, g) : 0;
+  const Array scratch = where.scratch(plan.tasks, plan.scratch + pooled);
   args.scratch = write_as<float>(scratch);
   OptionalArray packed;
   pack.lanes = plan.lanes && where.on_cpu();
@@ -194,6 +195,11 @@ std::pair<Array, OptionalArray> bias_gradient(const Where& where, const Array& d
 
 // ---- ops ------------------------------------------------------------------------------------
 
+// Of 2 x 2, side by side.
+PoolGrid windows_of(int64_t planes, Pair size) {
+  return {planes, size[0], size[1], size[0] / 2, size[1] / 2, 2, 2, 2, 2, 0, 0, 1, 1};
+}
+
 std::string name_of(int spatial, bool transposed) {
   return concat(transposed ? "conv_transpose" : "conv", spatial, "d");
 }
@@ -221,6 +227,40 @@ Result conv_fwd(const Array& x, const Array& w, const OptionalArray& b, int spat
   const Where where{op.c_str(), x.device(), x.dtype};
   transposed ? convolve_transposed(where, g, args) : convolve(where, args);
   return {y, z};
+}
+
+// max_pool2d(conv2d(...), 2) as (y, places of the largest elements), those where they are saved.
+Result conv_fwd_pooled(const Array& x, const Array& w, const OptionalArray& b,
+                       const WindowArg& window, const ActArg& activation, bool save) {
+  const std::string op = name_of(2, false);
+  const ConvGrid g = conv_grid(op, 2, x, w, b, window_of(window));
+  const Pair size{g.h.out / 2, g.w.out / 2};
+  check(size[0] > 0 && size[1] > 0, op, ": expected outputs that max_pool=2 fits into, got ",
+        Shape{g.h.out, g.w.out}, "; use larger images, more padding, or no pooling");
+  const int64_t channels = g.groups * g.filters;
+  const Array y = empty(image_shape(x, 2, channels, size), x.dtype, x.device());
+  OptionalArray places;
+  if (save) places = empty(y.shape, DType::kUInt8, x.device());
+  uint8_t* to = places ? write_as<uint8_t>(*places) : nullptr;
+  ConvArgs args{.x = read(x),
+                .w = read(w),
+                .bias = read_optional(b),
+                .grid = g,
+                .activation = activation.first,
+                .activation_param = activation.second};
+  const Where where{op.c_str(), x.device(), x.dtype};
+  if (where.on_cpu() && conv_may_pool(conv_plan(g), g)) {
+    args.pooled = {write(y), to, size[0], size[1]};
+    convolve(where, args);
+    return {y, places};
+  }
+  const Array all = empty(image_shape(x, 2, channels, {g.h.out, g.w.out}), x.dtype, x.device());
+  args.y = write(all);
+  convolve(where, args);
+  const int64_t planes = g.batch * channels;
+  launch(row_wise(where.op, all, planes, g.out_size(), kCostPerElement), &Kernels::max_pool_fwd,
+         MaxPoolFwdArgs{read(all), write(y), to, windows_of(planes, {g.h.out, g.w.out})});
+  return {y, places};
 }
 
 // `saved` is what the activation's derivative needs, or nothing for the identity.
@@ -281,13 +321,11 @@ std::pair<OptionalArray, OptionalArray> conv_bwd_pooled(const Array& dz, const A
     return gradients(where, g, false, dz, x, w, needs_dx, needs_dw,
                      {read_as<uint8_t>(places), windows[0], windows[1]});
   const Array all = empty({planes, size[0], size[1]}, dz.dtype, dz.device());
+  const Array sums = where.empty_floats(dz.dtype == DType::kFloat32 ? 0 : all.numel());
   launch(
       row_wise(where.op, all, planes, size[0] * size[1], kCostPerElement), &Kernels::max_pool_bwd,
-      MaxPoolBwdArgs{read(dz),
-                     read_as<uint8_t>(places),
-                     write(all),
-                     nullptr,
-                     {planes, size[0], size[1], windows[0], windows[1], 2, 2, 2, 2, 0, 0, 1, 1}});
+      MaxPoolBwdArgs{read(dz), read_as<uint8_t>(places), write(all),
+                     sums.numel() > 0 ? write_as<float>(sums) : nullptr, windows_of(planes, size)});
   return gradients(where, g, transposed, all, x, w, needs_dx, needs_dw);
 }
 
@@ -296,6 +334,8 @@ std::pair<OptionalArray, OptionalArray> conv_bwd_pooled(const Array& dz, const A
 void bind_conv(py::module_& m) {
   m.def("conv_fwd", &conv_fwd, py::arg("x"), py::arg("w"), py::arg("b"), py::arg("spatial"),
         py::arg("transposed"), py::arg("window"), py::arg("activation"), py::arg("save_z"));
+  m.def("conv_fwd_pooled", &conv_fwd_pooled, py::arg("x"), py::arg("w"), py::arg("b"),
+        py::arg("window"), py::arg("activation"), py::arg("save"));
   m.def("conv_bwd", &conv_bwd, py::arg("dy"), py::arg("x"), py::arg("w"), py::arg("saved"),
         py::arg("spatial"), py::arg("transposed"), py::arg("window"), py::arg("activation"),
         py::arg("needs"));

@@ -8,6 +8,7 @@
 #include "conv_tile.h"
 #include "conv_weight_lanes.h"
 #include "loops.h"
+#include "pool_tiles.h"
 #include "table.h"
 
 namespace fastnn {
@@ -175,9 +176,29 @@ void copy_item(const ConvArgs& args, const ConvBand& band, int64_t image, int64_
     copy_channel(g, band.plane, x + c * g.in_size(), row, rows, to + c * channel, kept);
 }
 
-// All outputs of an item from its band; `more` says that the image after this comes next.
-void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band, int64_t i,
-               const float* copied, const int32_t* at, bool more) {
+// The windows of all outputs of an item.
+void pool_item(const ConvArgs& args, const ConvPlan& plan, int64_t i, const float* outputs) {
+  const ConvGrid& g = args.grid;
+  const ConvPooled& to = args.pooled;
+  const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
+  const int64_t together = plan.bands == 1 ? g.filters : 1;  // planes that lie side by side
+  const PoolGrid windows{1, rows, g.w.out, rows / 2, to.w, 2, 2, 2, 2, 0, 0, 1, 1};
+  for (int64_t o = 0; o < g.filters; o += together) {
+    const int64_t plane = i / plan.bands * g.filters + o, at = plane * to.size() + row / 2 * to.w;
+    const float* x = outputs + o * rows * g.w.out;
+    float* y = static_cast<float*>(to.y) + at;
+    if (to.places)
+      max_pool_tiles<true>(x, y, to.places + at, windows, {0, together});
+    else
+      max_pool_tiles<false>(x, y, nullptr, windows, {0, together});
+  }
+}
+
+// All outputs of an item from its band, to its own memory if there is some; `more` says that the
+// image after this comes next.
+void conv_item(const ConvArgs& given, const ConvPlan& plan, const ConvBand& band, int64_t i,
+               const float* copied, const int32_t* at, bool more, float* outputs = nullptr) {
+  ConvArgs args = given;
   const ConvGrid& g = args.grid;
   const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
   const auto* bias = static_cast<const float*>(args.bias);
@@ -185,11 +206,12 @@ void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band,
   const int64_t filters = plan.lanes ? round_up(g.filters, kConvLanes) : g.filters;
   const int64_t image = i / plan.bands, group = image % g.groups;  // image: of all groups
   const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
+  if (outputs) args.y_plane = rows * g.w.out;
   const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
   const float* next = x + (image + 1) * g.channels * g.in_size();
   const ConvItem item{w + group * filters * g.depth(),
                       bias ? bias + group * g.filters : nullptr,
-                      y + at_y,
+                      outputs ? outputs : y + at_y,
                       z ? z + at_y : nullptr,
                       copied,
                       at,
@@ -197,15 +219,18 @@ void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band,
                       rows,
                       {next, more ? g.channels : 0, g.in_size(), g.in_size()}};
   if (plan.lanes) return conv_lanes(args, item);
-  const int64_t pitch = pitch_of(g, band.row_length, rows), outputs = (rows - 1) * pitch + g.w.out;
-  for (int64_t first = 0; first < outputs; first += kNR)
-    conv_strip(args, item, band.row_length, pitch, first, least(kNR, outputs - first));
+  const int64_t pitch = pitch_of(g, band.row_length, rows);
+  const int64_t positions = (rows - 1) * pitch + g.w.out;
+  for (int64_t first = 0; first < positions; first += kNR)
+    conv_strip(args, item, band.row_length, pitch, first, least(kNR, positions - first));
 }
 
 // `scratch` is that of one task for as many as there are, so that the band stays in the cache.
 void conv_tasks(const ConvArgs& args, Slice s, int64_t scratch) {
   const ConvPlan plan = conv_plan(args.grid);
-  float* copied = args.scratch + scratch * plan.scratch;
+  const int64_t pooled = args.pooled.y ? conv_pooled_floats(plan, args.grid) : 0;
+  float* copied = args.scratch + scratch * (plan.scratch + pooled);
+  float* outputs = pooled > 0 ? copied + plan.scratch : nullptr;
   auto* at = reinterpret_cast<int32_t*>(copied + plan.band);
   const ConvBand band = band_of(args.grid, plan);
   if (!plan.images) conv_offsets(args.grid, plan, band, at);
@@ -220,7 +245,8 @@ void conv_tasks(const ConvArgs& args, Slice s, int64_t scratch) {
     const int64_t row = i % plan.bands * plan.rows;
     copy_item(args, band, i / plan.bands, row, least(plan.rows, args.grid.h.out - row), kept,
               copied);
-    conv_item(args, plan, band, i, copied, at, one && i + 1 < end);
+    conv_item(args, plan, band, i, copied, at, one && i + 1 < end, outputs);
+    if (outputs) pool_item(args, plan, i, outputs);
   }
 }
 

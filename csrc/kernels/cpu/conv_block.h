@@ -1,6 +1,6 @@
 // All outputs of some rows of a block of images, which are in the lanes.
 #pragma once
-#include "conv_windows.h"
+#include "conv_images.h"
 
 namespace fastnn {
 namespace {
@@ -25,10 +25,12 @@ void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float*
       turn_channel(g, block, x + first, row, rows, to);
   }
   ConvArgs to = args;
-  to.y_plane = g.groups * g.filters * args.y_plane;
-  const int64_t at_y =
-      block.first * to.y_plane + group * g.filters * args.y_plane + row * args.y_row;
-  auto *y = static_cast<float*>(args.y), *z = static_cast<float*>(args.z);
+  const ConvPooled& pooled = args.pooled;
+  const int64_t plane = pooled.y ? pooled.size() : args.y_plane;
+  to.y_plane = g.groups * g.filters * plane;
+  const int64_t at_y = block.first * to.y_plane + group * g.filters * plane +
+                       (pooled.y ? row / 2 * pooled.w : row * args.y_row);
+  auto *y = static_cast<float*>(pooled.y ? pooled.y : args.y), *z = static_cast<float*>(args.z);
   float* products = band + plan.band;
   float* runs = band + round_up(plan.band + 2 * g.depth(), 16);
   ConvImages{.args = to,
@@ -38,13 +40,15 @@ void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float*
              .band = band,
              .y = y + at_y,
              .z = z ? z + at_y : nullptr,
-             .plane = args.y_plane,
+             .places = pooled.places ? pooled.places + at_y : nullptr,
+             .plane = plane,
              .images = block.images,
              .row = row,
              .rows = rows,
              .products = reinterpret_cast<ImagesProduct*>(products),
              .runs = reinterpret_cast<ImagesRun*>(runs),
-             .c = runs + round_up(3 * conv_image_runs(g), 16)}
+             .c = runs + round_up(3 * conv_image_runs(g), 16),
+             .windows = band + plan.scratch}
       .run();
 }
 

@@ -1,8 +1,8 @@
-// Images in the lanes from the windows that pooled them: of the gradients of windows, and of the
-// places of their largest elements, only a quarter is turned.
+// Windows of 2 x 2 that pool images in the lanes, and what their gradients give to images: of
+// windows, and of the places of their largest elements, only a quarter is turned.
 #pragma once
 #include "../families/conv.h"
-#include "conv_images.h"
+#include "conv_turn.h"
 #include "lane_tree.h"
 #include "pool_windows.h"
 
@@ -47,6 +47,39 @@ void turn_places(const uint8_t* places, int64_t first, const ConvBlock& block, i
   }
 }
 
+// The way back, to images that are `apart`.
+void turn_places_back(const uint8_t* places, int64_t images, int64_t apart, int64_t n,
+                      uint8_t* to) {
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t first = most(0, least(i, n - 16));  // the last sixteen overlap those before
+    Places x[16] = {};
+    for (int64_t k = 0; k < least(16, n); ++k)
+      __builtin_memcpy(&x[k], places + (first + k) * 16, 16);
+    transpose_places(x, MakeIndices<16>::Type{});
+    for (int64_t l = 0; l < images; ++l) {
+      if (n >= 16)
+        __builtin_memcpy(to + l * apart + first, &x[l], 16);
+      else
+        for (int64_t k = 0; k < n; ++k) to[l * apart + k] = x[l][k];
+    }
+  }
+}
+
+// The windows of outputs [rows][cols][kConvLanes].
+void pool_lanes(const float* outputs, int64_t rows, int64_t cols, float* y, uint8_t* places) {
+  const MaxRow<true, float> to{y, places};
+  int64_t at = 0;
+  for (int64_t r = 0; r + 2 <= rows; r += 2)
+    for (int64_t c = 0; c + 2 <= cols; c += 2)
+      for (int p = 0; p < kPieces; ++p, at += kLanes) {
+        const float* from = outputs + (r * cols + c) * kConvLanes + p * kLanes;
+        auto windows = MaxWindows<kLanes>::from(load(from));
+        FASTNN_UNROLL for (int k = 1; k < 4; ++k)
+            windows.add(load(from + (k / 2 * cols + k % 2) * kConvLanes), k);
+        to.store(at, windows);
+      }
+}
+
 // Gradients and places of the windows of one channel of a block, whose first image's are `first`
 // on.
 struct TurnedWindows {
@@ -56,16 +89,23 @@ struct TurnedWindows {
   int64_t first;
   ConvBlock block;
 
-  // What an element at (row, col) of its windows gets, of all images.
-  FASTNN_INLINE void scatter(const float* values, const uint8_t* places, int64_t row, int64_t rows,
-                             int64_t col, int64_t cols, float* to, int64_t step) const {
-    for (int p = 0; p < kPieces; ++p) {
+  // Rows [row, rows) and columns [col, cols) of a window of all images.
+  FASTNN_INLINE static void scatter(const float* values, const uint8_t* places, int64_t row,
+                                    int64_t rows, int64_t col, int64_t cols, float* to,
+                                    int64_t step) {
+    FASTNN_UNROLL for (int p = 0; p < kPieces; ++p) {
       const Vec v = load(values + p * kLanes);
       const auto at = widen<kLanes>(places + p * kLanes);
+      const auto give = [&](int64_t r, int64_t c) __attribute__((always_inline)) {
+        store(to + (r - row) * step + (c - col) * kConvLanes + p * kLanes,
+              at == static_cast<int32_t>(2 * r + c) ? v : Vec{});
+      };
+      if (rows - row + cols - col == 4) {  // all of it
+        FASTNN_UNROLL for (int k = 0; k < 4; ++k) give(k / 2, k % 2);
+        continue;
+      }
       for (int64_t r = row; r < rows; ++r)
-        for (int64_t c = col; c < cols; ++c)
-          store(to + (r - row) * step + (c - col) * kConvLanes + p * kLanes,
-                at == static_cast<int32_t>(2 * r + c) ? v : Vec{});
+        for (int64_t c = col; c < cols; ++c) give(r, c);
     }
   }
 

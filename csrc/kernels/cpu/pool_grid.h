@@ -16,10 +16,10 @@ FASTNN_FN Range planes_of(Slice s, int64_t size, int64_t planes) {
 }
 
 // The kernel's elements [begin, end) that lie inside an axis of n, for a window at `start`.
-struct Inside {
+struct InsideAxis {
   int64_t begin, end;
 };
-FASTNN_FN Inside inside(int64_t start, int64_t n, int64_t kernel, int64_t dilation) {
+FASTNN_FN InsideAxis inside(int64_t start, int64_t n, int64_t kernel, int64_t dilation) {
   if (start >= 0 && start + (kernel - 1) * dilation < n) return {0, kernel};  // without dividing
   return {start < 0 ? ceil_div(-start, dilation) : 0,
           start < n ? least(ceil_div(n - start, dilation), kernel) : 0};
@@ -40,8 +40,8 @@ FASTNN_FN void load_pairs(const T* x, float (&even)[kLanes], float (&odd)[kLanes
 
 // Shows `pool` the elements of kLanes windows from out column ow on, kernel row by kernel row.
 template <int kStride, template <int> class Pool, int kLanes, class T>
-FASTNN_FN void visit_windows(const T* plane, const PoolGrid& g, int64_t ih, Inside rows, int64_t ow,
-                             Inside cols, Pool<kLanes>& pool) {
+FASTNN_FN void visit_windows(const T* plane, const PoolGrid& g, int64_t ih, InsideAxis rows,
+                             int64_t ow, InsideAxis cols, Pool<kLanes>& pool) {
   const int64_t iw = ow * g.stride_w - g.pad_w;
   for (int64_t kh = rows.begin; kh < rows.end; ++kh) {
     const T* x = plane + (ih + kh * g.dilation_h) * g.w + iw;
@@ -64,7 +64,7 @@ FASTNN_FN void visit_windows(const T* plane, const PoolGrid& g, int64_t ih, Insi
 
 // Windows [lo, hi) of an out row, all of them inside; the last block overlaps the one before.
 template <int kStride, int kLanes, template <int> class Pool, class T, class Out>
-FASTNN_FN void blocks(const T* plane, const PoolGrid& g, int64_t ih, Inside rows, int64_t lo,
+FASTNN_FN void blocks(const T* plane, const PoolGrid& g, int64_t ih, InsideAxis rows, int64_t lo,
                       int64_t hi, const Out& out) {
   for (int64_t b = lo; b < hi; b += kLanes) {
     const int64_t ow = least(b, hi - kLanes);
@@ -76,10 +76,10 @@ FASTNN_FN void blocks(const T* plane, const PoolGrid& g, int64_t ih, Inside rows
 
 // Windows [lo, hi) of an out row, one by one.
 template <template <int> class Pool, class T, class Out>
-FASTNN_FN void singles(const T* plane, const PoolGrid& g, int64_t ih, Inside rows, int64_t lo,
+FASTNN_FN void singles(const T* plane, const PoolGrid& g, int64_t ih, InsideAxis rows, int64_t lo,
                        int64_t hi, const Out& out) {
   for (int64_t ow = lo; ow < hi; ++ow) {
-    const Inside cols = inside(ow * g.stride_w - g.pad_w, g.w, g.kernel_w, g.dilation_w);
+    const InsideAxis cols = inside(ow * g.stride_w - g.pad_w, g.w, g.kernel_w, g.dilation_w);
     Pool<1> pool(rows.begin * g.kernel_w + cols.begin);
     visit_windows<0>(plane, g, ih, rows, ow, cols, pool);
     out.store(ow, pool);
@@ -87,15 +87,15 @@ FASTNN_FN void singles(const T* plane, const PoolGrid& g, int64_t ih, Inside row
 }
 
 // The windows [begin, end) of every out row that lie inside.
-FASTNN_FN Inside whole_windows(const PoolGrid& g) {
+FASTNN_FN InsideAxis whole_windows(const PoolGrid& g) {
   const int64_t slack = g.w + g.pad_w - int64_t{g.dilation_w} * (g.kernel_w - 1);
   const int64_t lo = least(ceil_div(g.pad_w, g.stride_w), g.out_w);
   return {lo, most(least(slack > 0 ? ceil_div(slack, g.stride_w) : 0, g.out_w), lo)};
 }
 
 template <int kStride, template <int> class Pool, class T, class Out>
-FASTNN_FN void out_row(const T* plane, const PoolGrid& g, int64_t ih, Inside rows, Inside whole,
-                       const Out& out) {
+FASTNN_FN void out_row(const T* plane, const PoolGrid& g, int64_t ih, InsideAxis rows,
+                       InsideAxis whole, const Out& out) {
   const auto [lo, hi] = whole;
   if (hi - lo < kFewLanes) return singles<Pool>(plane, g, ih, rows, 0, g.out_w, out);
   singles<Pool>(plane, g, ih, rows, 0, lo, out);
@@ -109,10 +109,10 @@ FASTNN_FN void out_row(const T* plane, const PoolGrid& g, int64_t ih, Inside row
 // Out row by out row of a plane; `out_of` says where the results of one go.
 template <int kStride, template <int> class Pool, class T, class OutOf>
 void pool_plane_strided(const T* plane, const PoolGrid& g, OutOf out_of) {
-  const Inside whole = whole_windows(g);
+  const InsideAxis whole = whole_windows(g);
   for (int64_t oh = 0; oh < g.out_h; ++oh) {
     const int64_t ih = oh * g.stride_h - g.pad_h;
-    const Inside rows = inside(ih, g.h, g.kernel_h, g.dilation_h);
+    const InsideAxis rows = inside(ih, g.h, g.kernel_h, g.dilation_h);
     out_row<kStride, Pool>(plane, g, ih, rows, whole, out_of(oh));
   }
 }

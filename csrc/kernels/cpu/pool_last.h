@@ -10,7 +10,7 @@ namespace {
 // The kernel's elements inside an image, for the window of an out row and column.
 struct Window {
   int64_t ih, iw;  // of the first element, which may lie outside
-  Inside rows, cols;
+  InsideAxis rows, cols;
   FASTNN_FN Window(const PoolGrid& g, int64_t oh, int64_t ow)
       : ih(oh * g.stride_h - g.pad_h),
         iw(ow * g.stride_w - g.pad_w),

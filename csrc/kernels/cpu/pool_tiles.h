@@ -57,23 +57,26 @@ struct MaxTiles {
   const T *top, *bottom;  // two rows of x
   MaxRow<kOffsets, T> out;
 
+  // The even and the odd elements of a row, of windows side by side.
   template <int kLanes>
-  FASTNN_FN void add_row(const T* x, int64_t k, MaxWindows<kLanes>& windows) const {
+  FASTNN_FN static void load_row(const T* x, typename Vectors<kLanes>::Floats (&v)[2]) {
     if constexpr (kLanes == 1) {
-      for (int i = 0; i < 2; ++i) windows.add({to_float(x[i])}, k + i);
+      for (int i = 0; i < 2; ++i) v[i] = to_float(x[i]);
     } else {
       using V = TileVectors<kLanes>;
       constexpr typename MakeIndices<kLanes>::Type kAll{};
       const auto low = V::load(x), high = V::load(x + kLanes);
-      windows.add(V::every_other(low, high, 0, kAll), k);
-      windows.add(V::every_other(low, high, 1, kAll), k + 1);
+      for (int i = 0; i < 2; ++i) v[i] = V::every_other(low, high, i, kAll);
     }
   }
   template <int kLanes>
   FASTNN_FN void run(int64_t ow) const {
-    MaxWindows<kLanes> windows(0);
-    add_row(top + 2 * ow, 0, windows);
-    add_row(bottom + 2 * ow, 2, windows);
+    typename Vectors<kLanes>::Floats upper[2], lower[2];
+    load_row<kLanes>(top + 2 * ow, upper);
+    load_row<kLanes>(bottom + 2 * ow, lower);
+    auto windows = MaxWindows<kLanes>::from(upper[0]);
+    windows.add(upper[1], 1);
+    for (int i = 0; i < 2; ++i) windows.add(lower[i], 2 + i);
     out.store(ow, windows);
   }
 };

@@ -61,6 +61,12 @@ struct MaxWindows {
   Ints at;
   FASTNN_FN explicit MaxWindows(int64_t first)
       : value(Floats{} - kInf), at(Ints{} + static_cast<int32_t>(first)) {}
+  // Whose first elements are these.
+  FASTNN_FN static MaxWindows from(Floats v) {
+    MaxWindows windows(0);
+    windows.value = v;
+    return windows;
+  }
   FASTNN_FN void add(const float (&x)[kLanes], int64_t k) {
     Floats v;
     __builtin_memcpy(&v, x, sizeof v);

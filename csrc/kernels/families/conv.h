@@ -16,6 +16,14 @@ struct ConvWindows {
   constexpr int64_t size() const { return h * w; }
 };
 
+// Max pooling of a result by such windows: y is its own, and the convolution's is nowhere.
+struct ConvPooled {
+  void* y;          // null: there is none
+  uint8_t* places;  // or null
+  int64_t h, w;     // windows of an image
+  constexpr int64_t size() const { return h * w; }
+};
+
 // y = act(w * x + bias). An output plane, row and column may be apart: a phase is every s-th.
 struct ConvArgs {
   const void *x, *w, *bias;  // w: [groups, filters, depth], or packed; bias may be null
@@ -26,6 +34,7 @@ struct ConvArgs {
   float activation_param;
   float* scratch;         // conv_plan().tasks times .scratch floats; a GPU needs none
   ConvWindows windows{};  // of x
+  ConvPooled pooled{};    // never on a GPU
 };
 
 // The phases of one array, of as many tasks each: a task is that of all phases, so that they fill

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
 from fastnn.functional.activation import Activation, resolve_activation
-from fastnn.functional.pool import Size, pair
+from fastnn.functional.pool import Size, max_pool2d, pair
 from fastnn.tape import Passed
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor, is_grad_enabled
 
@@ -58,6 +58,29 @@ def _conv(
     return y, vjp
 
 
+@_rules.keeps_layout
+def _conv_pooled(
+    x: Any,
+    w: Any,
+    b: Any,
+    *,
+    window: Window,
+    activation: tuple[int, bool, float],
+    recording: bool,
+) -> tuple[Any, Vjp]:
+    kind, _, a = activation
+    y, places = _core.conv_fwd_pooled(x, w, b, window, (kind, a), recording)
+
+    def vjp(dy: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        # Of the windows' largest elements, the only ones with a gradient.
+        largest = y if kind else None
+        dz, db = _core.conv_bwd_ending(dy, largest, 2, False, (kind, a), needs[2])
+        dx, dw = _core.conv_bwd_pooled(dz, places, x, w, 2, False, window, *needs[:2])
+        return dx, dw, db
+
+    return y, vjp
+
+
 def _padding(
     op: str, padding: Padding, spatial: int, w: Any, stride: Any, dilation: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -89,6 +112,7 @@ def _convolve(
     groups: int,
     activation: Activation,
     output_padding: Size | None = None,
+    max_pool: Size | None = None,
 ) -> Tensor:
     x, w, b = arrays
     steps = pair(op, "stride", stride, spatial)
@@ -99,6 +123,16 @@ def _convolve(
     if output_padding is not None:
         extra = pair(op, "output_padding", output_padding, spatial, 0)
         end = (end[0] - extra[0], end[1] - extra[1])
+    window = (steps, begin, end, apart, groups)
+    known = resolve_activation(op, activation)
+    kind, saves_output, _ = known
+    recording = is_grad_enabled()
+    windows = None if max_pool is None else pair(op, "max_pool", max_pool, spatial)
+    if windows == (2, 2) and (kind == 0 or saves_output):
+        pooled: Tensor = apply(
+            _conv_pooled, x, w, b, window=window, activation=known, recording=recording
+        )
+        return pooled
     result: Tensor = apply(
         _conv,
         x,
@@ -106,11 +140,11 @@ def _convolve(
         b,
         spatial=spatial,
         transposed=output_padding is not None,
-        window=(steps, begin, end, apart, groups),
-        activation=resolve_activation(op, activation),
-        recording=is_grad_enabled(),
+        window=window,
+        activation=known,
+        recording=recording,
     )
-    return result
+    return result if windows is None else max_pool2d(result, windows)
 
 
 def conv1d(
@@ -162,6 +196,7 @@ def conv2d(
     groups: int = 1,
     *,
     activation: Activation = None,
+    max_pool: Size | None = None,
 ) -> Tensor:
     """act(b[o] + sum over (c, i, j) of w[o, c, i, j] x[c, r t + i d - p, s t + j d - p]) at (r, s).
 
@@ -178,9 +213,12 @@ def conv2d(
         groups: Parts that channels are split into; as many as channels is a depthwise convolution.
         activation: Name of an activation, or (name, parameter), applied before the result is
             stored; its derivative and the bias gradient are fused in backward.
+        max_pool: Windows of :func:`max_pool2d`, whose largest elements are returned; None: there is
+            no pooling. With 2 it is fused: what is pooled is never in memory, nor its gradient.
 
     Returns:
-        Tensor of shape (..., out, floor((n + 2 p - d (k - 1) - 1) / t) + 1 for each axis).
+        Tensor of shape (..., out, floor((n + 2 p - d (k - 1) - 1) / t) + 1 for each axis), or of
+        the windows on that.
 
     Raises:
         ValueError: If an argument is out of range, shapes do not fit or the kernel does not.
@@ -197,7 +235,8 @@ def conv2d(
         Krizhevsky, Sutskever, Hinton 2012, "ImageNet classification with deep CNNs".
     """
     arrays = (input, weight, bias)
-    return _convolve("conv2d", 2, arrays, stride, padding, dilation, groups, activation)
+    window = (stride, padding, dilation, groups)
+    return _convolve("conv2d", 2, arrays, *window, activation, max_pool=max_pool)
 
 
 def conv_transpose2d(

@@ -1,10 +1,11 @@
 """Sequential, which fuses a linear layer, a convolution or a norm with the activation after it, and
-a linear layer or a norm with the dropout after that."""
+a linear layer or a norm with the dropout after that, a convolution with max pooling."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastnn.nn.dropout import Dropout
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module
 from fastnn.nn.norm import GroupNorm, LayerNorm, RMSNorm, _ChannelNorm
+from fastnn.nn.pool import MaxPool2d
 
 __all__ = ["Sequential"]
 
@@ -32,8 +34,9 @@ class Sequential(Module):
     """Layers applied one after the other.
 
     A Linear, a convolution or a norm and the activation after it run as one kernel, and so does
-    dropout after a Linear or a norm (and its activation), unless one of them has a hook. The
-    results have the bits of layers applied one by one.
+    dropout after a Linear or a norm (and its activation), and so does MaxPool2d(2) after a Conv2d
+    (and its activation), unless one of them has a hook. The results have the bits of layers applied
+    one by one.
 
     Example:
         >>> import fastnn as fn
@@ -57,7 +60,7 @@ class Sequential(Module):
         i = 0
         while i < len(layers):
             layer = layers[i]
-            fused = _fused(layer, layers[i + 1 : i + 3])
+            fused = _fused(layer, layers[i + 1 : i + 4])
             input = layer(input, **fused)
             i += 1 + len(fused)
         return input
@@ -79,7 +82,7 @@ def _fused(layer: Module, following: list[Module]) -> dict[str, Any]:
     if not isinstance(layer, _FUSING) or layer._forward_hooks:
         return fused
     takes = _arguments(type(layer).forward)
-    for after in following:
+    for after, behind in itertools.zip_longest(following[:2], following[1:3]):
         if after._forward_hooks:
             break
         activation = after.fused if isinstance(after, _Activation) else None
@@ -91,6 +94,11 @@ def _fused(layer: Module, following: list[Module]) -> dict[str, Any]:
             if _core.is_recording():
                 note_module(after)
             fused["dropout_p"] = after.p if after.training else 0.0
+            break
+        elif type(after) is MaxPool2d and "max_pool" in takes and after.fused:
+            # Its result is what the derivative is made of: nobody may write over it.
+            if not getattr(behind, "inplace", False):
+                fused["max_pool"] = after.fused
             break
         else:
             break

@@ -192,8 +192,10 @@ class Conv2d(_Conv):
         window = (kernel_size, stride, padding, dilation)
         self._init(2, channels, *window, groups, bias, padding_mode)
 
-    def forward(self, input: Any, activation: Activation = None) -> Any:
-        """act(w * x + b)."""
+    def forward(
+        self, input: Any, activation: Activation = None, max_pool: Size | None = None
+    ) -> Any:
+        """act(w * x + b), or the largest of its windows."""
         return F.conv2d(
             input,
             self.weight,
@@ -203,6 +205,7 @@ class Conv2d(_Conv):
             self.dilation,
             self.groups,
             activation=activation,
+            max_pool=max_pool,
         )
 
 

@@ -85,6 +85,14 @@ class MaxPool2d(_MaxPool):
         (3, 4, 4)
     """
 
+    @property
+    def fused(self) -> int | None:
+        """What ``F.conv2d(max_pool=...)`` takes, where it makes one op of both."""
+        plain = not (self.return_indices or self.ceil_mode)
+        is_two = all(size in (2, (2, 2)) for size in (self.kernel_size, self.stride))
+        at_once = self.padding in (0, (0, 0)) and self.dilation in (1, (1, 1))
+        return 2 if plain and is_two and at_once else None
+
     def forward(self, input: Any) -> Any:
         """Pool."""
         return F.max_pool2d(
