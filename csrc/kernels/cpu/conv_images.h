@@ -22,11 +22,12 @@ void turn_images(const float* from, const ConvBlock& block, int64_t rows, int64_
   for (int64_t first = 0; first < kConvLanes; first += kLanes) {
     typedef int32_t Mask __attribute__((vector_size(4 * kLanes)));
     const float* image[kLanes];
-    Mask is_image;
-    for (int64_t l = 0; l < kLanes; ++l) {
+    Mask lane;
+    FASTNN_UNROLL for (int l = 0; l < kLanes; ++l) {
       image[l] = from + least(first + l, block.images - 1) * block.apart;
-      is_image[l] = first + l < block.images ? -1 : 0;
+      lane[l] = l;
     }
+    const Mask is_image = lane < static_cast<int32_t>(block.images - first);
     float* row = to + first;
     for (int64_t r = 0, at = 0; r < rows; ++r, at += step, row += to_step) {
       for (int64_t i = 0; i < n && n >= 4; i += 4) {
@@ -50,11 +51,20 @@ void turn_channel(const ConvGrid& g, const ConvBlock& block, const float* x, int
   const int64_t length = g.w.length(g.w.out), height = g.h.length(rows);
   const int64_t top = row - g.h.pad, left = -int64_t{g.w.pad};
   const Inside y = inside(g.h, top, height), at = inside(g.w, left, length);
-  if (y.end - y.begin < height || at.end - at.begin < length)
-    __builtin_memset(band, 0, sizeof(float) * static_cast<size_t>(height * length * kConvLanes));
-  const float* from = x + (top + y.begin) * g.w.in + left + at.begin;
-  float* to = band + (y.begin * length + at.begin) * kConvLanes;
+  const auto clear = [](float* floats, int64_t positions) {
+    if (positions > 0)
+      __builtin_memset(floats, 0, sizeof(float) * static_cast<size_t>(positions * kConvLanes));
+  };
   const int64_t n = at.end - at.begin, all = y.end - y.begin;
+  if (n == 0 || all == 0) return clear(band, height * length);
+  const float* from = x + (top + y.begin) * g.w.in + left + at.begin;
+  const int64_t before = y.begin * length + at.begin, gap = length - n;
+  float* to = band + before * kConvLanes;
+  // The padding: at the right of a row, then at the left of the next.
+  clear(band, before);
+  for (int64_t r = 0; r + 1 < all; ++r) clear(to + (r * length + n) * kConvLanes, gap);
+  const int64_t end = before + (all - 1) * length + n;
+  clear(band + end * kConvLanes, height * length - end);
   if (n == length && n == g.w.in)  // rows are one run
     return turn_images(from, block, 1, all * n, 0, to, 0);
   turn_images(from, block, all, n, g.w.in, to, length * kConvLanes);
