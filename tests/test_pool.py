@@ -48,6 +48,25 @@ def test_nan_is_the_largest_and_the_last_one_counts(size):
     assert np.array(leaf.grad)[0, 1, 0] == 1
 
 
+def test_windows_of_two_side_by_side_of_any_size():
+    """Rows that share vectors, fill some, or run over their ends, beside the windows of indices."""
+    rng = np.random.default_rng(2)
+    for height, width in [(h, w) for h in (2, 5, 10) for w in range(2, 40)]:
+        x = rng.integers(-3, 4, (3, height, width)).astype(np.float32)
+        x[rng.random(x.shape) < 0.1] = np.nan
+        x[rng.random(x.shape) < 0.1] = -np.inf
+        results = []
+        for indices in (False, True):
+            t = fn.tensor(x, requires_grad=True)
+            y = F.max_pool2d(t, 2, return_indices=indices)
+            y = y[0] if indices else y
+            values = y.detach().numpy()
+            y.backward(np.arange(values.size, dtype=np.float32).reshape(y.shape))
+            results.append((values, t.grad.numpy()))
+        for got, expected in zip(*results, strict=True):
+            assert_bitwise_equal(got, expected)
+
+
 def test_windows_of_minus_infinity_have_the_first_index():
     x = np.full((1, 4, 4), -np.inf, np.float32)
     y, indices = F.max_pool2d(x, 2, 2, 1, return_indices=True)

@@ -29,6 +29,19 @@ constexpr ActivateTable activate_table(ActivationList<F...>) {
 }
 inline constexpr ActivateTable kActivate = activate_table(Activations{});
 
+// The place of a formula among the activations.
+template <class F, class G, class... More>
+constexpr int activation_of(ActivationList<G, More...>) {
+  if constexpr (__is_same(F, G))
+    return 0;
+  else
+    return 1 + activation_of<F>(ActivationList<More...>{});
+}
+// Cheap enough for registers, before a tile is stored: stores across cache lines are not forwarded
+// to loads that come soon.
+inline constexpr int kRelu = activation_of<Relu>(Activations{});
+FASTNN_INLINE Vec relu(Vec x) { return x <= 0.f ? Vec{} : x; }
+
 // Dropout of the rows from i and the columns from j on of C, which are at c.
 template <class T>
 void drop_tile(const GemmArgsOf<T>& g, float* c, int64_t ldc, int64_t i, int64_t j, int64_t rows,

@@ -87,6 +87,7 @@ void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, 
   alignas(64) float padded[kMaxRows * kNR];
   for (int64_t v = 0; v < vectors && !direct; ++v) t.to[v] = v * kLanes;
   t.ldc = direct ? args.y_plane : kNR;
+  t.relu = args.activation == kRelu && item.z == nullptr;
   const int64_t tiles = ceil_div(g.filters, tile_rows(static_cast<int>(vectors)));
   for (int64_t q = 0; q < tiles; ++q) {
     const int64_t o = conv_begin(g.filters, q, tiles);
@@ -102,7 +103,7 @@ void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, 
     } else if (z) {
       store_outputs(args, padded, filters, pitch, first, n, z);
     }
-    if (args.activation)
+    if (args.activation && !t.relu)
       kActivate.tile[args.activation](t.c, t.ldc, filters, cols, args.activation_param);
     if (!direct) store_outputs(args, padded, filters, pitch, first, n, y);
   }

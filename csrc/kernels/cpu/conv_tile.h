@@ -2,6 +2,7 @@
 // from the padded image, at one offset per k and one place per vector. An element's sum over k is
 // chains of kGemmChain fma, added in order, whatever the tile.
 #pragma once
+#include "activate_tile.h"
 #include "gemm_micro.h"
 
 namespace fastnn {
@@ -16,6 +17,7 @@ struct ConvTile {
   float* c;
   int64_t ldc, to[kNV];  // to: where each vector is stored, in each row of c
   const float* bias;     // of each row, or null
+  bool relu;
 };
 
 template <int R, int NV>
@@ -37,6 +39,11 @@ __attribute__((noinline)) void conv_tile(const ConvTile& t) {
   if (t.bias) {
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
       FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] += t.bias[i];
+    }
+  }
+  if (t.relu) {
+    FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = relu(acc[i][v]);
     }
   }
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {

@@ -20,11 +20,12 @@ void turn_images(const float* from, const ConvBlock& block, int64_t rows, int64_
   for (int64_t first = 0; first < kConvLanes; first += kLanes) {
     typedef int32_t Mask __attribute__((vector_size(4 * kLanes)));
     const float* image[kLanes];
-    Mask is_image;
-    for (int64_t l = 0; l < kLanes; ++l) {
+    Mask lane;
+    FASTNN_UNROLL for (int l = 0; l < kLanes; ++l) {
       image[l] = from + least(first + l, block.images - 1) * block.apart;
-      is_image[l] = first + l < block.images ? -1 : 0;
+      lane[l] = l;
     }
+    const Mask is_image = lane < static_cast<int32_t>(block.images - first);
     float* row = to + first;
     for (int64_t r = 0, at = 0; r < rows; ++r, at += step, row += to_step) {
       for (int64_t i = 0; i < n && n >= 4; i += 4) {
@@ -50,10 +51,20 @@ FASTNN_INLINE void turn_inside(const ConvGrid& g, int64_t row, int64_t rows, flo
   const int64_t length = g.w.length(g.w.out), height = g.h.length(rows);
   const int64_t top = row - g.h.pad, left = -int64_t{g.w.pad};
   const Inside y = inside(g.h, top, height), x = inside(g.w, left, length);
-  if (y.end - y.begin < height || x.end - x.begin < length)
-    __builtin_memset(band, 0, sizeof(float) * static_cast<size_t>(height * length * kConvLanes));
-  turn(Inside{top + y.begin, top + y.end}, Inside{left + x.begin, left + x.end},
-       band + (y.begin * length + x.begin) * kConvLanes, length * kConvLanes);
+  const auto clear = [](float* floats, int64_t positions) {
+    if (positions > 0)
+      __builtin_memset(floats, 0, sizeof(float) * static_cast<size_t>(positions * kConvLanes));
+  };
+  const int64_t n = x.end - x.begin, all = y.end - y.begin;
+  if (n == 0 || all == 0) return clear(band, height * length);
+  const int64_t before = y.begin * length + x.begin, end = before + (all - 1) * length + n;
+  float* to = band + before * kConvLanes;
+  // The padding: at the right of a row, then at the left of the next.
+  clear(band, before);
+  for (int64_t r = 0; r + 1 < all; ++r) clear(to + (r * length + n) * kConvLanes, length - n);
+  clear(band + end * kConvLanes, height * length - end);
+  turn(Inside{top + y.begin, top + y.end}, Inside{left + x.begin, left + x.end}, to,
+       length * kConvLanes);
 }
 
 // That of one channel of a block.

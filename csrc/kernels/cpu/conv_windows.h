@@ -73,7 +73,7 @@ void pool_lanes(const float* outputs, int64_t rows, int64_t cols, float* y, uint
     for (int64_t c = 0; c + 2 <= cols; c += 2)
       for (int p = 0; p < kPieces; ++p, at += kLanes) {
         const float* from = outputs + (r * cols + c) * kConvLanes + p * kLanes;
-        auto windows = MaxWindows<kLanes>::from(load(from));
+        MaxWindows<kLanes> windows(load(from));
         FASTNN_UNROLL for (int k = 1; k < 4; ++k)
             windows.add(load(from + (k / 2 * cols + k % 2) * kConvLanes), k);
         to.store(at, windows);

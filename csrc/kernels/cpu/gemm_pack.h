@@ -38,9 +38,12 @@ FASTNN_INLINE void transpose_quads(Vec x[4], Indices<L...>) {
 FASTNN_INLINE Vec load_quads(const float* const* row, int64_t p) {
   const auto quad = [&](int q) { return *reinterpret_cast<const QuadU*>(row[4 * q] + p); };
 #if defined(__AVX512F__)
-  const auto lo = __builtin_shufflevector(quad(0), quad(1), 0, 1, 2, 3, 4, 5, 6, 7);
-  const auto hi = __builtin_shufflevector(quad(2), quad(3), 0, 1, 2, 3, 4, 5, 6, 7);
-  return __builtin_shufflevector(lo, hi, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  // Loads by masks: of Intel's two ports one alone can shuffle, and the transpose needs it.
+  const auto all = [&](int q) { return __m128(quad(q)); };
+  __m512 v = _mm512_broadcast_f32x4(all(0));
+  v = _mm512_mask_broadcast_f32x4(v, 0x00f0, all(1));
+  v = _mm512_mask_broadcast_f32x4(v, 0x0f00, all(2));
+  return Vec(_mm512_mask_broadcast_f32x4(v, 0xf000, all(3)));
 #elif defined(__AVX__)
   return __builtin_shufflevector(quad(0), quad(1), 0, 1, 2, 3, 4, 5, 6, 7);
 #else

@@ -53,6 +53,26 @@ FASTNN_FN void store_vector(T* y, typename Vectors<kLanes>::Floats v) {
   }
 }
 
+// Offsets as bytes, which GCC takes out of a register one by one.
+template <int kLanes>
+FASTNN_FN void store_bytes(uint8_t* bytes, typename Vectors<kLanes>::Ints v) {
+#if defined(__AVX512F__)
+  if constexpr (kLanes == 16)
+    return _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm512_cvtepi32_epi8(__m512i(v)));
+#endif
+#if defined(__AVX2__)
+  if constexpr (kLanes == 8) {
+    const auto all = __m256i(v);
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    return _mm_storel_epi64(reinterpret_cast<__m128i*>(bytes), _mm_packus_epi16(words, words));
+  }
+#endif
+  int32_t values[kLanes];
+  __builtin_memcpy(values, &v, sizeof values);
+  for (int l = 0; l < kLanes; ++l) bytes[l] = static_cast<uint8_t>(values[l]);
+}
+
 template <int kLanes>
 struct MaxWindows {
   using Floats = typename Vectors<kLanes>::Floats;
@@ -61,12 +81,8 @@ struct MaxWindows {
   Ints at;
   FASTNN_FN explicit MaxWindows(int64_t first)
       : value(Floats{} - kInf), at(Ints{} + static_cast<int32_t>(first)) {}
-  // Whose first elements are these.
-  FASTNN_FN static MaxWindows from(Floats v) {
-    MaxWindows windows(0);
-    windows.value = v;
-    return windows;
-  }
+  // Of windows whose first element is v: nothing before it is compared with.
+  FASTNN_FN explicit MaxWindows(Floats v) : value(v), at{} {}
   FASTNN_FN void add(const float (&x)[kLanes], int64_t k) {
     Floats v;
     __builtin_memcpy(&v, x, sizeof v);
@@ -86,11 +102,7 @@ struct MaxRow {
   template <int kLanes>
   FASTNN_FN void store(int64_t ow, const MaxWindows<kLanes>& windows) const {
     store_vector<kLanes>(y + ow, windows.value);
-    if constexpr (kOffsets) {
-      int32_t at[kLanes];
-      __builtin_memcpy(at, &windows.at, sizeof at);
-      for (int l = 0; l < kLanes; ++l) offsets[ow + l] = static_cast<uint8_t>(at[l]);
-    }
+    if constexpr (kOffsets) store_bytes<kLanes>(offsets + ow, windows.at);
   }
 };
 
