@@ -4,6 +4,7 @@ import fastnn as fn
 import numpy as np
 import pytest
 from fastnn import F, nn, optim
+from fastnn.data import augment, preprocessing
 from fastnn.train import EarlyStopping, metrics
 
 
@@ -115,6 +116,26 @@ CASES = {
         "linear: expected activation to be one of "
         + ", ".join(k for k in fn._core.ACTIVATIONS if k != "identity")
         + ", got ['relu']",
+    ),
+    "a text for a transform's number": (
+        lambda: augment.RandomHorizontalFlip("a"),
+        TypeError,
+        "RandomHorizontalFlip: expected p to be a number, got 'a'",
+    ),
+    "a number for a transform's range": (
+        lambda: augment.RandomResizedCrop(4, scale=3),
+        TypeError,
+        "RandomResizedCrop: expected scale to be numbers, got 3",
+    ),
+    "a text for a callback's number": (
+        lambda: EarlyStopping(patience="a"),
+        TypeError,
+        "EarlyStopping: expected patience to be a whole number, got 'a'",
+    ),
+    "a text for what is learned from data": (
+        lambda: preprocessing.PCA(eps="a"),
+        TypeError,
+        "PCA: expected eps to be a number, got 'a'",
     ),
     "no Tensor to fill": (
         lambda: nn.init.zeros_([1.0]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from functools import cache, partial, wraps
 from typing import Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
@@ -32,7 +33,7 @@ def _is_number(value: Any) -> bool:
 def _is_whole(value: Any) -> bool:
     if isinstance(value, float):
         return value.is_integer()
-    return isinstance(value, int) or isinstance(value, SupportsIndex)
+    return isinstance(value, (int, SupportsIndex))
 
 
 def _all_are(is_such: Callable[[Any], bool], value: Any) -> bool:
@@ -60,6 +61,9 @@ _ELEMENTS: dict[str, Kind] = {
 }
 
 
+_ALIASES = {"Size": "int | Sequence[int]", "Range": "tuple[float, float]"}
+
+
 def _kind(name: str) -> Kind | None:
     outer, _, inner = name.partition("[")
     if name in _KINDS:
@@ -79,7 +83,8 @@ def _kind(name: str) -> Kind | None:
 @cache
 def _kinds(annotation: str) -> list[Kind]:
     """Those of an annotation as it is written; none, if it names anything else."""
-    annotation = annotation.replace("Size", "int | Sequence[int]")
+    for alias, meant in _ALIASES.items():
+        annotation = annotation.replace(alias, meant)
     kinds = [_kind(name) for name in annotation.split(" | ")]
     return [] if None in kinds else [kind for kind in kinds if kind]
 
@@ -129,6 +134,28 @@ def refuse_caller() -> None:
             for name in annotations.keys() & frame.f_locals.keys():
                 check_kind(op, name, frame.f_locals[name], annotations[name])
         frame = frame.f_back
+
+
+class CheckedFields:
+    """Base of dataclasses of fastnn that check their options by the annotations."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        after = cls.__dict__.get("__post_init__")
+        if after is not None:
+
+            @wraps(after)
+            def checking(self: Any) -> None:
+                CheckedFields.__post_init__(self)
+                after(self)
+
+            cls.__post_init__ = checking  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            if field.init:
+                value, annotation = getattr(self, field.name), str(field.type)
+                check_kind(type(self).__name__, field.name, value, annotation)
 
 
 class Checked:
