@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fastnn import F, nn, optim
 from fastnn.data import augment, preprocessing
-from fastnn.train import EarlyStopping, metrics
+from fastnn.train import EarlyStopping, lr_range_test, metrics, save_model
 
 
 def parameter():
@@ -136,6 +136,16 @@ CASES = {
         lambda: preprocessing.PCA(eps="a"),
         TypeError,
         "PCA: expected eps to be a number, got 'a'",
+    ),
+    "a text for a sweep's rate": (
+        lambda: lr_range_test(nn.ReLU(), None, optim.SGD([parameter()]), X, X, min_lr="a"),
+        TypeError,
+        "lr_range_test: expected min_lr to be a number, got 'a'",
+    ),
+    "no model to save": (
+        lambda: save_model("nowhere.safetensors", 3),
+        TypeError,
+        "save_model: expected model to be a Module, got 3",
     ),
     "no Tensor to fill": (
         lambda: nn.init.zeros_([1.0]),

@@ -61,7 +61,7 @@ _ELEMENTS: dict[str, Kind] = {
 }
 
 
-_ALIASES = {"Size": "int | Sequence[int]", "Range": "tuple[float, float]"}
+_ALIASES = {"nn.Module": "Module", "Size": "int | Sequence[int]", "Range": "tuple[float, float]"}
 
 
 def _kind(name: str) -> Kind | None:
