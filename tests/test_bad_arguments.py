@@ -4,7 +4,8 @@ import fastnn as fn
 import numpy as np
 import pytest
 from fastnn import F, nn, optim
-from fastnn.train import EarlyStopping, metrics
+from fastnn.data import augment, preprocessing
+from fastnn.train import EarlyStopping, lr_range_test, metrics, save_model
 
 
 def parameter():
@@ -73,10 +74,83 @@ CASES = {
         ValueError,
         "SGD: expected a group to be a dictionary with 'params', got Tensor",
     ),
-    "no optimizer for a schedule": (
-        lambda: optim.lr_scheduler.StepLR(nn.Linear(2, 2), step_size=3),
+    "an option that no optimizer has": (
+        lambda: optim.SGD([{"params": [parameter()], "weigth_decay": 0.1}]),
         ValueError,
-        "StepLR: expected an Optimizer, got Linear",
+        "SGD: expected options of a group to be of 'lr', 'momentum', 'dampening', 'weight_decay', "
+        "'nesterov', 'maximize', 'form', got 'weigth_decay'",
+    ),
+    "no parameters for an optimizer": (
+        lambda: optim.SGD(nn.Linear(2, 2)),
+        TypeError,
+        "SGD: expected Tensors or groups of them, got Linear; a model's are model.parameters()",
+    ),
+    "a device that is a number": (
+        lambda: X.to(3),
+        TypeError,
+        "to: expected a device or a dtype by its name, got 3",
+    ),
+    "a number for a window": (
+        lambda: F.max_pool2d(fn.ones(1, 1, 4, 4), None),
+        ValueError,
+        "max_pool2d: expected kernel_size to be 2 numbers or one, got None",
+    ),
+    "a text for a window": (
+        lambda: nn.Conv2d(1, 2, "a"),
+        TypeError,
+        "Conv2d: expected kernel_size to be a whole number or whole numbers, got 'a'",
+    ),
+    "a text for a flag": (
+        lambda: F.avg_pool1d(fn.ones(1, 4), 2, ceil_mode="yes"),
+        TypeError,
+        "avg_pool1d: expected ceil_mode to be True or False, got 'yes'",
+    ),
+    "a text for an op's number": (
+        lambda: F.layer_norm(X, 2, eps="a"),
+        TypeError,
+        "layer_norm: expected eps to be a number, got 'a'",
+    ),
+    "several names for an activation": (
+        lambda: F.linear(X, X, activation=["relu"]),
+        ValueError,
+        "linear: expected activation to be one of "
+        + ", ".join(k for k in fn._core.ACTIVATIONS if k != "identity")
+        + ", got ['relu']",
+    ),
+    "a text for a transform's number": (
+        lambda: augment.RandomHorizontalFlip("a"),
+        TypeError,
+        "RandomHorizontalFlip: expected p to be a number, got 'a'",
+    ),
+    "a number for a transform's range": (
+        lambda: augment.RandomResizedCrop(4, scale=3),
+        TypeError,
+        "RandomResizedCrop: expected scale to be numbers, got 3",
+    ),
+    "a text for a callback's number": (
+        lambda: EarlyStopping(patience="a"),
+        TypeError,
+        "EarlyStopping: expected patience to be a whole number, got 'a'",
+    ),
+    "a text for what is learned from data": (
+        lambda: preprocessing.PCA(eps="a"),
+        TypeError,
+        "PCA: expected eps to be a number, got 'a'",
+    ),
+    "a text for a sweep's rate": (
+        lambda: lr_range_test(nn.ReLU(), None, optim.SGD([parameter()]), X, X, min_lr="a"),
+        TypeError,
+        "lr_range_test: expected min_lr to be a number, got 'a'",
+    ),
+    "no model to save": (
+        lambda: save_model("nowhere.safetensors", 3),
+        TypeError,
+        "save_model: expected model to be a Module, got 3",
+    ),
+    "no Tensor to fill": (
+        lambda: nn.init.zeros_([1.0]),
+        TypeError,
+        "zeros_: expected tensor to be a Tensor, got [1.0]",
     ),
     "a seed that is a text": (
         lambda: fit(seed="a"),
@@ -200,8 +274,10 @@ NO_NUMBERS = {
     "clip_grad_norm_": (lambda: nn.utils.clip_grad_norm_([parameter()], "a"), "max_norm"),
     "clip_grad_value_": (lambda: nn.utils.clip_grad_value_([parameter()], "a"), "clip_value"),
     "LayerNorm": (lambda: nn.LayerNorm(3, eps="a"), "eps"),
-    "BatchNorm1d": (lambda: nn.BatchNorm1d(3, momentum="a"), "momentum"),
     "LSTM": (lambda: nn.LSTM(3, 4, dropout="a"), "dropout"),
+}
+NO_NUMBERS_OR_NONE = {
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(3, momentum="a"), "momentum"),
 }
 NO_WHOLE_NUMBERS = {
     "Linear": (lambda: nn.Linear(3, "a"), "out_features"),
@@ -220,7 +296,11 @@ NO_WHOLE_NUMBERS = {
     ("op", "call", "argument", "kind"),
     [
         pytest.param(op, *case, kind, id=op)
-        for cases, kind in ((NO_NUMBERS, "a number"), (NO_WHOLE_NUMBERS, "a whole number"))
+        for cases, kind in (
+            (NO_NUMBERS, "a number"),
+            (NO_NUMBERS_OR_NONE, "a number or None"),
+            (NO_WHOLE_NUMBERS, "a whole number"),
+        )
         for op, case in cases.items()
     ],
 )

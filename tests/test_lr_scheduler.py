@@ -269,8 +269,8 @@ ERRORS = [
     (lambda: S.InverseTimeLR(O, -1), "InverseTimeLR: expected decay >= 0, got -1"),
     (lambda: S.CosineAnnealingWarmRestarts(O, 0),
      "CosineAnnealingWarmRestarts: expected T_0 >= 1, got 0"),
-    (lambda: S.CosineAnnealingWarmRestarts(O, 1, 1.5),
-     "CosineAnnealingWarmRestarts: expected a whole number T_mult >= 1, got 1.5"),
+    (lambda: S.CosineAnnealingWarmRestarts(O, 1, 0),
+     "CosineAnnealingWarmRestarts: expected T_mult >= 1, got 0"),
     (lambda: S.CosineAnnealingWarmRestarts(O, 1, eta_min=-1),
      "CosineAnnealingWarmRestarts: expected eta_min >= 0, got -1"),
     (lambda: S.CyclicLR(O, 0.1, 1, 0), "CyclicLR: expected step_size_up >= 1, got 0"),
@@ -345,6 +345,41 @@ def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match="expected") as caught:
         call()
     assert str(caught.value) == message
+
+
+KINDS = [
+    (lambda: S.StepLR(O, "a"), "StepLR: expected step_size to be a whole number, got 'a'"),
+    (lambda: S.StepLR(fn.nn.ReLU(), 3),
+     "StepLR: expected optimizer to be an Optimizer, got ReLU()"),
+    (lambda: S.CosineAnnealingWarmRestarts(O, 1, 1.5),
+     "CosineAnnealingWarmRestarts: expected T_mult to be a whole number, got 1.5"),
+    (lambda: S.MultiStepLR(O, 3), "MultiStepLR: expected milestones to be whole numbers, got 3"),
+    (lambda: S.MultiStepLR(O, ["a"]),
+     "MultiStepLR: expected milestones to be whole numbers, got ['a']"),
+    (lambda: S.LambdaLR(O, 0.5),
+     "LambdaLR: expected lr_lambda to be a function or a sequence, got 0.5"),
+    (lambda: S.CyclicLR(O, "a", 0.5),
+     "CyclicLR: expected base_lr to be a number or numbers, got 'a'"),
+    (lambda: S.ReduceLROnPlateau(O, factor=None),
+     "ReduceLROnPlateau: expected factor to be a number, got None"),
+    (lambda: S.ChainedScheduler(3),
+     "ChainedScheduler: expected schedulers to be a sequence, got 3"),
+    (lambda: S.scale_lr(0.1, "a", 2),
+     "scale_lr: expected base_batch_size to be a whole number, got 'a'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), KINDS)
+def test_arguments_of_another_kind(call, message):
+    before = [dict(group) for group in O.param_groups]
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value) == message
+    assert [dict(group) for group in O.param_groups] == before
+
+
+def test_whole_numbers_may_be_floats():
+    assert S.StepLR(optimizer(), 2.0, gamma=0.5).at(2) == S.StepLR(optimizer(), 2, gamma=0.5).at(2)
 
 
 def test_only_schedules_compose():

@@ -1,4 +1,6 @@
 // Arrays put together, taken apart and padded, along one axis.
+#include <array>
+
 #include "common.h"
 
 namespace fastnn {
@@ -110,8 +112,9 @@ Array swap_axes(const Array& x) {
 enum class Pad { kConstant, kReflect, kReplicate, kCircular };
 constexpr const char* kPadNames[] = {"constant", "reflect", "replicate", "circular"};
 
-// The element of an axis of n that stands at `at`, which may be outside; -1 for the constant.
-int64_t source(Pad mode, int64_t at, int64_t n) {
+// The element of an axis of n, `kept` of which are not cut off, that stands at `at`, which may be
+// outside; -1 for the constant.
+int64_t source(Pad mode, int64_t at, int64_t n, int64_t kept) {
   if (at >= 0 && at < n) return at;
   switch (mode) {
     case Pad::kReflect:
@@ -119,59 +122,103 @@ int64_t source(Pad mode, int64_t at, int64_t n) {
     case Pad::kReplicate:
       return at < 0 ? 0 : n - 1;
     case Pad::kCircular:
-      return at < 0 ? at + n : at - n;
+      return at < 0 ? at + kept : at - kept;
     case Pad::kConstant:
       break;
   }
   return -1;
 }
 
-// Memory that says which element each of the padded axis is; negative widths cut off.
-Array sources(Pad mode, int64_t n, int64_t before, int64_t after, Device device) {
+int64_t kept_of(int64_t n, int64_t before, int64_t after) {
+  return n + least(before, 0) + least(after, 0);
+}
+
+// What an axis of n becomes; negative widths cut off.
+int64_t padded_size(Pad mode, int64_t n, int64_t before, int64_t after) {
   constexpr const char* op = "pad";
   int64_t padded = n;
   const bool wraps = __builtin_add_overflow(padded, before, &padded) ||
                      __builtin_add_overflow(padded, after, &padded);
   check(!wraps && padded >= 0, op, ": expected widths that leave an axis of ", n,
         " elements something, got ", before, " and ", after);
-  const int64_t limit = mode == Pad::kReflect ? n - 1 : n;
+  const int64_t limit = mode == Pad::kReflect ? n - 1 : kept_of(n, before, after);
   const bool fits = mode == Pad::kConstant || (mode == Pad::kReplicate && n > 0) ||
                     (mode != Pad::kReplicate && before <= limit && after <= limit);
   check(fits, op, ": expected widths that mode '", kPadNames[static_cast<int>(mode)],
         "' can fill from an axis of ", n, " elements, got ", before, " and ", after);
-  Array index = allocate_constant({padded}, DType::kInt64);
-  auto* values = static_cast<int64_t*>(index.storage->data);
-  for (int64_t i = 0; i < padded; ++i) values[i] = source(mode, i - before, n);
-  return constant_on(index, device);
+  return padded;
 }
 
-Array pad(const Array& x, int dim, int64_t before, int64_t after, int mode, float value) {
-  const Axis axis = axis_of(x.shape, dim);
-  const Array index = sources(static_cast<Pad>(mode), axis.size, before, after, x.device());
-  const int64_t n = index.numel();
-  Array y = empty(with_axis(x.shape, dim, n), x.dtype, x.device());
-  launch(row_wise("pad", x, axis.outer * n, axis.inner, kCostPerExp), &Kernels::take,
-         TakeArgs{read(x), read_as<int64_t>(index), write(y), axis.outer, n, axis.size, axis.inner,
-                  value, nullptr, 0});
+// (before, after) of neighbouring axes from `dim` on, which are padded as if they were one.
+using Widths = std::vector<std::array<int64_t, 2>>;
+
+struct PadPlan {
+  Shape shape;                         // the padded one
+  int64_t outer, size, padded, inner;  // the axes as one, between those before and after
+  Array index;                         // which element each padded one is, -1 for the constant
+};
+PadPlan pad_plan(const Shape& in, int dim, const Widths& widths, Pad mode, Device device) {
+  PadPlan plan{in, 1, 1, 1, 1, {}};
+  const int end = dim + static_cast<int>(widths.size());
+  for (int i = in.ndim - 1; i >= 0; --i) {
+    if (i < dim || i >= end) {
+      (i < dim ? plan.outer : plan.inner) *= in.dims[i];
+      continue;
+    }
+    const auto [before, after] = widths[static_cast<size_t>(i - dim)];
+    plan.shape.dims[i] = padded_size(mode, in.dims[i], before, after);
+    plan.size *= in.dims[i];
+    plan.padded *= plan.shape.dims[i];
+  }
+  plan.index = allocate_constant({plan.padded}, DType::kInt64);
+  auto* index = static_cast<int64_t*>(plan.index.storage->data);
+  int64_t known = 1;  // entries for the axes so far, counted from those of no axis
+  if (plan.padded > 0) index[0] = 0;
+  // Each axis spreads what the ones before it have, from the end on: nothing is overwritten unread.
+  for (int i = dim; i < end && plan.padded > 0; ++i) {
+    const auto [before, after] = widths[static_cast<size_t>(i - dim)];
+    const int64_t n = in.dims[i], padded = plan.shape.dims[i], kept = kept_of(n, before, after);
+    for (int64_t k = known - 1; k >= 0; --k)
+      for (int64_t j = padded - 1, row = index[k]; j >= 0; --j) {
+        const int64_t at = source(mode, j - before, n, kept);
+        index[k * padded + j] = row < 0 || at < 0 ? -1 : row * n + at;
+      }
+    known *= padded;
+  }
+  plan.index = constant_on(plan.index, device);
+  return plan;
+}
+
+Array pad(const Array& x, int dim, const Widths& widths, int mode, float value) {
+  const PadPlan plan = pad_plan(x.shape, dim, widths, static_cast<Pad>(mode), x.device());
+  Array y = empty(plan.shape, x.dtype, x.device());
+  launch(row_wise("pad", x, plan.outer * plan.padded, plan.inner, kCostPerExp), &Kernels::take,
+         TakeArgs{read(x), read_as<int64_t>(plan.index), write(y), plan.outer, plan.padded,
+                  plan.size, plan.inner, value, nullptr, 0});
   return y;
 }
 
 // Each element's sum over where padding has put it. Constants came from none, and what padding has
 // cut off has a gradient of 0: the padding the other way round.
-Array pad_bwd(const Array& dy, int dim, int64_t before, int64_t after, int mode) {
-  if (static_cast<Pad>(mode) == Pad::kConstant) return pad(dy, dim, -before, -after, mode, 0.f);
-  const Axis axis = axis_of(dy.shape, dim);
-  const int64_t rows = axis.size - before - after;
-  const Array index = sources(static_cast<Pad>(mode), rows, before, after, dy.device());
-  Array first = empty({rows + 1}, DType::kInt64, dy.device()),
-        order = empty({axis.size}, DType::kInt64, dy.device());
-  Array dx = empty(with_axis(dy.shape, dim, rows), dy.dtype, dy.device());
-  launch({"pad", dy.device(), dy.dtype, 1, static_cast<double>(axis.size)}, &Kernels::take_order,
-         TakeOrderArgs{read_as<int64_t>(index), write_as<int64_t>(first), write_as<int64_t>(order),
-                       axis.size, rows, -1});
-  launch(row_wise("pad", dy, axis.outer * rows, axis.inner, kCostPerExp), &Kernels::take_bwd,
+Array pad_bwd(const Array& dy, int dim, Widths widths, int mode) {
+  Shape in = dy.shape;
+  const bool is_constant = static_cast<Pad>(mode) == Pad::kConstant;
+  for (size_t i = 0; i < widths.size(); ++i) {
+    auto& [before, after] = widths[i];
+    in.dims[dim + static_cast<int>(i)] -= before + after;
+    if (is_constant) before = -before, after = -after;
+  }
+  if (is_constant) return pad(dy, dim, widths, mode, 0.f);
+  const PadPlan plan = pad_plan(in, dim, widths, static_cast<Pad>(mode), dy.device());
+  Array first = empty({plan.size + 1}, DType::kInt64, dy.device()),
+        order = empty({plan.padded}, DType::kInt64, dy.device());
+  Array dx = empty(in, dy.dtype, dy.device());
+  launch({"pad", dy.device(), dy.dtype, 1, static_cast<double>(plan.padded)}, &Kernels::take_order,
+         TakeOrderArgs{read_as<int64_t>(plan.index), write_as<int64_t>(first),
+                       write_as<int64_t>(order), plan.padded, plan.size, -1});
+  launch(row_wise("pad", dy, plan.outer * plan.size, plan.inner, kCostPerExp), &Kernels::take_bwd,
          TakeBwdArgs{read(dy), read_as<int64_t>(first), read_as<int64_t>(order), write(dx),
-                     axis.outer, axis.size, rows, axis.inner});
+                     plan.outer, plan.padded, plan.size, plan.inner});
   return dx;
 }
 
@@ -184,10 +231,9 @@ void bind_shape(py::module_& m) {
   py::dict modes;
   for (int i = 0; i < 4; ++i) modes[kPadNames[i]] = i;
   m.attr("PAD_MODES") = modes;
-  m.def("pad", &pad, py::arg("x"), py::arg("dim"), py::arg("before"), py::arg("after"),
-        py::arg("mode"), py::arg("value"));
-  m.def("pad_bwd", &pad_bwd, py::arg("dy"), py::arg("dim"), py::arg("before"), py::arg("after"),
-        py::arg("mode"));
+  m.def("pad", &pad, py::arg("x"), py::arg("dim"), py::arg("widths"), py::arg("mode"),
+        py::arg("value"));
+  m.def("pad_bwd", &pad_bwd, py::arg("dy"), py::arg("dim"), py::arg("widths"), py::arg("mode"));
 }
 
 }  // namespace fastnn

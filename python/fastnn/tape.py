@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core
+from fastnn._checks import refuse_caller
 
 if TYPE_CHECKING:
     from fastnn.tensor import Tensor
@@ -211,11 +212,18 @@ def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
     if mode.autocast is not None:
         inputs = mode.autocast.cast(rule.__name__.lstrip("_"), inputs)
     if not (mode.enabled and _core.any_requires_grad(inputs)):
-        result: Tensor = rule(*inputs, **params)[0]
+        try:
+            result: Tensor = rule(*inputs, **params)[0]
+        except TypeError:
+            refuse_caller()
+            raise
         return result
     mode.enabled = False  # not no_grad(), and no function of its own: this is every op's price
     try:
         outputs, vjp = rule(*inputs, **params)
+    except TypeError:
+        refuse_caller()
+        raise
     finally:
         mode.enabled = True
     recorded: Tensor = _core.record(rule.__name__, inputs, vjp, outputs)

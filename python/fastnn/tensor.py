@@ -146,12 +146,15 @@ class Tensor(_core.TensorBase):
         Raises:
             CudaError: If there is no usable CUDA device; the message says what is missing.
             ValueError: If there are not so many devices.
+            TypeError: If target is neither.
 
         Example:
             >>> import fastnn as fn
             >>> fn.ones(2).to("bfloat16").dtype
             'bfloat16'
         """
+        if not isinstance(target, str):
+            raise TypeError(f"to: expected a device or a dtype by its name, got {target!r}")
         if is_device(target):
             if target == self.device or _core.device_name(target) == self.device:
                 return self

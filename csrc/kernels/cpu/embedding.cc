@@ -8,32 +8,60 @@
 namespace fastnn {
 namespace {
 
-// Neighbours that come from neighbours, as most of a padded axis does, are copied together.
+// Short runs are not worth a call: whole vectors, the last of which overlaps the one before.
+template <class T>
+FASTNN_FN void copy_run(const T* x, T* y, int64_t n) {
+  constexpr int64_t kUnit = kBlockLanes;
+  if (n == 1) {
+    *y = *x;
+  } else if (n < kUnit || n >= 16 * kUnit) {
+    __builtin_memcpy(y, x, static_cast<uint64_t>(n) * sizeof(T));
+  } else {
+    for (int64_t i = 0; i + kUnit < n; i += kUnit)
+      __builtin_memcpy(y + i, x + i, kUnit * sizeof(T));
+    __builtin_memcpy(y + n - kUnit, x + n - kUnit, kUnit * sizeof(T));
+  }
+}
+
+// Places [i, end) of `outer` items from item o on, one run of the index after the other: a run,
+// neighbours that come from neighbours or from nowhere, is found once for all of these items.
+template <class T>
+FASTNN_FN void take_runs(const TakeArgs& args, int64_t o, int64_t outer, int64_t i, int64_t end) {
+  const int64_t cols = args.cols, x_pitch = args.rows * cols, y_pitch = args.n * cols;
+  const T* x = static_cast<const T*>(args.x) + o * x_pitch;
+  T* y = static_cast<T*>(args.y) + o * y_pitch;
+  const T fill = from_float<T>(args.fill);
+  for (int64_t run = 0; i < end; i += run) {
+    const int64_t* index = args.index + i;
+    const int64_t at = index[0];
+    if (in_range(at, args.rows)) {
+      run = first_where(1, least(end - i, args.rows - at),
+                        [&](int64_t j) { return index[j] != at + j; });
+      for (int64_t k = 0; k < outer; ++k)
+        copy_run(x + k * x_pitch + at * cols, y + k * y_pitch + i * cols, run * cols);
+      continue;
+    }
+    run = 1;
+    while (i + run < end && !in_range(index[run], args.rows)) ++run;
+    for (int64_t k = 0; k < outer; ++k)
+      for (int64_t c = i * cols; c < (i + run) * cols; ++c) y[k * y_pitch + c] = fill;
+    if (args.status != nullptr)
+      for (int64_t j = 0; j < run; ++j)
+        report(args.status, args.site, o * args.n + i + j, DataError::kIndexOutOfRange);
+  }
+}
+
 template <class T>
 void take(const TakeArgs& args, Slice s) {
-  const auto* x = static_cast<const T*>(args.x);
-  auto* y = static_cast<T*>(args.y);
-  const int64_t cols = args.cols;
-  const T fill = from_float<T>(args.fill);
-  const Range r = elements(s, rows_per_task(cols), args.outer * args.n);
-  int64_t o = args.n > 0 ? r.begin / args.n : 0;
-  for (int64_t i = r.begin; i < r.end; ++o) {
-    const int64_t first = o * args.n, end = r.end < first + args.n ? r.end : first + args.n;
-    while (i < end) {
-      const int64_t at = args.index[i - first];
-      if (in_range(at, args.rows)) {
-        const int64_t* from = args.index + (i - first);
-        const int64_t run = first_where(1, least(end - i, args.rows - at),
-                                        [&](int64_t j) { return from[j] != at + j; });
-        __builtin_memcpy(y + i * cols, x + (o * args.rows + at) * cols,
-                         static_cast<uint64_t>(run * cols) * sizeof(T));
-        i += run;
-      } else {
-        for (int64_t c = 0; c < cols; ++c) y[i * cols + c] = fill;
-        if (args.status != nullptr) report(args.status, args.site, i, DataError::kIndexOutOfRange);
-        ++i;
-      }
-    }
+  const int64_t n = args.n;
+  const int64_t rows = rows_per_task(args.cols);  // which the caches hold
+  const Range r = elements(s, rows, args.outer * n);
+  for (int64_t at = r.begin; at < r.end;) {
+    const int64_t o = at / n, i = at - o * n;
+    const int64_t whole = i == 0 ? least(r.end - at, most(rows, n)) / n : 0;
+    const int64_t end = whole > 0 ? n : least(n, i + r.end - at);
+    take_runs<T>(args, o, most(whole, 1), i, end);
+    at += most(whole, 1) * (end - i);
   }
 }
 

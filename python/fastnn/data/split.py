@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import random
+from fastnn._checks import checked
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -17,6 +18,7 @@ _STREAM = (1 << 64) - 1  # an epoch that no shuffle reaches
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 
+@checked
 def stratified_split(y: ArrayLike, fraction: float, seed: int = 0) -> tuple[Indices, Indices]:
     """Split the indices of y so that each class gives its share to the second part.
 

@@ -52,7 +52,7 @@ def resolve_activation(op: str, activation: Activation) -> tuple[int, bool, floa
         return 0, True, 0.0
     try:
         kind, saves_output, default = _core.ACTIVATIONS[name]
-    except KeyError:
+    except (KeyError, TypeError):
         known = ", ".join(k for k in _core.ACTIVATIONS if k != "identity")
         raise ValueError(f"{op}: expected activation to be one of {known}, got {name!r}") from None
     if a is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
@@ -23,7 +24,12 @@ Size = int | Sequence[int]
 
 def pair(op: str, name: str, value: Any, spatial: int, trivial: int = 1) -> tuple[int, int]:
     """(height, width) of an argument; the height of one spatial axis is trivial."""
-    values = (value,) * spatial if isinstance(value, int) else tuple(value)
+    try:
+        values = (
+            (index(value),) * spatial if hasattr(value, "__index__") else tuple(map(index, value))
+        )
+    except TypeError:
+        values = ()
     if len(values) != spatial:
         raise ValueError(f"{op}: expected {name} to be {spatial} numbers or one, got {value}")
     return (trivial, *values) if spatial == 1 else values  # type: ignore[return-value]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
@@ -182,9 +182,37 @@ def unbind(input: ArrayLike | Tensor) -> tuple[Tensor, ...]:
 
 
 @_rules.keeps_layout
-def _pad(x: Any, *, dim: int, before: int, after: int, mode: int, value: float) -> tuple[Any, Vjp]:
-    y = _core.pad(x, dim, before, after, mode, value)
-    return y, lambda dy, needs: (_core.pad_bwd(dy, dim, before, after, mode),)
+def _pad(
+    x: Any, *, dim: int, widths: list[tuple[int, int]], mode: int, value: float
+) -> tuple[Any, Vjp]:
+    y = _core.pad(x, dim, widths, mode, value)
+    return y, lambda dy, needs: (_core.pad_bwd(dy, dim, widths, mode),)
+
+
+# Elements that axes padded at once may have: an index of them is written, and for a gradient sorted
+# by one task, unless the padding is constant.
+_PADDED_AT_ONCE = {"constant": 1 << 16}
+_SORTED_AT_ONCE = 1 << 12
+
+
+def _pad_groups(
+    shape: tuple[int, ...], pad: Sequence[int], most: int
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """(first axis, widths) of neighbouring axes that are padded at once, the last axes first."""
+    group: list[tuple[int, int]] = []
+    count = 1
+    for i in range(0, len(pad), 2):
+        dim, before, after = len(shape) - 1 - i // 2, pad[i], pad[i + 1]
+        count *= shape[dim] + before + after
+        if group and ((before, after) == (0, 0) or count > most):
+            yield dim + 1, group
+            group, count = [], shape[dim] + before + after
+        if (before, after) != (0, 0):
+            group.insert(0, (before, after))
+        else:
+            count = 1
+    if group:
+        yield len(shape) - len(pad) // 2, group
 
 
 def pad(
@@ -219,16 +247,7 @@ def pad(
         raise ValueError(
             f"pad: expected two widths for each of at most {x.ndim} axes, got {tuple(pad)}"
         )
-    for i in range(0, len(pad), 2):
-        before, after = pad[i], pad[i + 1]
-        if before or after:
-            x = apply(
-                _pad,
-                x,
-                dim=x.ndim - 1 - i // 2,
-                before=before,
-                after=after,
-                mode=_core.PAD_MODES[mode],
-                value=float(value),
-            )
+    at_once = _PADDED_AT_ONCE.get(mode, _SORTED_AT_ONCE)
+    for dim, widths in _pad_groups(x.shape, pad, at_once):
+        x = apply(_pad, x, dim=dim, widths=widths, mode=_core.PAD_MODES[mode], value=float(value))
     return x  # type: ignore[no-any-return]

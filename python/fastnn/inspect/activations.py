@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _core, nn, random
+from fastnn._checks import checked
 from fastnn.inspect.plots import plot_activations
 from fastnn.inspect.summary import Summary, format_table, number, summarize
 from fastnn.nn.activation import _Activation
@@ -106,6 +107,7 @@ class ActivationStats:
         return plot_activations(self)
 
 
+@checked
 def activation_stats(
     model: nn.Module,
     x: ArrayLike | Tensor,
@@ -171,6 +173,7 @@ def activation_stats(
     return ActivationStats((first, *watch.rows()), gradients)
 
 
+@checked
 def dead_relu_fraction(model: nn.Module, x: ArrayLike | Tensor) -> dict[str, float]:
     """For each activation layer, the share of units that are off for every sample.
 

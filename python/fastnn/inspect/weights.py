@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import nn
+from fastnn._checks import checked
 from fastnn.inspect.plots import new_axes, plot_gradient_flow
 from fastnn.inspect.summary import format_table, number
 
@@ -70,6 +71,7 @@ class SingularValues:
         return axes
 
 
+@checked
 def singular_values(model: nn.Module) -> SingularValues:
     """Singular values of every weight of two axes or more; a kernel's axes after the first as one.
 
@@ -139,6 +141,7 @@ class GradientFlow:
         return plot_gradient_flow(self.gradients, axes)
 
 
+@checked
 def gradient_flow(model: nn.Module) -> GradientFlow:
     """How large the gradients are that the last ``backward()`` left, parameter by parameter.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import functional as F
+from fastnn._checks import checked
 from fastnn.functional.activation import Activation
 from fastnn.functional.dropout import DEPTH_MODES, INFERENCES, check_noise, check_word
 from fastnn.nn.linear import Linear
@@ -258,6 +259,7 @@ class StochasticDepth(_Noise):
         return f"p={self.p}, mode={self.mode!r}"
 
 
+@checked
 def mc_predict(
     model: Module, x: Any, n: int = 20, batch_size: int = 1024
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

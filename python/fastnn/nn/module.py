@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
+from fastnn._checks import Checked
 from fastnn._devices import is_device
 from fastnn.capture import note_module
 from fastnn.tensor import Tensor, as_tensor, no_grad, tensor
@@ -29,7 +30,7 @@ def parameter(data: Any) -> Tensor:
     return tensor(data, requires_grad=True)
 
 
-class Module:
+class Module(Checked):
     """Base of all layers.
 
     Subclasses set parameters and submodules as attributes and define forward.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastnn import _core
-from fastnn._checks import check_number
+from fastnn._checks import check_number, checked
 from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import parameter
@@ -24,6 +24,7 @@ def _tensors(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
     return [parameters] if isinstance(parameters, Tensor) else list(parameters)
 
 
+@checked
 def clip_grad_norm_(
     parameters: Iterable[Tensor] | Tensor, max_norm: float, norm_type: float = 2.0
 ) -> Tensor:
@@ -63,6 +64,7 @@ def clip_grad_norm_(
     return norm  # type: ignore[no-any-return]
 
 
+@checked
 def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
     """Clamp the gradients in place to [-clip_value, clip_value].
 
@@ -89,6 +91,7 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -
     _core.clip_grad_value(grads, clip_value)
 
 
+@checked
 def max_norm_(
     parameters: Iterable[Tensor] | Tensor, max_norm: float, *, squared: bool = False
 ) -> None:
@@ -120,6 +123,7 @@ def max_norm_(
     _core.max_norm(_tensors(parameters), limit)
 
 
+@checked
 def soft_threshold_(parameters: Iterable[Tensor] | Tensor, threshold: float) -> None:
     """Move each element in place by threshold towards 0, and to 0 exactly if it is closer.
 

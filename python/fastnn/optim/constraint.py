@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastnn import _core
+from fastnn._checks import Checked
 from fastnn.nn.utils import max_norm_
 from fastnn.optim.optimizer import Optimizer
 from fastnn.tensor import Tensor
@@ -13,7 +14,7 @@ from fastnn.tensor import Tensor
 __all__ = ["MaxNorm", "ProximalL1"]
 
 
-class _Constraint:
+class _Constraint(Checked):
     """What both share: which parameters of the optimizer are meant, group by group."""
 
     def __init__(self, params: Iterable[Tensor] | None) -> None:

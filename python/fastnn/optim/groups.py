@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from fastnn._checks import checked
 from fastnn.nn.module import Module
 from fastnn.optim.optimizer import Optimizer
 
@@ -13,6 +14,7 @@ __all__ = ["param_groups_weight_decay", "switch"]
 O = TypeVar("O", bound=Optimizer)  # noqa: E741
 
 
+@checked
 def param_groups_weight_decay(
     model: Module, weight_decay: float = 1e-5, no_weight_decay_list: Iterable[str] = ()
 ) -> list[dict[str, Any]]:
@@ -61,6 +63,7 @@ def param_groups_weight_decay(
     return [group for group in groups if group["params"]]
 
 
+@checked
 def switch(optimizer: Optimizer, to: type[O], **options: Any) -> O:
     """Another optimizer of the same groups: Adam to start with, then SGD to generalise better.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
+from fastnn._checks import Checked
 from fastnn.capture import note_optimizer, unrecorded
 from fastnn.optim.options import check_range, kernel_options, momentum_of
 from fastnn.optim.rates import RateTable
@@ -19,7 +20,7 @@ Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 Hook = Callable[[Any, tuple[Any, ...], dict[str, Any]], None]
 
 
-class Optimizer:
+class Optimizer(Checked):
     """Base of the optimizers.
 
     Learning rates, momentum (or the first of ``betas``) and step counts live in memory that the
@@ -41,6 +42,11 @@ class Optimizer:
             raise TypeError(
                 f"{type(self).__name__}: expected Tensors or groups of them, got one Tensor; put "
                 "it into a list"
+            )
+        if not isinstance(params, Iterable):
+            raise TypeError(
+                f"{type(self).__name__}: expected Tensors or groups of them, got "
+                f"{type(params).__name__}; a model's are model.parameters()"
             )
         items: list[Any] = list(params)
         if not items:
@@ -65,7 +71,7 @@ class Optimizer:
             group: ``"params"``, and options of their own; the others are the defaults.
 
         Raises:
-            ValueError: If an option is out of range, or a parameter is there already.
+            ValueError: If an option is unknown or out of range, or a parameter is there already.
 
         Example:
             >>> import fastnn as fn
@@ -80,6 +86,11 @@ class Optimizer:
             got = list(group) if isinstance(group, dict) else type(group).__name__
             raise ValueError(
                 f"{name}: expected a group to be a dictionary with 'params', got {got}"
+            )
+        if unknown := [option for option in group if option not in self._known_options()]:
+            options = ", ".join(map(repr, self.defaults))
+            raise ValueError(
+                f"{name}: expected options of a group to be of {options}, got {unknown[0]!r}"
             )
         members = group["params"]
         members = [members] if isinstance(members, Tensor) else list(members)
@@ -106,6 +117,10 @@ class Optimizer:
         self._options.append((None, None))
         self._rates.append(_core.make_optim_rates(full["lr"], momentum_of(full)))
         self._records.append(_core.make_optim_records([(0, 1.0)] * len(members)))
+
+    def _known_options(self) -> set[str]:
+        """What a group may say: the options, and what torch keeps beside them."""
+        return {*self.defaults, "params", "param_names", "initial_lr", "name"}
 
     def _check(self, group: dict[str, Any]) -> None:
         """Refuse options that are out of range."""

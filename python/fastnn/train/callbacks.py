@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastnn._checks import Checked
+
 if TYPE_CHECKING:
     from fastnn.train.run import FailedStep
     from fastnn.train.trainer import Trainer
@@ -16,7 +18,7 @@ __all__ = ["Best", "Callback", "Logs"]
 Logs = dict[str, float]
 
 
-class Callback:
+class Callback(Checked):
     """Base of callbacks: override what is needed.
 
     Attributes:

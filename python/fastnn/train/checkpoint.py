@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import nn, random
+from fastnn._checks import checked
 from fastnn.optim import Optimizer
 from fastnn.tensor import Tensor
 from fastnn.train import sizes, spec
@@ -40,6 +41,7 @@ _KINDS = ("scheduler", "scaler")  # of a training, which has one of each or none
 States = dict[str, dict[str, Any]]
 
 
+@checked
 def save_model(path: str, model: nn.Module, extra: Mapping[str, Any] | None = None) -> None:
     """Write a model: its layers as data, and its tensors with a checksum each.
 

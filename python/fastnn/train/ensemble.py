@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import nn, random
+from fastnn._checks import checked
 from fastnn.tensor import Tensor
 from fastnn.train.callbacks import Callback, Logs, averaged
 
@@ -115,6 +116,7 @@ class SnapshotEnsemble(Callback):
 Space = Mapping[str, Sequence[Any] | Callable[[np.random.Generator], Any]]
 
 
+@checked
 def random_ensemble(
     make: Callable[..., Trainer], space: Space, k: int, *data: Any, seed: int = 0, **fit: Any
 ) -> tuple[nn.Ensemble, list[dict[str, Any]]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import nn, optim, random
+from fastnn._checks import checked
 from fastnn.optim import Optimizer, lr_scheduler
 from fastnn.optim.lr_scheduler.tools import new_axes
 from fastnn.train.callbacks import Callback, Logs
@@ -87,6 +88,7 @@ class LRSearch:
         return axes
 
 
+@checked
 def lr_range_test(
     model: nn.Module,
     loss: Loss,
@@ -157,6 +159,7 @@ def lr_range_test(
     return LRRange(lrs, sweep.losses, sweep.smoothed, _steepest(lrs, sweep.smoothed))
 
 
+@checked
 def lr_search(
     model: nn.Module,
     loss: Loss,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core, nn
+from fastnn._checks import checked
 from fastnn.nn.norm import BatchNorm1d, BatchNorm2d
 from fastnn.tensor import Tensor, as_tensor, no_grad
 from fastnn.train.callbacks import Callback, Logs
@@ -104,6 +105,7 @@ class SWA(Callback):
         self.epochs, self._mean = epochs, mean
 
 
+@checked
 def update_bn(model: nn.Module, x: Any, batch_size: int = 1024) -> None:
     """Compute the running statistics of a model's batch norms anew, as means over all batches of x.
 

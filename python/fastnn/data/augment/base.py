@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _core
+from fastnn._checks import CheckedFields
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -91,7 +92,7 @@ def operation(
     return _LAYOUT.pack(_core.AUGMENTS[name], span, flags, p, *v)
 
 
-class Augmentation:
+class Augmentation(CheckedFields):
     """Base of all transforms of images.
 
     Subclasses are dataclasses whose fields are their options, with torchvision's names. A transform

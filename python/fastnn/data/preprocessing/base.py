@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from fastnn._checks import CheckedFields
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -78,7 +80,7 @@ def places(op: str, columns: Sequence[int]) -> tuple[int, ...]:
 
 
 @dataclasses.dataclass(eq=False)
-class Transform:
+class Transform(CheckedFields):
     """Base of all transforms: fitted once, on the training data, then applied to any data.
 
     Example:

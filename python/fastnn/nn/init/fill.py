@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fastnn import _core, random
+from fastnn._checks import checked
 from fastnn.tensor import Tensor
 
 __all__ = ["constant_", "normal_", "ones_", "uniform_", "zeros_"]
 
 
+@checked
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Fill with U[a, b), in place.
 
@@ -25,6 +27,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     return tensor
 
 
+@checked
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Fill with N(mean, std^2), in place.
 
@@ -45,6 +48,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     return tensor.copy_(z * std + mean)
 
 
+@checked
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fill with one value, in place. For biases: units of equal weights would stay equal.
 
@@ -56,6 +60,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     return tensor.copy_(_core.full(tensor.shape, val, tensor.dtype, tensor.device))
 
 
+@checked
 def zeros_(tensor: Tensor) -> Tensor:
     """Fill with zeros, in place.
 
@@ -67,6 +72,7 @@ def zeros_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 0.0)
 
 
+@checked
 def ones_(tensor: Tensor) -> Tensor:
     """Fill with ones, in place.
 

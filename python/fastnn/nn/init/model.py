@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn._checks import checked
 from fastnn.nn.init.fill import constant_
 from fastnn.nn.init.scaled import kaiming_normal_, lecun_normal_, orthogonal_, xavier_normal_
 
@@ -20,6 +21,7 @@ _RECTIFIERS = ("ReLU", "ReLU6", "ELU", "GELU", "SiLU", "Swish", "Hardswish", "So
 _OTHERS = ("SELU", "Sigmoid", "Hardsigmoid", "Tanh", "Softmax", "LogSoftmax")
 
 
+@checked
 def auto_(model: Module, bias: float = 0.0) -> Module:
     """Draw all weights anew, each for the activation that follows it, in place.
 
@@ -58,6 +60,7 @@ def auto_(model: Module, bias: float = 0.0) -> Module:
     return model
 
 
+@checked
 def lsuv_(
     model: Module, x: Any, *, tol: float = 0.1, max_iterations: int = 10, orthogonal: bool = True
 ) -> Module:

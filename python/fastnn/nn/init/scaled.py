@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _core
+from fastnn._checks import checked
 from fastnn.nn.init.fill import normal_, uniform_
 from fastnn.tensor import Tensor, zeros
 
@@ -47,6 +48,7 @@ _GAINS: dict[str, Callable[[float], float]] = {
 }
 
 
+@checked
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor on the standard deviation of weights before an activation, torch's values.
 
@@ -72,6 +74,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return _GAINS[nonlinearity](0.01 if param is None else param)
 
 
+@checked
 def calculate_fan_in_and_fan_out(tensor: Tensor, gates: int = 1) -> tuple[int, int]:
     """How many inputs a unit sums, and how many units an input reaches.
 
@@ -100,6 +103,7 @@ def calculate_fan_in_and_fan_out(tensor: Tensor, gates: int = 1) -> tuple[int, i
     return tensor.shape[1] * receptive, tensor.shape[0] // gates * receptive
 
 
+@checked
 def xavier_normal_(
     tensor: Tensor, gain: float = 1.0, *, mode: str = "average", gates: int = 1
 ) -> Tensor:
@@ -125,6 +129,7 @@ def xavier_normal_(
     return _scaled(normal_, "xavier_normal_", tensor, gain, mode, gates=gates)
 
 
+@checked
 def xavier_uniform_(
     tensor: Tensor, gain: float = 1.0, *, mode: str = "average", gates: int = 1
 ) -> Tensor:
@@ -150,6 +155,7 @@ def xavier_uniform_(
     return _scaled(_symmetric, "xavier_uniform_", tensor, gain, mode, gates=gates)
 
 
+@checked
 def kaiming_normal_(
     tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
 ) -> Tensor:
@@ -175,6 +181,7 @@ def kaiming_normal_(
     return _kaiming(normal_, "kaiming_normal_", tensor, a, mode, nonlinearity)
 
 
+@checked
 def kaiming_uniform_(
     tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
 ) -> Tensor:
@@ -200,6 +207,7 @@ def kaiming_uniform_(
     return _kaiming(_symmetric, "kaiming_uniform_", tensor, a, mode, nonlinearity)
 
 
+@checked
 def lecun_normal_(tensor: Tensor) -> Tensor:
     """N(0, 1 / fan_in): for linear layers and SELU. Many call it Xavier's.
 
@@ -221,6 +229,7 @@ def lecun_normal_(tensor: Tensor) -> Tensor:
     return _scaled(normal_, "lecun_normal_", tensor, 1.0, "fan_in")
 
 
+@checked
 def lecun_uniform_(tensor: Tensor) -> Tensor:
     """U(-l, l) of the variance of :func:`lecun_normal_`: l = sqrt(3 / fan_in).
 
@@ -241,6 +250,7 @@ def lecun_uniform_(tensor: Tensor) -> Tensor:
     return _scaled(_symmetric, "lecun_uniform_", tensor, 1.0, "fan_in")
 
 
+@checked
 def orthogonal_(tensor: Tensor, gain: float = 1.0, *, gates: int = 1) -> Tensor:
     """A random matrix with orthonormal rows, or columns where it is taller than wide, times gain.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fastnn._checks import Checked
 from fastnn.optim.optimizer import Optimizer
 from fastnn.optim.options import momentum_of, set_momentum
 
 __all__ = ["LRScheduler", "LambdaLR"]
 
 
-class OptimizerRates:
+class OptimizerRates(Checked):
     """What all that sets an optimizer's rates shares."""
 
     optimizer: Optimizer
@@ -43,6 +44,7 @@ class LRScheduler(OptimizerRates):
 
     Raises:
         ValueError: If last_epoch is not -1 and the groups have no ``"initial_lr"``.
+        TypeError: If an argument is of another kind, such as a text for a number.
 
     Example:
         >>> import fastnn as fn
@@ -57,7 +59,6 @@ class LRScheduler(OptimizerRates):
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
-        self._need(isinstance(optimizer, Optimizer), "an Optimizer", type(optimizer).__name__)
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", float(group["lr"]))

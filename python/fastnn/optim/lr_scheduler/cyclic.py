@@ -63,7 +63,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         self._need(T_0 >= 1, "T_0 >= 1", T_0)
-        self._need(T_mult >= 1 and T_mult == int(T_mult), "a whole number T_mult >= 1", T_mult)
+        self._need(T_mult >= 1, "T_mult >= 1", T_mult)
         self._need(eta_min >= 0, "eta_min >= 0", eta_min)
         self.T_0, self.T_mult, self.eta_min = T_0, int(T_mult), eta_min
         super().__init__(optimizer, last_epoch)

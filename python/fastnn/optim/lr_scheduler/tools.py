@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastnn._checks import checked
 from fastnn.optim.lr_scheduler.base import LRScheduler
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["plot", "scale_lr"]
 
 
+@checked
 def plot(scheduler: LRScheduler, steps: int, axes: Axes | None = None) -> Axes:
     """Draw the rates of the first steps; needs matplotlib, but no display.
 
@@ -42,6 +44,7 @@ def plot(scheduler: LRScheduler, steps: int, axes: Axes | None = None) -> Axes:
     return axes
 
 
+@checked
 def scale_lr(lr: float, base_batch_size: int, batch_size: int) -> float:
     """The linear scaling rule: lr batch_size / base_batch_size.
 

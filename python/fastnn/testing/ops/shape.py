@@ -16,7 +16,7 @@ __all__ = ["ROWS"]
 
 
 def pad(s: Sample) -> tuple[Array, Grads]:
-    """Elements are copied; a gradient is summed axis by axis, each sum rounded once."""
+    """Elements are copied; a gradient is summed axis by axis at worst, each sum rounded once."""
     x, axes = s.inputs[0], len(s.params["pad"]) // 2
     terms = reference.pad_vjp(np.abs(s.dy), np.asarray(x), **s.params)[0]
     shared = reference.pad_vjp(np.ones(s.dy.shape), np.asarray(x), **s.params)[0] > 1
@@ -28,6 +28,7 @@ _PARAMS: tuple[dict[str, Any], ...] = (
     {"pad": (1, 2)},
     {"pad": (0, 0)},
     {"pad": (-1, 1), "value": 2.5},
+    {"pad": (-1, 2), "mode": "circular"},
     *(
         {"pad": widths, "mode": mode}
         for mode in ("constant", "reflect", "replicate", "circular")
