@@ -1,6 +1,7 @@
 """Callbacks that keep, average, write and end: what each leaves, also after an interruption."""
 
 import os
+import re
 import sys
 import types
 
@@ -178,7 +179,13 @@ def test_swa_survives_an_interruption(tmp_path):
     np.testing.assert_array_equal(weights(whole.trainer.model), weights(again.trainer.model))
 
 
-@pytest.mark.parametrize("start", [-1, 1.5, "0"])
+def test_swa_takes_no_text():
+    text = "SWA: expected swa_epoch_start to be a number, got '0'"
+    with pytest.raises(TypeError, match=f"^{re.escape(text)}$"):
+        SWA("0")
+
+
+@pytest.mark.parametrize("start", [-1, 1.5])
 def test_swa_messages(start):
     with pytest.raises(ValueError, match=r".") as error:
         SWA(start)

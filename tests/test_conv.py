@@ -334,3 +334,18 @@ def test_folding_a_batch_norm_changes_nothing_in_evaluation(layer, shape):
     expected = np.array(bn.eval()(layer(x)).detach(), np.float64)
     assert_within(np.array(folded(x).detach()), expected, 1e-5)
     assert repr(folded).replace(", bias=False", "") == repr(layer).replace(", bias=False", "")
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 5, 5), (16, 6, 3, 3), (16, 16, 3, 3)])
+def test_a_weight_that_is_not_finite_meets_the_padding_on_every_path(shape):
+    """Zero times infinity is NaN there, whether lanes are images, filters or positions."""
+    r = np.random.default_rng(9)  # whole numbers: sums are exact in any order
+    w = r.integers(-3, 4, shape).astype(np.float32)
+    w[0, 0, 0, 0] = np.inf
+    x = r.integers(-3, 4, (64, shape[1], 8, 8)).astype(np.float32)
+    alone = F.conv2d(x[:1], w, padding=shape[-1] // 2).numpy()
+    assert np.isnan(alone[0, 0, 0]).all()
+    assert np.isfinite(alone[0, 1:]).all()
+    for batch in (8, 16, 64):
+        y = F.conv2d(x[:batch], w, padding=shape[-1] // 2).numpy()
+        np.testing.assert_array_equal(y[0], alone[0])

@@ -12,7 +12,8 @@ void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float*
   const int64_t row = item % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
   const int64_t size = args.windows.places ? args.windows.size() : g.in_size();
   const ConvBlock block(g.batch, image / g.groups, g.groups * g.channels * size);
-  const auto *w = static_cast<const float*>(args.w), *bias = static_cast<const float*>(args.bias);
+  const float* w = static_cast<const float*>(args.w) + group * g.filters * g.depth();
+  const auto* bias = static_cast<const float*>(args.bias);
   const auto* x = static_cast<const float*>(args.x);
   for (int64_t c = 0; c < g.channels; ++c) {
     const int64_t first = block.first * block.apart + (group * g.channels + c) * size;
@@ -35,7 +36,7 @@ void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float*
   float* runs = band + round_up(plan.band + 2 * g.depth(), 16);
   ConvImages{.args = to,
              .plan = plan,
-             .w = w + group * g.filters * g.depth(),
+             .w = w,
              .bias = bias ? bias + group * g.filters : nullptr,
              .band = band,
              .y = y + at_y,
@@ -45,6 +46,7 @@ void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float*
              .images = block.images,
              .row = row,
              .rows = rows,
+             .all_taps = !all_finite(w, g.filters * g.depth()),
              .products = reinterpret_cast<ImagesProduct*>(products),
              .runs = reinterpret_cast<ImagesRun*>(runs),
              .c = runs + round_up(3 * conv_image_runs(g), 16),

@@ -17,6 +17,17 @@ FASTNN_INLINE Inside taps_of(const ConvAxis& axis, int64_t first, int64_t last) 
   return {below(axis.pad - last), below(axis.in + axis.pad - first)};
 }
 
+// Then a weight times zero is zero, and may be left out.
+bool all_finite(const float* x, int64_t n) {
+  Vec sum{};  // of zeros or NaN
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) sum += load(x + i) * 0.f;
+  float rest = 0;
+  for (; i < n; ++i) rest += x[i] * 0.f;
+  for (int l = 0; l < kLanes; ++l) rest += sum[l];
+  return rest == 0.f;
+}
+
 // One product of a sum: the place of its float in the band, and of its weight in a row of them.
 struct ImagesProduct {
   int32_t at, k;
@@ -106,6 +117,7 @@ struct ConvImages {
   uint8_t* places;            // of pooled outputs, or null
   int64_t plane;              // of y: from filter to filter
   int64_t images, row, rows;  // row: the first
+  bool all_taps;              // also those that see nothing but padding
   ImagesProduct* products;    // [depth]
   ImagesRun* runs;            // conv_image_runs() of them
   float* c;                   // of kMR filters, [rows][w.out][kConvLanes]
@@ -159,10 +171,11 @@ struct ConvImages {
     for (int64_t s = 0; s < strips; ++s) {
       const int64_t first = conv_begin(vectors, s, strips),
                     end = conv_begin(vectors, s + 1, strips);
-      const Inside seen_j = taps_of(g.w, first / kOf, (end - 1) / kOf);
+      const Inside seen_j =
+          all_taps ? Inside{0, g.w.taps} : taps_of(g.w, first / kOf, (end - 1) / kOf);
       if (seen_j != j) find_products(j = seen_j), i = {-1, -1};
       for (int64_t r = 0; r < rows; ++r) {
-        const Inside seen_i = taps_of(g.h, row + r, row + r);
+        const Inside seen_i = all_taps ? Inside{0, g.h.taps} : taps_of(g.h, row + r, row + r);
         if (seen_i != i) t.num_runs = find_runs(i = seen_i, j);
         t.band = band + r * length + first * kLanes;
         t.c = c + r * width + first * kLanes;
