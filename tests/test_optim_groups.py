@@ -228,6 +228,26 @@ def test_a_sum_of_squares_that_would_overflow_is_reported():
     assert_bitwise_equal(values([p])[0], before[0])
 
 
+@pytest.mark.parametrize("at", [0, 17])
+@pytest.mark.parametrize("row", [r for r in OPTIMIZERS if r.squares], ids=lambda r: r.name)
+def test_only_a_gradient_whose_square_overflows_is_reported(row, at):
+    largest = np.nextafter(np.float32(2.0**64), np.float32(0))
+    for size in (2.0**51, 2.0**52, largest, 2.0**64):
+        p = fn.tensor(np.ones(21, np.float32), requires_grad=True)
+        optimizer = getattr(fn.optim, row.name)([p])
+        g = np.ones(21, np.float32)
+        g[at] = -size
+        p.grad = fn.tensor(g)
+        if size <= largest:
+            optimizer.step()
+            after = np.array(p.detach())
+            assert np.isfinite(after).all()
+            assert after[at] > 1 > after[3]
+        else:
+            with pytest.raises(ValueError, match=f"second moment in parameter 0 at .* {at};"):
+                optimizer.step()
+
+
 def test_a_decay_whose_square_overflows_is_reported():
     p = fn.tensor([1.0, 1e22], requires_grad=True)
     p.grad = fn.tensor([1.0, 1.0])

@@ -32,21 +32,22 @@ bool known_finite(const OptimArgs& args) {
 
 float clip_factor(const OptimArgs& args) { return args.clip == nullptr ? 1.f : args.clip[1]; }
 
-// Whether size(i), which is not negative, is at most `limit` for all i < n.
+// The largest size(i) >= 0 of i < n, or NaN if one is NaN: the bits of x >= 0 are ordered like x,
+// with infinity and NaN on top.
 template <class F>
-bool all_within(int64_t n, float limit, F size) {
-  int32_t largest = 0;  // the bits of x >= 0 are ordered like x, with infinity and NaN on top
+float largest_size(int64_t n, F size) {
+  int32_t largest = 0;
   for (int64_t i = 0; i < n; ++i) {
     const int32_t bits = to_bits(size(i)) & INT32_MAX;
     largest = bits > largest ? bits : largest;
   }
-  return largest <= to_bits(limit);
+  return from_bits(largest);
 }
 
 // Reports the first element of a chunk whose size(i) is not finite, if there is one.
 template <class T, class F>
 void check_chunk(const OptimArgs& args, const TensorChunk& chunk, F size) {
-  if (all_within(chunk.n, kMaxFloat, size)) return;
+  if (largest_size(chunk.n, size) <= kMaxFloat) return;
   const auto* g = static_cast<const T*>(chunk.g);
   for (int64_t i = 0; i < chunk.n; ++i) {
     if (size(i) <= kMaxFloat) continue;
@@ -62,12 +63,16 @@ template <class T>
 void optim_check(const OptimArgs& args, Slice s) {
   if (known_finite(args)) return;
   const Gradient gradient(args.options, 0, clip_factor(args));
-  const bool decays = gradient.l2 != 0.f;
+  const bool decays = gradient.l2 != 0.f && args.squares != Squares::kNone;
   // From the end: the update, which reads the same gradients, finds the first of them in the cache.
   for (int64_t task = s.end; task-- > s.begin;) {
     const TensorChunk& chunk = args.chunks[task];
     const auto *p = static_cast<const T*>(chunk.p), *g = static_cast<const T*>(chunk.g);
     const float* slot = chunk.slots[0];
+    const auto size = [g](int64_t i) { return abs(to_float(g[i])); };
+    // Enough for nearly all: up to 2^51 they are finite, and so are sums of their squares, each
+    // below half a unit in the last place of FLT_MAX.
+    if (!decays && abs(gradient(0.f, largest_size(chunk.n, size))) <= 0x1p51f) continue;
     const auto nothing = [](int64_t) { return 0.f; };
     const auto weight = [p](int64_t i) { return to_float(p[i]); };
     const auto sum = [slot](int64_t i) { return slot[i]; };
@@ -79,16 +84,12 @@ void optim_check(const OptimArgs& args, Slice s) {
     };
     switch (args.squares) {
       case Squares::kNone:
-        check_chunk<T>(args, chunk, [g](int64_t i) { return abs(to_float(g[i])); });
+        check_chunk<T>(args, chunk, size);
         break;
       case Squares::kMean:
         decays ? check_squares(weight, nothing) : check_squares(nothing, nothing);
         break;
       case Squares::kSum:
-        // Squares below half a unit in the last place of FLT_MAX make no sum overflow.
-        if (!decays && all_within(chunk.n, 0x1p51f,
-                                  [&](int64_t i) { return abs(gradient(0.f, to_float(g[i]))); }))
-          break;
         decays ? check_squares(weight, sum) : check_squares(nothing, sum);
         break;
     }
