@@ -40,7 +40,7 @@ FASTNN_INLINE Vec load_quads(const float* const* row, int64_t p) {
 #if defined(__AVX512F__)
   // Loads by masks: of Intel's two ports one alone can shuffle, and the transpose needs it.
   const auto all = [&](int q) { return __m128(quad(q)); };
-  __m512 v = _mm512_broadcast_f32x4(all(0));
+  __m512 v = _mm512_maskz_broadcast_f32x4(0x000f, all(0));
   v = _mm512_mask_broadcast_f32x4(v, 0x00f0, all(1));
   v = _mm512_mask_broadcast_f32x4(v, 0x0f00, all(2));
   return Vec(_mm512_mask_broadcast_f32x4(v, 0xf000, all(3)));

@@ -57,8 +57,9 @@ FASTNN_FN void store_vector(T* y, typename Vectors<kLanes>::Floats v) {
 template <int kLanes>
 FASTNN_FN void store_bytes(uint8_t* bytes, typename Vectors<kLanes>::Ints v) {
 #if defined(__AVX512F__)
-  if constexpr (kLanes == 16)
-    return _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm512_cvtepi32_epi8(__m512i(v)));
+  if constexpr (kLanes == 16)  // all lanes by mask, as in load_wide()
+    return _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes),
+                            _mm512_maskz_cvtepi32_epi8(0xffff, __m512i(v)));
 #endif
 #if defined(__AVX2__)
   if constexpr (kLanes == 8) {
