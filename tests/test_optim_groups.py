@@ -248,6 +248,30 @@ def test_only_a_gradient_whose_square_overflows_is_reported(row, at):
                 optimizer.step()
 
 
+@pytest.mark.parametrize("limit", [1e-3, 1.0, 1e15, 1e18])
+@pytest.mark.parametrize("maximize", [False, True])
+def test_the_square_looked_at_is_of_the_clipped_gradient(maximize, limit):
+    """Its factor may make a large gradient harmless, but not one that stays large."""
+    p = fn.tensor([1.0, 1.0], requires_grad=True)
+    optimizer = fn.optim.Adam([p], lr=0.1, maximize=maximize)
+    p.grad = fn.tensor([0.0, 1e30])
+    optimizer.step(max_grad_norm=limit)
+    np.testing.assert_allclose(p.detach().numpy(), [1.0, 1.1 if maximize else 0.9], rtol=1e-5)
+    with pytest.raises(ValueError, match="second moment in parameter 0 at flat index 1"):
+        optimizer.step(max_grad_norm=1e25)
+
+
+def test_the_square_looked_at_is_of_the_unscaled_gradient():
+    """A scale below 1 makes a small gradient large: 2^20 is 2^70, whose square is not finite."""
+    for exponent, expected in ((-20, 0.9), (20, 1.0)):
+        p = fn.tensor([1.0], requires_grad=True)
+        scaler = fn.amp.GradScaler("cpu", 2.0**-50)
+        p.grad = fn.tensor([2.0**exponent])
+        scaler.step(fn.optim.Adam([p], lr=0.1))
+        scaler.update()
+        np.testing.assert_allclose(p.detach().numpy(), [expected], rtol=1e-5)
+
+
 def test_a_decay_whose_square_overflows_is_reported():
     p = fn.tensor([1.0, 1e22], requires_grad=True)
     p.grad = fn.tensor([1.0, 1.0])
