@@ -38,7 +38,8 @@ def main() -> int:
     if not panels:
         print(f"no record of {', '.join(_TITLES)} at {threads} thread(s)", file=sys.stderr)
         return 2
-    machine = next((r["machine"] for r in records if "machine" in r), None)
+    machines = [r["machine"] for r in records if "machine" in r]
+    machine = max(machines, key=lambda m: m["date"], default=None)
     _draw(panels, _footnote(machine, threads), Path(sys.argv[2]))
     return 0
 
