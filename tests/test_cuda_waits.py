@@ -88,6 +88,28 @@ def test_no_part_of_a_training_step_waits():
     assert waits_of(work) == 0
 
 
+@emulated
+def test_what_has_no_row_does_not_wait_either():
+    x, good = fn.ones(2, 3).to("cuda"), labels(0, 2)
+    layer = nn.LSTM(3, 4, bidirectional=True).to("cuda")
+    steps, lengths = fn.ones(5, 2, 3).to("cuda"), labels(5, 2)
+    optimizer = optim.SGD([parameters()], lr=0.1)
+    optimizer.register_step_post_hook(optim.MaxNorm(1.0))
+    optimizer.register_step_post_hook(optim.ProximalL1(0.1))
+
+    def work():
+        fn.F.one_hot(good, 3)
+        fn.F.argmax(x)
+        fn.F.accuracy(x, good)
+        fn.F.split(fn.F.cat([x, x]), 2)
+        layer(steps, lengths=lengths)[0].sum().backward()
+        nn.init.normal_(layer.weight_ih_l0)
+        optimizer.step()
+        x.copy_(x * 2 + 1)
+
+    assert waits_of(work) == 0
+
+
 def logits():
     return fn.zeros(2, 3).to("cuda")
 
