@@ -158,6 +158,7 @@ constexpr ConvPlan conv_plan(const ConvGrid& grid) {
   while (plan.rows > 1 &&
          (band_of(plan.rows) > kConvBand ||
           (images * ceil_div(g.h.out, plan.rows) < wanted && plan.rows * g.w.out > 256)))
+    // Even where it can be: windows of 2 x 2 are then of one item (conv_may_pool).
     plan.rows = plan.rows > 4 ? round_up(ceil_div(plan.rows, 2), 2) : ceil_div(plan.rows, 2);
   plan.bands = plan.rows > 0 ? ceil_div(g.h.out, plan.rows) : 0;
   plan.plane = g.h.length(plan.rows) * plan.row_length;

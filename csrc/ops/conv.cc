@@ -59,6 +59,7 @@ Prepared prepare_conv(const Where& where, ConvArgs args, ConvPackArgs pack) {
   const int64_t pooled = args.pooled.y ? conv_pooled_floats(plan, g) : 0;
   const Array scratch = where.scratch(plan.tasks, plan.scratch + pooled);
   args.scratch = write_as<float>(scratch);
+  if (pooled > 0) args.y_plane = plan.rows * g.w.out;
   OptionalArray packed;
   pack.lanes = plan.lanes && where.on_cpu();
   if (pack.lanes || pack.h.step < 0) {
@@ -106,6 +107,11 @@ void launch_phases(const Where& where, std::vector<Prepared>& phases) {
   phases.clear();
 }
 
+// A phase of the transpose.
+ConvGrid turned(const ConvGrid& g, const ConvAxis& h, const ConvAxis& w) {
+  return {g.batch, g.groups, g.filters, g.channels, h, w};
+}
+
 // args.y[wide] = act(sum of what each element of args.x[narrow] adds by w, + bias); `grid` is that
 // of the convolution whose transpose it is.
 void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args) {
@@ -117,7 +123,7 @@ void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args
   for (int64_t i = 0; i < std::min<int64_t>(grid.h.stride, grid.h.in); ++i)
     for (int64_t j = 0; j < std::min<int64_t>(grid.w.stride, grid.w.in); ++j) {
       const Phase h = phase_of(grid.h, i), v = phase_of(grid.w, j);
-      args.grid = {grid.batch, grid.groups, grid.filters, grid.channels, h.axis, v.axis};
+      args.grid = turned(grid, h.axis, v.axis);
       const auto first = static_cast<size_t>(i * grid.w.in + j) * item_size(where.dtype);
       args.y = y + first;
       args.z = z != nullptr ? z + first : nullptr;
@@ -195,11 +201,6 @@ std::pair<Array, OptionalArray> bias_gradient(const Where& where, const Array& d
 
 // ---- ops ------------------------------------------------------------------------------------
 
-// Of 2 x 2, side by side.
-PoolGrid windows_of(int64_t planes, Pair size) {
-  return {planes, size[0], size[1], size[0] / 2, size[1] / 2, 2, 2, 2, 2, 0, 0, 1, 1};
-}
-
 std::string name_of(int spatial, bool transposed) {
   return concat(transposed ? "conv_transpose" : "conv", spatial, "d");
 }
@@ -259,7 +260,7 @@ Result conv_fwd_pooled(const Array& x, const Array& w, const OptionalArray& b,
   convolve(where, args);
   const int64_t planes = g.batch * channels;
   launch(row_wise(where.op, all, planes, g.out_size(), kCostPerElement), &Kernels::max_pool_fwd,
-         MaxPoolFwdArgs{read(all), write(y), to, windows_of(planes, {g.h.out, g.w.out})});
+         MaxPoolFwdArgs{read(all), write(y), to, pool_twos(planes, g.h.out, g.w.out)});
   return {y, places};
 }
 
@@ -297,8 +298,7 @@ std::pair<Array, OptionalArray> conv_bwd_ending(const Array& dy, const OptionalA
 // Whether the gradients that are needed can be made of windows that pooled the output.
 bool reads_windows(const Where& where, const ConvGrid& g, bool needs_dx, bool needs_dw) {
   if (!where.on_cpu() || g.h.stride != 1 || g.w.stride != 1) return false;
-  const ConvAxis h = phase_of(g.h, 0).axis, v = phase_of(g.w, 0).axis;
-  const ConvGrid of_dx{g.batch, g.groups, g.filters, g.channels, h, v};
+  const ConvGrid of_dx = turned(g, phase_of(g.h, 0).axis, phase_of(g.w, 0).axis);
   return (!needs_dx || conv_has_images(of_dx)) && (!needs_dw || conv_weight_has_images(g));
 }
 
@@ -322,10 +322,11 @@ std::pair<OptionalArray, OptionalArray> conv_bwd_pooled(const Array& dz, const A
                      {read_as<uint8_t>(places), windows[0], windows[1]});
   const Array all = empty({planes, size[0], size[1]}, dz.dtype, dz.device());
   const Array sums = where.empty_floats(dz.dtype == DType::kFloat32 ? 0 : all.numel());
-  launch(
-      row_wise(where.op, all, planes, size[0] * size[1], kCostPerElement), &Kernels::max_pool_bwd,
-      MaxPoolBwdArgs{read(dz), read_as<uint8_t>(places), write(all),
-                     sums.numel() > 0 ? write_as<float>(sums) : nullptr, windows_of(planes, size)});
+  launch(row_wise(where.op, all, planes, size[0] * size[1], kCostPerElement),
+         &Kernels::max_pool_bwd,
+         MaxPoolBwdArgs{read(dz), read_as<uint8_t>(places), write(all),
+                        sums.numel() > 0 ? write_as<float>(sums) : nullptr,
+                        pool_twos(planes, size[0], size[1])});
   return gradients(where, g, transposed, all, x, w, needs_dx, needs_dw);
 }
 

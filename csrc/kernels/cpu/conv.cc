@@ -183,23 +183,19 @@ void pool_item(const ConvArgs& args, const ConvPlan& plan, int64_t i, const floa
   const ConvPooled& to = args.pooled;
   const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
   const int64_t together = plan.bands == 1 ? g.filters : 1;  // planes that lie side by side
-  const PoolGrid windows{1, rows, g.w.out, rows / 2, to.w, 2, 2, 2, 2, 0, 0, 1, 1};
+  const PoolGrid windows = pool_twos(together, rows, g.w.out);
+  const auto pool = to.places ? max_pool_tiles<true, float> : max_pool_tiles<false, float>;
   for (int64_t o = 0; o < g.filters; o += together) {
     const int64_t plane = i / plan.bands * g.filters + o, at = plane * to.size() + row / 2 * to.w;
-    const float* x = outputs + o * rows * g.w.out;
-    float* y = static_cast<float*>(to.y) + at;
-    if (to.places)
-      max_pool_tiles<true>(x, y, to.places + at, windows, {0, together});
-    else
-      max_pool_tiles<false>(x, y, nullptr, windows, {0, together});
+    pool(outputs + o * args.y_plane, static_cast<float*>(to.y) + at,
+         to.places ? to.places + at : nullptr, windows, {0, together});
   }
 }
 
 // All outputs of an item from its band, to its own memory if there is some; `more` says that the
 // image after this comes next.
-void conv_item(const ConvArgs& given, const ConvPlan& plan, const ConvBand& band, int64_t i,
+void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band, int64_t i,
                const float* copied, const int32_t* at, bool more, float* outputs = nullptr) {
-  ConvArgs args = given;
   const ConvGrid& g = args.grid;
   const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
   const auto* bias = static_cast<const float*>(args.bias);
@@ -207,7 +203,6 @@ void conv_item(const ConvArgs& given, const ConvPlan& plan, const ConvBand& band
   const int64_t filters = plan.lanes ? round_up(g.filters, kConvLanes) : g.filters;
   const int64_t image = i / plan.bands, group = image % g.groups;  // image: of all groups
   const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
-  if (outputs) args.y_plane = rows * g.w.out;
   const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
   const float* next = x + (image + 1) * g.channels * g.in_size();
   const ConvItem item{w + group * filters * g.depth(),

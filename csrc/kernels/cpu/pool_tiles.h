@@ -87,6 +87,20 @@ struct TwoRows {
   FASTNN_FN static bool fit(int64_t n) { return kHas && 2 * n <= kManyLanes; }
 };
 
+// Runs two rows of n windows where they can share registers and `left` has two, else one; returns
+// how many. `windows` and `elements` are how far vectors may run over either.
+template <class Tiles>
+FASTNN_FN int64_t run_rows(const Tiles& tiles, const TwoRows& two, int64_t left, int64_t n,
+                           int64_t windows, int64_t elements) {
+  if (TwoRows::fit(n) && left >= 2 && windows >= kManyLanes &&
+      elements >= 3 * tiles.width + kManyLanes) {
+    tiles.run(two);
+    return 2;
+  }
+  for_tiles<kManyLanes>(n, least(windows, (elements - tiles.width) / 2), tiles);
+  return 1;
+}
+
 template <bool kOffsets, class T>
 struct MaxTiles {
   const T* x;  // two rows
@@ -133,18 +147,11 @@ void max_pool_tiles(const T* x, T* y, uint8_t* offsets, const PoolGrid& g, Range
   const T* const x_end = x + (planes.end - planes.begin) * g.h * g.w;
   const T* const y_end = y + (planes.end - planes.begin) * g.out_h * g.out_w;
   const TwoRows two(g.out_w);
-  const int64_t together = TwoRows::fit(g.out_w) ? 2 : 1;
   for (int64_t p = planes.begin; p < planes.end; ++p) {
     const T* row = x;
     for (int64_t oh = 0, rows; oh < g.out_h; oh += rows) {
       const MaxTiles<kOffsets, T> tiles{row, g.w, {y, offsets}};
-      rows = least(together, g.out_h - oh);
-      if (rows == 2 && y_end - y >= kManyLanes && x_end - row >= 3 * g.w + kManyLanes) {
-        tiles.run(two);
-      } else {
-        rows = 1;
-        for_tiles<kManyLanes>(g.out_w, least(y_end - y, (x_end - row - g.w) / 2), tiles);
-      }
+      rows = run_rows(tiles, two, g.out_h - oh, g.out_w, y_end - y, x_end - row);
       row += 2 * rows * g.w, y += rows * g.out_w;
       if constexpr (kOffsets) offsets += rows * g.out_w;
     }
@@ -205,17 +212,10 @@ void max_pool_bwd_tiles(const T* dy, const uint8_t* offsets, T* dx, const PoolGr
   const T* const dx_end = dx + (planes.end - planes.begin) * g.h * g.w;
   const T* const dy_end = dy + (planes.end - planes.begin) * g.out_h * g.out_w;
   const TwoRows two(g.out_w);
-  const int64_t together = TwoRows::fit(g.out_w) ? 2 : 1;
   for (int64_t p = planes.begin; p < planes.end; ++p) {
     for (int64_t oh = 0, rows; oh < g.out_h; oh += rows) {
       const TileGradients<T> tiles{dy, offsets, dx, g.w};
-      rows = least(together, g.out_h - oh);
-      if (rows == 2 && dy_end - dy >= kManyLanes && dx_end - dx >= 3 * g.w + kManyLanes) {
-        tiles.run(two);
-      } else {
-        rows = 1;
-        for_tiles<kManyLanes>(g.out_w, least(dy_end - dy, (dx_end - dx - g.w) / 2), tiles);
-      }
+      rows = run_rows(tiles, two, g.out_h - oh, g.out_w, dy_end - dy, dx_end - dx);
       tiles.clear(2 * rows, 2 * g.out_w);
       dx += 2 * rows * g.w, dy += rows * g.out_w, offsets += rows * g.out_w;
     }

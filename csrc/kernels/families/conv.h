@@ -16,7 +16,8 @@ struct ConvWindows {
   constexpr int64_t size() const { return h * w; }
 };
 
-// Max pooling of a result by such windows: y is its own, and the convolution's is nowhere.
+// Max pooling of a result by such windows: y is its own, and the convolution's is in scratch, the
+// planes of an item y_plane apart.
 struct ConvPooled {
   void* y;          // null: there is none
   uint8_t* places;  // or null

@@ -13,6 +13,10 @@ struct PoolGrid {
   int32_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   int64_t channels = 1;
 };
+// Windows of 2 x 2, side by side.
+constexpr PoolGrid pool_twos(int64_t planes, int64_t h, int64_t w) {
+  return {planes, h, w, h / 2, w / 2, 2, 2, 2, 2, 0, 0, 1, 1};
+}
 // Window `out` of an axis has the elements begin, begin + step, ... below end.
 struct PoolSpan {
   int32_t begin, end;

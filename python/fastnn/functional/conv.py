@@ -214,7 +214,8 @@ def conv2d(
         activation: Name of an activation, or (name, parameter), applied before the result is
             stored; its derivative and the bias gradient are fused in backward.
         max_pool: Windows of :func:`max_pool2d`, whose largest elements are returned; None: there is
-            no pooling. With 2 it is fused: what is pooled is never in memory, nor its gradient.
+            no pooling. With 2 it is one op, which on the CPU stores nothing of what is pooled
+            where its kernels can pool as they go.
 
     Returns:
         Tensor of shape (..., out, floor((n + 2 p - d (k - 1) - 1) / t) + 1 for each axis), or of

@@ -7,7 +7,7 @@ where a window has over 256 elements. Of equal ones the first counts; NaN is lar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,8 @@ Size = int | Sequence[int]
 def pair(op: str, name: str, value: Any, spatial: int, trivial: int = 1) -> tuple[int, int]:
     """(height, width) of an argument; the height of one spatial axis is trivial."""
     try:
-        values = (
-            (index(value),) * spatial if hasattr(value, "__index__") else tuple(map(index, value))
-        )
+        is_one = not isinstance(value, Iterable)
+        values = (index(value),) * spatial if is_one else tuple(map(index, value))
     except TypeError:
         values = ()
     if len(values) != spatial:
