@@ -112,6 +112,11 @@ class Process:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def busy_seconds(self) -> float:
+        """What all its threads have had of the processors."""
+        times = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        return sum(int(t.read_text().split()[0]) for t in times) * 1e-9
+
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()

@@ -190,7 +190,7 @@ class Bench:
                     times.setdefault(key, []).append((answer["us"], answer["min"]))
             still = [e for e in entries if not _is_hopeless(e[0].peer, e[1], times, turn)]
             for process, variant in still if turn % 2 == 0 else still[::-1]:
-                time.sleep(0.002)  # whoever was before may still spin
+                self._wait_for_rest()
                 answer = process.ask(cmd="time", variant=variant, seconds=self.options.seconds)
                 if "us" in answer:
                     key = (process.peer.name, variant)
@@ -198,6 +198,16 @@ class Bench:
                 elif turn == 0:
                     print(f"{case.title}: {variant}: {answer.get('error')}", file=sys.stderr)
         return times
+
+    def _wait_for_rest(self) -> None:
+        """Pools of threads go on spinning for work, up to a tenth of a second: let them end."""
+        before = -1.0
+        for _ in range(100):
+            time.sleep(0.012)
+            now = sum(p.busy_seconds() for p in (self.fastnn, *self.peers))
+            if now - before < 0.0002:
+                break
+            before = now
 
     def _record(self, case: Case, times: Times, check: dict[str, Any]) -> dict[str, Any]:
         medians = {key: statistics.median(m for m, _ in rounds) for key, rounds in times.items()}

@@ -215,11 +215,9 @@ def _contended(case: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def before(variant: str) -> None:
-    """One thread stays on the processor that is its own."""
-    if variant not in ("two threads", "one thread"):
-        return
+    """All threads that the case may use; "one thread" stays on the processor that is its own."""
     one = variant == "one thread"
-    fn.set_num_threads(1 if one else 2)
+    fn.set_num_threads(1 if one else int(os.environ["BENCH_THREADS"]))
     os.sched_setaffinity(0, _PROCESSORS[:1] if one else _PROCESSORS)
 
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <thread>
 #include <vector>
@@ -20,50 +21,107 @@ namespace fastnn {
 namespace {
 
 constexpr uint64_t kOpen = uint64_t{1} << 63;
-constexpr int kSpins = 4000;             // about 30 us: the gap between the launches of one step
-constexpr int64_t kRangesPerThread = 4;  // so that one slow core does not hold up the others
+constexpr int kSpins = 4000;  // 30 to 200 us: more than the gap between the launches of one step
 constexpr int kMaxThreads = 256;
+// A range is this part of what is left of a share: one slow core does not hold up the others.
+constexpr int64_t kRangesPerShare = 4;
+// Where another process takes a worker's processor amid a range, everybody waits for the turns of a
+// scheduler, milliseconds. Such losses add up, and a time forgives one kForgiven-th of itself;
+// above kCrowded the caller works alone, kPatience times as long as the last took, and tries again.
+// So they take a few per cent of the time at most, and a loss now and then changes nothing.
+constexpr int64_t kForgiven = 20, kCrowded = 8'000'000, kPatience = 20;  // the second in ns
+
+int64_t time_of(clockid_t clock) {
+  timespec time{};
+  clock_gettime(clock, &time);
+  return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
+}
 
 class ThreadPool {
  public:
   void run(int64_t tasks, TaskRange run, const void* context, int threads) {
-    if (busy_.test_and_set(std::memory_order_acquire)) return run(context, 0, tasks);
+    if (is_crowded() || busy_.test_and_set(std::memory_order_acquire))
+      return run(context, 0, tasks);
     start_workers(threads - 1);
     run_ = run;
     context_ = context;
-    tasks_ = tasks;
-    range_ = std::max<int64_t>(1, tasks / (threads * kRangesPerThread));
+    threads_ = threads;
+    for (int i = 0; i < threads; ++i) {
+      shares_[i].next.store(tasks * i / threads, std::memory_order_relaxed);
+      shares_[i].end = tasks * (i + 1) / threads;
+    }
     limit_ = threads - 1;
-    next_.store(0, std::memory_order_relaxed);
     gate_.store(kOpen, std::memory_order_release);
     epoch_.fetch_add(1, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) epoch_.notify_all();
-    take_ranges();
+    take_ranges(0);
     gate_.fetch_and(~kOpen, std::memory_order_acq_rel);
-    for (int i = 0; gate_.load(std::memory_order_acquire) != 0; ++i)
-      i < kSpins ? pause_thread() : std::this_thread::yield();
+    for (int i = 0; i < kSpins && has_workers(); ++i) pause_thread();
+    if (has_workers()) wait_for_late_workers();
     busy_.clear(std::memory_order_release);
   }
 
  private:
   void start_workers(int count) {
-    for (; workers_ < count; ++workers_) std::thread(&ThreadPool::work, this, workers_).detach();
+    for (; workers_ < count; ++workers_) {
+      std::thread thread(&ThreadPool::work, this, workers_);
+      Share& share = shares_[workers_ + 1];
+      if (pthread_getcpuclockid(thread.native_handle(), &share.clock) != 0)
+        share.clock = CLOCK_MONOTONIC;
+      thread.detach();
+    }
+  }
+
+  bool has_workers() const { return gate_.load(std::memory_order_acquire) != 0; }
+
+  bool is_crowded() {
+    const int64_t until = crowded_until_.load(std::memory_order_relaxed);
+    if (until == 0) return false;
+    if (time_of(CLOCK_MONOTONIC) < until) return true;
+    crowded_until_.store(0, std::memory_order_relaxed);
+    return false;
+  }
+
+  // A late worker is at a long range, or has no processor: its own clock tells which.
+  void wait_for_late_workers() {
+    int64_t lost = 0;
+    for (int thread = 1; thread < threads_; ++thread) {
+      const Share& share = shares_[thread];
+      const int64_t wall = time_of(CLOCK_MONOTONIC), own = time_of(share.clock);
+      while (share.at_work.load(std::memory_order_acquire)) std::this_thread::yield();
+      lost += time_of(CLOCK_MONOTONIC) - wall - (time_of(share.clock) - own);
+    }
+    while (has_workers()) std::this_thread::yield();
+    count_loss(std::max<int64_t>(0, lost));
+  }
+
+  void count_loss(int64_t lost) {
+    const int64_t now = time_of(CLOCK_MONOTONIC);
+    losses_ = std::max<int64_t>(0, losses_ - (now - last_loss_) / kForgiven) + lost;
+    losses_ = std::min(losses_, kCrowded);
+    last_loss_ = now;
+    if (losses_ < kCrowded) return;
+    last_loss_ += kPatience * lost;
+    crowded_until_.store(last_loss_, std::memory_order_relaxed);
   }
 
   void work(int id) {
     uint32_t seen = 0;
     for (;;) {
       seen = wait_for_job(seen);
-      if (id >= limit_.load(std::memory_order_relaxed) || !join()) continue;
-      take_ranges();
+      if (id >= limit_.load(std::memory_order_relaxed) || !join(id)) continue;
+      take_ranges(id + 1);
+      shares_[id + 1].at_work.store(false, std::memory_order_release);
       gate_.fetch_sub(1, std::memory_order_acq_rel);
     }
   }
 
-  bool join() {
+  bool join(int id) {
+    shares_[id + 1].at_work.store(true, std::memory_order_relaxed);
     uint64_t gate = gate_.load(std::memory_order_acquire);
     while (gate & kOpen)
       if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) return true;
+    shares_[id + 1].at_work.store(false, std::memory_order_relaxed);
     return false;
   }
 
@@ -77,23 +135,39 @@ class ThreadPool {
     return epoch_.load(std::memory_order_acquire);
   }
 
-  void take_ranges() {
-    for (;;) {
-      const int64_t begin = next_.fetch_add(range_, std::memory_order_relaxed);
-      if (begin >= tasks_) return;
-      run_(context_, begin, std::min(begin + range_, tasks_));
+  // Of the thread's own share first, then what is left of the others'.
+  void take_ranges(int thread) {
+    for (int i = 0; i < threads_; ++i) {
+      Share& share = shares_[(thread + i) % threads_];
+      int64_t begin = share.next.load(std::memory_order_relaxed);
+      while (begin < share.end) {
+        const int64_t end = begin + std::max<int64_t>(1, (share.end - begin) / kRangesPerShare);
+        if (!share.next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+        run_(context_, begin, end);
+        begin = share.next.load(std::memory_order_relaxed);
+      }
     }
   }
+
+  // What one thread begins with: the same part of every job of one size, whose data its cache has.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+    std::atomic<bool> at_work{false};   // the worker, who may find the gate closed
+    clockid_t clock = CLOCK_MONOTONIC;  // of the time that the worker has had a processor
+  };
 
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
   std::atomic<uint64_t> gate_{0};
   std::atomic<uint32_t> epoch_{0};
   std::atomic<int> sleepers_{0};
   std::atomic<int> limit_{0};
-  std::atomic<int64_t> next_{0};
+  std::atomic<int64_t> crowded_until_{0};
   TaskRange run_ = nullptr;
   const void* context_ = nullptr;
-  int64_t tasks_ = 0, range_ = 1;
+  Share shares_[kMaxThreads];
+  int threads_ = 1;
+  int64_t losses_ = 0, last_loss_ = 0;
   int workers_ = 0;
 };
 

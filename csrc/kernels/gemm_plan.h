@@ -97,10 +97,14 @@ struct GemmPlan {
   GemmCut pack_a,
       pack_b;  // float32 rows of A that are contiguous are not packed: the tiles read them in place
   int64_t k_blocks;          // at least 1: an empty product still writes C
-  GemmCut rows, cols;        // of C, over tasks; tasks are numbered row by row
+  GemmCut rows, cols;        // of C, over tasks
   int64_t a_block, b_block;  // floats of scratch per k block
   constexpr int64_t pack_tasks() const { return (pack_a.parts + pack_b.parts) * k_blocks; }
   constexpr int64_t tasks() const { return rows.parts * cols.parts; }
+  // Tasks are numbered down the columns of C, as those that pack B are: who packs a part of B is
+  // who multiplies with it.
+  constexpr int64_t row(int64_t task) const { return task % rows.parts; }
+  constexpr int64_t col(int64_t task) const { return task / rows.parts; }
   constexpr int64_t scratch() const { return (a_block + b_block) * k_blocks; }
 };
 

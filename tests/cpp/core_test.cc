@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <new>
 #include <numeric>
@@ -72,6 +73,30 @@ void test_callers_at_once() {
     });
   for (auto& caller : callers) caller.join();
   EXPECT(wrong == 0, "%d tasks ran other than once", wrong.load());
+}
+
+// The workers of this job wait without a processor, as where another process has taken it.
+struct Starved {
+  std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> by_workers{0};
+};
+
+void starve_workers(const void* context, int64_t, int64_t) {
+  auto& job = *const_cast<Starved*>(static_cast<const Starved*>(context));
+  const bool is_worker = std::this_thread::get_id() != job.caller;
+  job.by_workers += is_worker;
+  if (is_worker) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  while (job.by_workers == 0) std::this_thread::yield();
+}
+
+void test_works_alone_while_others_take_the_processors() {
+  set_num_threads(2);
+  Starved starved, after;
+  parallel_for(2, starve_workers, &starved);
+  EXPECT(starved.by_workers == 1, "%d ranges", starved.by_workers.load());
+  after.by_workers = 1;  // nobody waits for a worker
+  for (int repeat = 0; repeat < 10; ++repeat) parallel_for(1000, starve_workers, &after);
+  EXPECT(after.by_workers == 1, "%d ranges of workers", after.by_workers - 1);
 }
 
 Launch over(const Array& x) {
@@ -171,5 +196,6 @@ int main() {
   fastnn::test_replay();
   fastnn::test_recording_is_refused_inside_a_recording();
   fastnn::test_allocator();
+  fastnn::test_works_alone_while_others_take_the_processors();  // for a second: the last
   return report_tests();
 }

@@ -70,7 +70,7 @@ void amx_gemm(const GemmBatchArgsOf<T>& batch, const GemmPlan& plan, Slice slice
   const bool keeps = batch.terms > 1 || batch.one.k > kAmxSteps * kAmxDepth;
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t item = task / plan.tasks(), at = task % plan.tasks();
-    const int64_t row = at / plan.cols.parts, col = at % plan.cols.parts;
+    const int64_t row = plan.row(at), col = plan.col(at);
     const int64_t i_range[] = {plan.rows.begin(row), plan.rows.begin(row + 1)};
     const int64_t j_range[] = {plan.cols.begin(col), plan.cols.begin(col + 1)};
     const GemmArgsOf<T> g = gemm_item(batch, plan, item * batch.terms);

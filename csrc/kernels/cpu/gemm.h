@@ -138,7 +138,7 @@ void gemm_packed(const GemmArgs& g, Slice slice) {
   if (leaves_c(g)) return;
   const GemmPlan plan = gemm_plan_as(true, g);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
-    const int64_t row = task / plan.cols.parts, col = task % plan.cols.parts;
+    const int64_t row = plan.row(task), col = plan.col(task);
     const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
     const int64_t j_begin = plan.cols.begin(col), j_end = plan.cols.begin(col + 1);
     for (int64_t block = 0; block < plan.k_blocks; ++block) {
@@ -283,7 +283,7 @@ void gemm_small(const GemmArgs& g, Slice slice) {
   if (leaves_c(g)) return;
   const GemmPlan plan = gemm_plan_as(false, g);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
-    const int64_t row = task / plan.cols.parts, col = task % plan.cols.parts;
+    const int64_t row = plan.row(task), col = plan.col(task);
     const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
     const int64_t j_begin = plan.cols.begin(col), j_end = plan.cols.begin(col + 1);
     if (has_few_rows(g)) {

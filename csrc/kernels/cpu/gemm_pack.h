@@ -281,7 +281,7 @@ void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
     const bool is_a = task < a_tasks;
     const GemmCut& cut = is_a ? plan.pack_a : plan.pack_b;
     const int64_t t = is_a ? task : task - a_tasks;
-    const int64_t block = t / cut.parts, part = t % cut.parts;
+    const int64_t part = t / plan.k_blocks, block = t % plan.k_blocks;
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
     const int64_t begin = cut.begin(part), end = cut.begin(part + 1);
     if (is_a) {

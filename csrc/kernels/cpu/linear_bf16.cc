@@ -146,7 +146,7 @@ void gemm_bf16(const GemmBatchArgsOf<T>& batch, Slice slice) {
   const GemmPlan plan = packed_plan<bf16>(batch.one);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t item = task / plan.tasks(), at = task % plan.tasks();
-    const int64_t row = at / plan.cols.parts, col = at % plan.cols.parts;
+    const int64_t row = plan.row(at), col = plan.col(at);
     const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
     const int64_t j_end = plan.cols.begin(col + 1);
     for (int64_t j = plan.cols.begin(col); j < j_end; j += kNR) {
