@@ -153,17 +153,28 @@ _SUBJECTS = {
 }
 
 
-def summary(records: list[Record], threads: int = 1) -> list[str]:
+def summary(records: list[Record], threads: tuple[int, ...] = (1,)) -> list[str]:
     """A row per goal: how many times faster fastnn is than the fastest peer, at best."""
-    text = ["| goal | what | cases | smallest | middle | largest |", "|-|-|-|-|-|-|"]
+    names = {1: "one thread", 2: "two threads"}
+    of = [f"{names[t]}: " if len(threads) > 1 else "" for t in threads]
+    head = "".join(f" cases | {n}smallest | middle | largest |" for n in of)
+    text = [f"| goal | what |{head}", "|-|-|" + "-|-|-|-|" * len(threads)]
     for goal, subject in _SUBJECTS.items():
-        cases = [r for r in records if r.get("goal") == goal and r["threads"] == threads]
-        found = sorted(x for x in map(ratio_at_best, cases) if x is not None)
-        if found:
-            cells = (found[0], statistics.median(found), found[-1])
-            numbers = " | ".join(f"{x:.2f}x" for x in cells)
-            text.append(f"| {goal} | {subject} | {len(found)} | {numbers} |")
+        cells = [
+            _range([r for r in records if (r.get("goal"), r.get("threads")) == (goal, t)])
+            for t in threads
+        ]
+        if any(cells):
+            text.append(f"| {goal} | {subject} | {' | '.join(c or ' |  |  | ' for c in cells)} |")
     return text
+
+
+def _range(cases: list[Record]) -> str:
+    found = sorted(x for x in map(ratio_at_best, cases) if x is not None)
+    if not found:
+        return ""
+    numbers = (found[0], statistics.median(found), found[-1])
+    return " | ".join([str(len(found)), *(f"{x:.2f}x" for x in numbers)])
 
 
 # ---- Markdown ------------------------------------------------------------------------------------

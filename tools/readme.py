@@ -11,7 +11,7 @@ from fastnn.testing.ops import OPS
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GPU_RESULTS = ROOT / "README.md", ROOT / "bench" / "gpu" / "results"
-CPU_RECORDS = ROOT / "docs" / "results" / "bench_cpu.jsonl"
+RESULTS = ROOT / "docs" / "results"
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from report import summary  # noqa: E402
@@ -28,8 +28,9 @@ def op_table() -> str:
     return "\n".join(lines)
 
 
-def speed_table() -> str:
-    return "\n".join(summary([json.loads(line) for line in CPU_RECORDS.read_text().splitlines()]))
+def speed_table(file: str, threads: tuple[int, ...]) -> str:
+    records = [json.loads(line) for line in (RESULTS / file).read_text().splitlines()]
+    return "\n".join(summary(records, threads))
 
 
 def gpu_table(results: Path = GPU_RESULTS) -> str:
@@ -57,8 +58,13 @@ def replaced(text: str, name: str, table: str) -> str:
 
 def main() -> int:
     before = after = README.read_text()
-    for name, table in (("ops", op_table), ("speeds", speed_table), ("gpu", gpu_table)):
-        after = replaced(after, name, table())
+    for name, table in (
+        ("ops", op_table()),
+        ("speeds", speed_table("bench_cpu.jsonl", (1,))),
+        ("speeds-amd", speed_table("bench_cpu_amd.jsonl", (1, 2))),
+        ("gpu", gpu_table()),
+    ):
+        after = replaced(after, name, table)
     if "--check" in sys.argv[1:]:
         if before != after:
             print("README.md: a table is stale; run python tools/readme.py", file=sys.stderr)
