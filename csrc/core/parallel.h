@@ -1,8 +1,8 @@
 // The thread pool. Work arrives as a number of tasks that is a function of shape only, so results
 // do not depend on who runs which task. Each thread has its share, and helps with the others' when
-// it is done. The caller works too and never waits for a worker that has not started; it works alone
-// for a while where another process keeps taking its workers' processors. A thread that finds the
-// pool busy runs alone. Nothing starts before the first use.
+// it is done. The caller works too and never waits for a worker that has not started; it works
+// alone for a while where another process keeps taking its workers' processors. A thread that finds
+// the pool busy runs alone. Nothing starts before the first use.
 #pragma once
 #include <cstdint>
 #include <string>
