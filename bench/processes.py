@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -114,8 +115,11 @@ class Process:
 
     def busy_seconds(self) -> float:
         """What all its threads have had of the processors."""
-        times = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
-        return sum(int(t.read_text().split()[0]) for t in times) * 1e-9
+        nanoseconds = 0
+        for times in Path(f"/proc/{self._process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # a thread that has just ended
+                nanoseconds += int(times.read_text().split()[0])
+        return nanoseconds * 1e-9
 
     def close(self) -> None:
         assert self._process.stdin is not None

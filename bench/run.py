@@ -175,6 +175,7 @@ class Bench:
         if "error" in answer:
             print(f"{case.title}: {answer['error']}", file=sys.stderr)
             return []
+        self._wait_for_rest()
         found = itself.records(case, self.fastnn, answer["variants"], self.rounds)
         return [self._facts(case) | found] if found else []
 
