@@ -45,12 +45,11 @@ class ThreadPool {
     start_workers(threads - 1);
     run_ = run;
     context_ = context;
-    threads_ = threads;
+    threads_.store(threads, std::memory_order_relaxed);
     for (int i = 0; i < threads; ++i) {
       shares_[i].next.store(tasks * i / threads, std::memory_order_relaxed);
       shares_[i].end = tasks * (i + 1) / threads;
     }
-    limit_ = threads - 1;
     gate_.store(kOpen, std::memory_order_release);
     epoch_.fetch_add(1, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) epoch_.notify_all();
@@ -63,12 +62,11 @@ class ThreadPool {
 
  private:
   void start_workers(int count) {
-    for (; workers_ < count; ++workers_) {
-      std::thread thread(&ThreadPool::work, this, workers_);
-      Share& share = shares_[workers_ + 1];
-      if (pthread_getcpuclockid(thread.native_handle(), &share.clock) != 0)
-        share.clock = CLOCK_MONOTONIC;
-      thread.detach();
+    while (workers_ < count) {
+      ++workers_;
+      std::thread worker(&ThreadPool::work, this, workers_);
+      pthread_getcpuclockid(worker.native_handle(), &shares_[workers_].clock);
+      worker.detach();
     }
   }
 
@@ -85,7 +83,7 @@ class ThreadPool {
   // A late worker is at a long range, or has no processor: its own clock tells which.
   void wait_for_late_workers() {
     int64_t lost = 0;
-    for (int thread = 1; thread < threads_; ++thread) {
+    for (int thread = 1; thread < threads_.load(std::memory_order_relaxed); ++thread) {
       const Share& share = shares_[thread];
       const int64_t wall = time_of(CLOCK_MONOTONIC), own = time_of(share.clock);
       while (share.at_work.load(std::memory_order_acquire)) std::this_thread::yield();
@@ -97,31 +95,33 @@ class ThreadPool {
 
   void count_loss(int64_t lost) {
     const int64_t now = time_of(CLOCK_MONOTONIC);
-    losses_ = std::max<int64_t>(0, losses_ - (now - last_loss_) / kForgiven) + lost;
-    losses_ = std::min(losses_, kCrowded);
+    const int64_t before = std::max<int64_t>(0, losses_ - (now - last_loss_) / kForgiven);
+    losses_ = std::min(before + lost, kCrowded);
     last_loss_ = now;
     if (losses_ < kCrowded) return;
     last_loss_ += kPatience * lost;
     crowded_until_.store(last_loss_, std::memory_order_relaxed);
   }
 
-  void work(int id) {
+  // Threads are numbered as their shares: the caller is 0.
+  void work(int thread) {
     uint32_t seen = 0;
     for (;;) {
       seen = wait_for_job(seen);
-      if (id >= limit_.load(std::memory_order_relaxed) || !join(id)) continue;
-      take_ranges(id + 1);
-      shares_[id + 1].at_work.store(false, std::memory_order_release);
+      if (thread >= threads_.load(std::memory_order_relaxed) || !join(thread)) continue;
+      take_ranges(thread);
+      shares_[thread].at_work.store(false, std::memory_order_release);
       gate_.fetch_sub(1, std::memory_order_acq_rel);
     }
   }
 
-  bool join(int id) {
-    shares_[id + 1].at_work.store(true, std::memory_order_relaxed);
+  bool join(int thread) {
+    std::atomic<bool>& at_work = shares_[thread].at_work;
+    at_work.store(true, std::memory_order_relaxed);
     uint64_t gate = gate_.load(std::memory_order_acquire);
     while (gate & kOpen)
       if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) return true;
-    shares_[id + 1].at_work.store(false, std::memory_order_relaxed);
+    at_work.store(false, std::memory_order_relaxed);
     return false;
   }
 
@@ -137,8 +137,9 @@ class ThreadPool {
 
   // Of the thread's own share first, then what is left of the others'.
   void take_ranges(int thread) {
-    for (int i = 0; i < threads_; ++i) {
-      Share& share = shares_[(thread + i) % threads_];
+    const int threads = threads_.load(std::memory_order_relaxed);
+    for (int i = 0; i < threads; ++i) {
+      Share& share = shares_[(thread + i) % threads];
       int64_t begin = share.next.load(std::memory_order_relaxed);
       while (begin < share.end) {
         const int64_t end = begin + std::max<int64_t>(1, (share.end - begin) / kRangesPerShare);
@@ -161,12 +162,11 @@ class ThreadPool {
   std::atomic<uint64_t> gate_{0};
   std::atomic<uint32_t> epoch_{0};
   std::atomic<int> sleepers_{0};
-  std::atomic<int> limit_{0};
+  std::atomic<int> threads_{1};
   std::atomic<int64_t> crowded_until_{0};
   TaskRange run_ = nullptr;
   const void* context_ = nullptr;
   Share shares_[kMaxThreads];
-  int threads_ = 1;
   int64_t losses_ = 0, last_loss_ = 0;
   int workers_ = 0;
 };
