@@ -101,6 +101,9 @@ def test_integers_are_exact(seed):
         ((40, 2, 3, 3), (3, 2, 3, 3), {"padding": 1}),  # many images are one
         ((33, 6, 14, 14), (16, 6, 5, 5), {}),  # images in the lanes
         ((16, 9, 6, 11), (7, 9, 4, 5), {"padding": (6, 9), "dilation": (1, 3)}),  # taps see none
+        ((2, 24, 19, 17), (64, 24, 5, 3), {"padding": (3, 1)}),  # rows of lanes see fewer taps
+        ((2, 24, 21, 40), (64, 24, 3, 3), {"padding": (4, 1), "dilation": (3, 1), "stride": 2}),
+        ((1, 33, 3, 30), (64, 33, 3, 1), {"padding": (5, 0)}),  # or none
         ((1, 70, 60, 60), (4, 70, 3, 3), {}),  # bands of an image
         ((1, 2, 5, 2000), (3, 2, 3, 3), {"stride": (1, 2)}),
         ((2, 200, 4, 4), (70, 200, 3, 3), {"padding": 1}),  # rows of k in parts
@@ -336,13 +339,16 @@ def test_folding_a_batch_norm_changes_nothing_in_evaluation(layer, shape):
     assert repr(folded).replace(", bias=False", "") == repr(layer).replace(", bias=False", "")
 
 
-@pytest.mark.parametrize("shape", [(6, 1, 5, 5), (16, 6, 3, 3), (16, 16, 3, 3)])
-def test_a_weight_that_is_not_finite_meets_the_padding_on_every_path(shape):
+@pytest.mark.parametrize(
+    ("shape", "side"),
+    [((6, 1, 5, 5), 8), ((16, 6, 3, 3), 8), ((16, 16, 3, 3), 8), ((48, 16, 3, 3), 20)],
+)
+def test_a_weight_that_is_not_finite_meets_the_padding_on_every_path(shape, side):
     """Zero times infinity is NaN there, whether lanes are images, filters or positions."""
     r = np.random.default_rng(9)  # whole numbers: sums are exact in any order
     w = r.integers(-3, 4, shape).astype(np.float32)
     w[0, 0, 0, 0] = np.inf
-    x = r.integers(-3, 4, (64, shape[1], 8, 8)).astype(np.float32)
+    x = r.integers(-3, 4, (64, shape[1], side, side)).astype(np.float32)
     alone = F.conv2d(x[:1], w, padding=shape[-1] // 2).numpy()
     assert np.isnan(alone[0, 0, 0]).all()
     assert np.isfinite(alone[0, 1:]).all()

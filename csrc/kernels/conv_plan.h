@@ -33,8 +33,9 @@ inline constexpr int64_t kConvLanes = 16;
 // Tasks at most, and floats of a band: of what the outputs of some rows read, it stays in L2.
 inline constexpr int64_t kConvTasks = 32, kConvBand = int64_t{1} << 17;
 // Outputs whose sums wait between the chains of filters in lanes: they stay in L1, as do the
-// weights of a chain.
-inline constexpr int64_t kConvStrip = 64;
+// weights of a chain. Rows of at least kConvLongRow are strips of their own where their windows
+// leave the image, and make no product with its padding.
+inline constexpr int64_t kConvStrip = 64, kConvLongRow = 16;
 // Where images are in the lanes: the longest row of a band (not longer than a span), how many items
 // are worth it that bands read the same rows, and filters whose outputs wait for being turned back.
 inline constexpr int64_t kConvLongest = 64, kConvImageItems = 8, kConvImageFilters = 6;
@@ -165,8 +166,9 @@ constexpr ConvPlan conv_plan(const ConvGrid& grid) {
   plan.band = phases * plan.plane + kConvSlack;
   plan.items = images * plan.bands;
   plan.tasks = plan.items < kConvTasks ? plan.items : kConvTasks;
-  const int64_t places = plan.lanes ? plan.rows * g.w.out : 0;
-  plan.scratch = round_up(plan.band + g.depth() + places, 16);
+  // Offsets of each k, and, for lanes, of each output; and the products of some outputs' sums.
+  const int64_t offsets = g.depth() + (plan.lanes ? plan.rows * g.w.out + 2 * g.depth() : 0);
+  plan.scratch = round_up(plan.band + offsets, 16);
   if (plan.images)
     plan.scratch = round_up(plan.band + 2 * g.depth(), 16) + round_up(3 * conv_image_runs(g), 16) +
                    kConvImageFilters * plan.rows * g.w.out;
@@ -249,7 +251,7 @@ constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& grid) {
     plan.channels = taps > 0 && taps < kConvTaps ? kConvTaps / taps : 1;
   }
   plan.bands = round_up(plan.images * plan.channels * plan.band + kConvSlack, 16);
-  const int64_t of_lanes = kConvSpan * plan.row + plan.row * plan.channels * taps + kConvSpan;
+  const int64_t of_lanes = kConvSpan * plan.row + plan.row * plan.channels * taps + 2 * kConvSpan;
   plan.scratch = plan.bands + (plan.lanes ? of_lanes + round_up(plan.channels * taps, 16)
                                           : round_up(g.filters * kConvSpanRow, 16));
   return plan;

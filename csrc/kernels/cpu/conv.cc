@@ -16,17 +16,6 @@ namespace {
 
 // ---- forward, and gradient of the input ------------------------------------------------------
 
-// One item: what is computed, from which band.
-struct ConvItem {
-  const float* w;
-  const float* bias;
-  float *y, *z;  // of the first filter and output row
-  const float* band;
-  const int32_t *at, *places;  // places: of each output, where there are lanes of filters
-  int64_t rows;
-  LanesAhead next;  // the image after this
-};
-
 // Outputs are numbered over rows of `pitch`, more than there are: vectors begin with each row, or
 // run through the ends of rows as the band has them, where that saves a fifth of them.
 int64_t pitch_of(const ConvGrid& g, int64_t row_length, int64_t rows) {
@@ -109,41 +98,6 @@ void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, 
   }
 }
 
-// All outputs of an item, with lanes of filters. The sums of a strip wait in L1 while each chain of
-// weights, from there too, adds to all of them.
-void conv_lanes(const ConvArgs& args, const ConvItem& item) {
-  const ConvGrid& g = args.grid;
-  const int64_t outputs = item.rows * g.w.out, depth = g.depth();
-  const int64_t strips = ceil_div(outputs, kConvStrip), chains = ceil_div(depth, kGemmChain);
-  const int64_t parts = ceil_div(g.filters, kNR) * strips * chains;
-  int64_t part = 0;
-  for (int64_t o = 0; o < g.filters; o += kNR) {
-    const int64_t filters = least(kNR, g.filters - o), vectors = ceil_div(filters, kLanes);
-    const int64_t width = vectors * kLanes, offset = o * args.y_plane;
-    alignas(64) float c[kConvStrip * kNR], bias[kNR] = {};
-    if (item.bias) copy_few(bias, item.bias + o, filters);
-    for (int64_t first = 0; first < outputs; first += kConvStrip) {
-      const int64_t n = least(kConvStrip, outputs - first);
-      const LanesAhead results{item.y + offset + first, filters, args.y_plane, n};
-      LanesTile t{};
-      t.x = item.band, t.row = item.places + first, t.c = c;
-      for (int64_t q = 0; q < chains; ++q) {
-        const int64_t k = q * kGemmChain;
-        if (args.y_col == 1) results.fetch(q, chains);
-        item.next.fetch(part++, parts);
-        t.at = item.at + k, t.k = least(kGemmChain, depth - k);
-        t.w = item.w + o * depth + k * width;
-        t.add = q > 0, t.bias = q == chains - 1 && item.bias ? bias : nullptr;
-        lanes_chain(t, n, vectors);
-      }
-      if (item.z) store_strip(args, c, width, filters, first, n, item.z + offset);
-      if (args.activation)
-        kActivate.tile[args.activation](c, width, n, width, args.activation_param);
-      store_strip(args, c, width, filters, first, n, item.y + offset);
-    }
-  }
-}
-
 // What is copied for some outputs, and how far apart its rows and channels then are.
 struct ConvBand {
   ConvGrid grid;
@@ -195,7 +149,7 @@ void pool_item(const ConvArgs& args, const ConvPlan& plan, int64_t i, const floa
 // All outputs of an item from its band, to its own memory if there is some; `more` says that the
 // image after this comes next.
 void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band, int64_t i,
-               const float* copied, const int32_t* at, bool more, float* outputs = nullptr) {
+               const float* copied, int32_t* at, bool more, float* outputs = nullptr) {
   const ConvGrid& g = args.grid;
   const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
   const auto* bias = static_cast<const float*>(args.bias);
@@ -211,10 +165,10 @@ void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band,
                       z ? z + at_y : nullptr,
                       copied,
                       at,
-                      at + g.depth(),
+                      row,
                       rows,
                       {next, more ? g.channels : 0, g.in_size(), g.in_size()}};
-  if (plan.lanes) return conv_lanes(args, item);
+  if (plan.lanes) return ConvLanes{args, item, {}}.run();
   const int64_t pitch = pitch_of(g, band.row_length, rows);
   const int64_t positions = (rows - 1) * pitch + g.w.out;
   for (int64_t first = 0; first < positions; first += kNR)

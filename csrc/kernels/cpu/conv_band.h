@@ -62,5 +62,31 @@ FASTNN_INLINE void copy_channel(const ConvGrid& g, int64_t plane, const float* x
   }
 }
 
+// The taps [begin, end) that outputs [first, last] of an axis see in the image.
+FASTNN_INLINE Inside taps_of(const ConvAxis& axis, int64_t first, int64_t last) {
+  const auto below = [&](int64_t x) {
+    return x <= 0 ? 0 : least(axis.taps, axis.dilation == 1 ? x : ceil_div(x, axis.dilation));
+  };
+  return {below(axis.pad - last * axis.stride), below(axis.in + axis.pad - first * axis.stride)};
+}
+
+// Then a weight times zero is zero, and may be left out.
+bool all_finite(const float* x, int64_t n) {
+  Vec sums[4] = {};  // of zeros or NaN; more than one, since each waits for its last
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes)
+    FASTNN_UNROLL for (int q = 0; q < 4; ++q) sums[q] += load(x + i + q * kLanes) * 0.f;
+  float rest = 0;
+  for (; i < n; ++i) rest += x[i] * 0.f;
+  const Vec sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  for (int l = 0; l < kLanes; ++l) rest += sum[l];
+  return rest == 0.f;
+}
+
+// One product of a sum: the place of its float in the band, and of its weight.
+struct ConvProduct {
+  int32_t at, k;
+};
+
 }  // namespace
 }  // namespace fastnn

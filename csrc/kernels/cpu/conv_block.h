@@ -47,7 +47,7 @@ void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float*
              .row = row,
              .rows = rows,
              .all_taps = !all_finite(w, g.filters * g.depth()),
-             .products = reinterpret_cast<ImagesProduct*>(products),
+             .products = reinterpret_cast<ConvProduct*>(products),
              .runs = reinterpret_cast<ImagesRun*>(runs),
              .c = runs + round_up(3 * conv_image_runs(g), 16),
              .windows = band + plan.scratch}

@@ -9,30 +9,7 @@
 namespace fastnn {
 namespace {
 
-// The taps [begin, end) that outputs [first, last] of an axis see in the image.
-FASTNN_INLINE Inside taps_of(const ConvAxis& axis, int64_t first, int64_t last) {
-  const auto below = [&](int64_t x) {
-    return x <= 0 ? 0 : least(axis.taps, axis.dilation == 1 ? x : ceil_div(x, axis.dilation));
-  };
-  return {below(axis.pad - last), below(axis.in + axis.pad - first)};
-}
-
-// Then a weight times zero is zero, and may be left out.
-bool all_finite(const float* x, int64_t n) {
-  Vec sum{};  // of zeros or NaN
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) sum += load(x + i) * 0.f;
-  float rest = 0;
-  for (; i < n; ++i) rest += x[i] * 0.f;
-  for (int l = 0; l < kLanes; ++l) rest += sum[l];
-  return rest == 0.f;
-}
-
-// One product of a sum: the place of its float in the band, and of its weight in a row of them.
-struct ImagesProduct {
-  int32_t at, k;
-};
-// Some of them in a row. The last of a chain ends it.
+// Some products in a row. The last of a chain ends it.
 struct ImagesRun {
   int32_t first, count, ends_chain;
 };
@@ -43,7 +20,7 @@ struct ImagesTile {
   const float* w;
   int64_t w_row;
   const float *bias, *band;
-  const ImagesProduct* products;
+  const ConvProduct* products;
   const ImagesRun* runs;
   int64_t num_runs;
   float* c;
@@ -62,7 +39,7 @@ __attribute__((noinline)) void images_tile(const ImagesTile& t) {
   }
   const ImagesRun* const end = t.runs + t.num_runs;
   for (const ImagesRun* run = t.runs; run < end; ++run) {
-    const ImagesProduct* product = t.products + run->first;
+    const ConvProduct* product = t.products + run->first;
     for (int64_t n = run->count; n > 0; --n, ++product) {
       const Column<R, false> w(t.w + product->k, t.w_row);
       const float* b = t.band + product->at;
@@ -118,7 +95,7 @@ struct ConvImages {
   int64_t plane;              // of y: from filter to filter
   int64_t images, row, rows;  // row: the first
   bool all_taps;              // also those that see nothing but padding
-  ImagesProduct* products;    // [depth]
+  ConvProduct* products;      // [depth]
   ImagesRun* runs;            // conv_image_runs() of them
   float* c;                   // of kMR filters, [rows][w.out][kConvLanes]
   float* windows;             // conv_pooled_floats()
@@ -127,7 +104,7 @@ struct ConvImages {
   void find_products(Inside j) const {
     const ConvGrid& g = args.grid;
     const int64_t length = g.w.length(g.w.out) * kConvLanes;
-    ImagesProduct* to = products;
+    ConvProduct* to = products;
     for (int64_t c = 0, k = 0; c < g.channels; ++c)
       for (int64_t i = 0; i < g.h.taps; ++i, k += g.w.taps) {
         const int64_t at = c * plan.plane + i * g.h.dilation * length;

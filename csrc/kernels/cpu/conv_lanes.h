@@ -8,15 +8,17 @@
 namespace fastnn {
 namespace {
 
-// c[r] (+)= sum over k of x[row[r] + at[k]] w[k], for one chain: k <= kGemmChain.
+// c[r] (+)= sum over products of x[row[r] + at] w[k], for one chain: count <= kGemmChain.
 struct LanesTile {
   const float* x;
-  const int32_t *row, *at;
-  int64_t k;
+  const int32_t* row;
+  const ConvProduct* products;
+  int64_t count;
   const float* w;  // rows of whole vectors, as c
   float* c;
   const float* bias;  // of a row, or null
   bool add;
+  int64_t tiles;  // one below the other, in one call
 };
 
 // A row takes a general register.
@@ -25,37 +27,42 @@ constexpr int lanes_rows(int nv) { return tile_rows(nv) < kLanesRows ? tile_rows
 
 template <int R, int NV>
 __attribute__((noinline)) void lanes_tile(const LanesTile& t) {
-  const float *x[R], *w = t.w;
-  FASTNN_UNROLL for (int i = 0; i < R; ++i) x[i] = t.x + t.row[i];
-  const int32_t* at = t.at;
-  Vec acc[R][NV];
-  FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Vec{};
-  }
-  for (int64_t k = t.k; k > 0; --k, w += NV * kLanes) {
-    const int64_t offset = *at++;
-    Vec wv[NV];
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) wv[v] = load(w + v * kLanes);
-    FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-      const float s = x[i][offset];
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] += s * wv[v];
-    }
-  }
+  const ConvProduct* const end = t.products + t.count;
+  const int32_t* row = t.row;
   float* c = t.c;
-  if (t.add) {
+  for (int64_t tiles = t.tiles; tiles > 0; --tiles, row += R, c += R * NV * kLanes) {
+    asm volatile("" ::: "memory");  // C is not read before the sums
+    const float* x[R];
+    FASTNN_UNROLL for (int i = 0; i < R; ++i) x[i] = t.x + row[i];
+    Vec acc[R][NV];
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] =
-          load(c + (i * NV + v) * kLanes) + acc[i][v];
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Vec{};
     }
-  }
-  if (t.bias) {
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
-      const Vec bias = load(t.bias + v * kLanes);
-      FASTNN_UNROLL for (int i = 0; i < R; ++i) acc[i][v] += bias;
+    for (const ConvProduct* product = t.products; product < end; ++product) {
+      const int64_t at = product->at;
+      const float* w = t.w + product->k * (NV * kLanes);
+      Vec wv[NV];
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) wv[v] = load(w + v * kLanes);
+      FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+        const float s = x[i][at];
+        FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] += s * wv[v];
+      }
     }
-  }
-  FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) store(c + (i * NV + v) * kLanes, acc[i][v]);
+    if (t.add) {
+      FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+        FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] =
+            load(c + (i * NV + v) * kLanes) + acc[i][v];
+      }
+    }
+    if (t.bias) {
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
+        const Vec bias = load(t.bias + v * kLanes);
+        FASTNN_UNROLL for (int i = 0; i < R; ++i) acc[i][v] += bias;
+      }
+    }
+    FASTNN_UNROLL for (int i = 0; i < R; ++i) {
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) store(c + (i * NV + v) * kLanes, acc[i][v]);
+    }
   }
 }
 
@@ -81,12 +88,31 @@ inline constexpr LanesTiles kLanesTiles = all_lanes_tiles(MakeIndices<kNV>::Type
 // A chain of `rows` rows.
 FASTNN_INLINE void lanes_chain(LanesTile t, int64_t rows, int64_t vectors) {
   const Heights heights = equal_heights(rows, lanes_rows(static_cast<int>(vectors)));
-  for (int64_t q = 0; q < heights.tiles(); ++q) {
-    const int64_t here = heights.of(q);
-    kLanesTiles.of[vectors - 1].of_rows[here - 1](t);
-    t.row += here, t.c += here * vectors * kLanes;
-  }
+  const auto run = [&](int64_t height, int64_t tiles) {
+    if (tiles == 0) return;
+    t.tiles = tiles;
+    kLanesTiles.of[vectors - 1].of_rows[height - 1](t);
+    t.row += tiles * height, t.c += tiles * height * vectors * kLanes;
+  };
+  run(heights.tall, heights.tall_tiles);
+  run(heights.low, heights.low_tiles);
 }
+
+// The products of some rows of a kernel. Chains end where they do with all of them.
+struct LanesProducts {
+  ConvProduct* list;
+  int64_t taps, begin, end;  // of a channel: all, and those that are in the list
+  // Those of taps [begin, end) of each of all `depth`, from where these are in the band.
+  void find(const int32_t* at, int64_t depth) const {
+    ConvProduct* to = list;
+    for (int64_t k = 0; k < depth; k += taps)
+      for (int64_t i = k + begin; i < k + end; ++i) *to++ = {at[i], static_cast<int32_t>(i)};
+  }
+  // How many are below k.
+  int64_t below(int64_t k) const {
+    return k / taps * (end - begin) + least(end - begin, most(0, k % taps - begin));
+  }
+};
 
 // ---- forward, and gradient of the input ------------------------------------------------------
 
@@ -151,12 +177,80 @@ void store_strip(const ConvArgs& args, const float* c, int64_t width, int64_t fi
 struct LanesAhead {
   const float* at;
   int64_t planes, plane, floats;
-  // Part `part` of `parts` into L2.
-  FASTNN_INLINE void fetch(int64_t part, int64_t parts) const {
-    const int64_t end = conv_begin(planes, part + 1, parts);
-    for (int64_t p = conv_begin(planes, part, parts); p < end; ++p)
+  // Parts [begin, end) of `parts` into L2.
+  FASTNN_INLINE void fetch(int64_t begin, int64_t end, int64_t parts) const {
+    const int64_t last = conv_begin(planes, end, parts);
+    for (int64_t p = conv_begin(planes, begin, parts); p < last; ++p)
       for (int64_t i = 0; i < floats; i += kLineFloats)
         __builtin_prefetch(at + p * plane + i, 0, 2);
+  }
+};
+
+// One item: what is computed, from which band.
+struct ConvItem {
+  const float* w;
+  const float* bias;
+  float *y, *z;  // of the first filter and output row
+  const float* band;
+  int32_t* at;  // offsets in the band: of each k; for lanes of each output; and room for products
+  int64_t row, rows;
+  LanesAhead next;  // the image after this
+};
+
+// All outputs of an item, with lanes of filters. Long rows have only the products with what is
+// inside the image.
+struct ConvLanes {
+  const ConvArgs& args;
+  const ConvItem& item;
+  LanesProducts products;  // of the rows at hand
+  int64_t done = 0;        // products of vectors, for all outputs and filters
+
+  // Outputs [first, first + n) of the filters from o on. Their sums wait in L1 while each chain of
+  // weights, from there too, adds to all of them.
+  void strip(int64_t o, int64_t first, int64_t n) {
+    const ConvGrid& g = args.grid;
+    const int64_t depth = g.depth(), filters = least(kNR, g.filters - o);
+    const int64_t vectors = ceil_div(filters, kLanes), width = vectors * kLanes;
+    const int64_t offset = o * args.y_plane;
+    const int64_t all = ceil_div(g.filters, kNR) * item.rows * g.w.out * depth;
+    alignas(64) float c[kConvStrip * kNR], bias[kNR] = {};
+    if (item.bias) copy_few(bias, item.bias + o, filters);
+    const LanesAhead results{item.y + offset + first, filters, args.y_plane, n};
+    LanesTile t{};
+    t.x = item.band, t.row = item.at + depth + first, t.w = item.w + o * depth, t.c = c;
+    for (int64_t k = 0, end; k < depth; k = end) {
+      end = least(depth, k + kGemmChain);
+      if (args.y_col == 1) results.fetch(k, end, depth);
+      item.next.fetch(done, done + n * (end - k), all);
+      done += n * (end - k);
+      t.products = products.list + products.below(k);
+      t.count = products.list + products.below(end) - t.products;
+      t.add = k > 0, t.bias = end == depth && item.bias ? bias : nullptr;
+      lanes_chain(t, n, vectors);
+    }
+    if (item.z) store_strip(args, c, width, filters, first, n, item.z + offset);
+    if (args.activation) kActivate.tile[args.activation](c, width, n, width, args.activation_param);
+    store_strip(args, c, width, filters, first, n, item.y + offset);
+  }
+  void run() {
+    const ConvGrid& g = args.grid;
+    const int64_t depth = g.depth(), cols = g.w.out;
+    const auto seen_by = [&](int64_t row) { return taps_of(g.h, item.row + row, item.row + row); };
+    const Inside all{0, g.h.taps};
+    const bool apart = cols >= kConvLongRow &&
+                       (seen_by(0) != all || seen_by(item.rows - 1) != all) &&
+                       all_finite(item.w, round_up(g.filters, kLanes) * depth);
+    products = {reinterpret_cast<ConvProduct*>(item.at + depth + item.rows * cols),
+                int64_t{g.h.taps} * g.w.taps, 0, 0};
+    for (int64_t o = 0; o < g.filters; o += kNR)
+      for (int64_t row = 0, end; row < item.rows; row = end) {
+        const Inside seen = apart ? seen_by(row) : all;
+        for (end = apart ? row + 1 : item.rows; end < item.rows && seen_by(end) == seen;) ++end;
+        products.begin = seen.begin * g.w.taps, products.end = seen.end * g.w.taps;
+        products.find(item.at, depth);
+        for (int64_t first = row * cols; first < end * cols; first += kConvStrip)
+          strip(o, first, least(kConvStrip, end * cols - first));
+      }
   }
 };
 

@@ -9,16 +9,18 @@ namespace fastnn {
 namespace {
 
 // Scratch behind the bands: what the channels in them add to the sums, in panels of filters,
-// [k][width]; and the offsets in the bands of each position of a span, and of each k.
+// [k][width]; the products of a sum, one per position of a span; and the offset in the bands of
+// each k.
 struct ConvWeightLanes {
   const ConvWeightTask& task;
   float* added;
-  int32_t *places, *at;
+  ConvProduct* products;
+  int32_t* at;
 
   explicit ConvWeightLanes(const ConvWeightTask& t) : task(t) {
     added = t.bands + t.plan.bands;
-    places = reinterpret_cast<int32_t*>(added + t.plan.row * t.plan.channels * t.taps());
-    at = places + kConvSpan;
+    products = reinterpret_cast<ConvProduct*>(added + t.plan.row * t.plan.channels * t.taps());
+    at = reinterpret_cast<int32_t*>(products + kConvSpan);
   }
 
   // dz of a span in panels of filters, [position][width].
@@ -38,14 +40,15 @@ struct ConvWeightLanes {
       }
     }
   }
-  void find_places(const ConvSpan& span) const {
+  void find_products(const ConvSpan& span) const {
     const ConvGrid& g = task.args.grid;
-    int32_t* to = places;
+    int32_t position = 0;
     for (int64_t n = 0; n < span.images; ++n)
       for (int64_t r = 0; r < span.rows; ++r)
-        for (int64_t c = 0; c < span.cols; ++c)
-          *to++ = static_cast<int32_t>(n * task.plan.channels * task.plan.band +
-                                       r * g.w.length(g.w.out) + span.col + c);
+        for (int64_t c = 0; c < span.cols; ++c, ++position)
+          products[position] = {static_cast<int32_t>(n * task.plan.channels * task.plan.band +
+                                                     r * g.w.length(g.w.out) + span.col + c),
+                                position};
   }
   // The k in [begin, end), whose channels from `channel` on are in the bands.
   void add_channels(int64_t channel, int64_t begin, int64_t end, int64_t positions,
@@ -63,9 +66,9 @@ struct ConvWeightLanes {
         const int64_t vectors = ceil_div(least(kNR, g.filters - o), kLanes);
         lanes_chain({.x = task.bands,
                      .row = at,
-                     .at = places + p,
-                     .k = least(kGemmChain, positions - p),
-                     .w = task.dz + o * positions + p * vectors * kLanes,
+                     .products = products + p,
+                     .count = least(kGemmChain, positions - p),
+                     .w = task.dz + o * positions,
                      .c = added + o * rows,
                      .bias = nullptr,
                      .add = p > 0},
@@ -82,7 +85,7 @@ struct ConvWeightLanes {
   void add(const ConvSpan& span, double* sums) const {
     const int64_t positions = span.images * span.rows * span.cols;
     turn_dz(span, positions);
-    find_places(span);
+    find_products(span);
     task.for_channels(span, [&](int64_t channel, int64_t begin, int64_t end) {
       add_channels(channel, begin, end, positions, sums);
     });
