@@ -52,7 +52,7 @@ class ThreadPool {
     }
     gate_.store(kOpen, std::memory_order_release);
     epoch_.fetch_add(1, std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) > 0) epoch_.notify_all();
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) wake_workers(threads);
     take_ranges(0);
     gate_.fetch_and(~kOpen, std::memory_order_acq_rel);
     for (int i = 0; i < kSpins && has_workers(); ++i) pause_thread();
@@ -65,9 +65,18 @@ class ThreadPool {
     while (workers_ < count) {
       ++workers_;
       std::thread worker(&ThreadPool::work, this, workers_);
+      shares_[workers_].handle = worker.native_handle();
       pthread_getcpuclockid(worker.native_handle(), &shares_[workers_].clock);
       worker.detach();
     }
+  }
+
+  // Linux may wake a thread where its waker runs, although another processor has nothing to do;
+  // then they take turns, of milliseconds. So workers are kept off the processor of who wakes them.
+  void wake_workers(int threads) {
+    const int here = sched_getcpu();
+    for (int thread = 1; thread < threads; ++thread) keep_off(here, shares_[thread]);
+    epoch_.notify_all();
   }
 
   bool has_workers() const { return gate_.load(std::memory_order_acquire) != 0; }
@@ -156,7 +165,19 @@ class ThreadPool {
     int64_t end = 0;
     std::atomic<bool> at_work{false};   // the worker, who may find the gate closed
     clockid_t clock = CLOCK_MONOTONIC;  // of the time that the worker has had a processor
+    pthread_t handle{};
+    int kept_off = -1;  // a processor that the worker may not use
   };
+
+  static void keep_off(int processor, Share& worker) {
+    cpu_set_t set;
+    if (worker.kept_off == processor) return;
+    if (pthread_getaffinity_np(worker.handle, sizeof set, &set) != 0) return;
+    if (worker.kept_off >= 0) CPU_SET(worker.kept_off, &set);
+    CPU_CLR(processor, &set);
+    // It fails where no other processor is allowed, and changes nothing.
+    if (pthread_setaffinity_np(worker.handle, sizeof set, &set) == 0) worker.kept_off = processor;
+  }
 
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
   std::atomic<uint64_t> gate_{0};
