@@ -96,6 +96,17 @@ def test_bfloat16_of_several_blocks_of_k_is_rounded_once():
     assert_within(got, x @ w.T, with_storage(bound, x @ w.T, "bfloat16"))
 
 
+@pytest.mark.parametrize("k", [40, 41, 512])
+def test_bfloat16_has_the_same_bits_from_rows_and_from_columns(k):
+    """Rows of whole pairs are read in place, odd ones and columns from copies."""
+    rng = np.random.default_rng(14)
+    dy, x = (rng.standard_normal((k, n)).astype(np.float32) for n in (71, 130))
+    w = fn.tensor(np.zeros((71, 130)), "bfloat16", requires_grad=True)
+    F.linear(fn.tensor(x, "bfloat16"), w).backward(fn.tensor(dy, "bfloat16"))
+    rows = fn.tensor(np.ascontiguousarray(dy.T), "bfloat16")
+    assert_bitwise_equal(np.array(w.grad), np.array(rows @ fn.tensor(x, "bfloat16")))
+
+
 def normal(rng, *shape):
     return rng.standard_normal(shape)
 

@@ -166,6 +166,18 @@ FASTNN_INLINE float bf16_element(const bf16* src, int64_t k_stride) {
     return from_bits(static_cast<int32_t>(src[0].bits | uint32_t{src[k_stride].bits} << 16));
 }
 
+#if defined(__AVX512BF16__)
+// Pairs of x[i] and y[i] for 32 i.
+template <int... L>
+FASTNN_INLINE void pair_up(float* to, const bf16* x, const bf16* y, Indices<L...>) {
+  typedef uint16_t Values __attribute__((vector_size(64), aligned(2), may_alias));
+  const Values a = *reinterpret_cast<const Values*>(x), b = *reinterpret_cast<const Values*>(y);
+  auto* pairs = reinterpret_cast<Values*>(to);
+  pairs[0] = __builtin_shufflevector(a, b, (L / 2 + L % 2 * 32)...);
+  pairs[1] = __builtin_shufflevector(a, b, (L / 2 + L % 2 * 32 + 16)...);
+}
+#endif
+
 // The elements of `rows` rows: dst[p][i], i < width, or dst[i][p] if kRows. Zero where there is
 // none.
 template <bool kRows>
@@ -191,8 +203,13 @@ void pack_bf16(float* dst, const bf16* src, int64_t row_stride, int64_t k_stride
       for (int64_t q = 0; q < kPer && p + kAhead < whole; ++q)
         for (int64_t i = 0; i < rows; i += kLine)
           __builtin_prefetch(src + (kPer * (p + kAhead) + q) * k_stride + i);
-      for (int64_t i = 0; i < rows; ++i)
-        at(p, i) = bf16_element(src + kPer * p * k_stride + i, k_stride);
+      const bf16* row = src + kPer * p * k_stride;
+      int64_t i = 0;
+#if defined(__AVX512BF16__)
+      for (; i + 32 <= rows; i += 32)
+        pair_up(&at(p, i), row + i, row + k_stride + i, MakeIndices<32>::Type{});
+#endif
+      for (; i < rows; ++i) at(p, i) = bf16_element(row + i, k_stride);
     }
   } else {
     for (int64_t p = 0; p < whole; ++p)

@@ -27,17 +27,22 @@ template <class T>
 FASTNN_INLINE void keep_row(T* __restrict to, const float* __restrict sum, int64_t cols) {
   for (int64_t x = 0; x < cols; ++x) to[x] = from_float<T>(sum[x]);
 }
-#if defined(__AMX_BF16__)
-// The same of a whole line. The processor's conversion is from_float() but for subnormals, which it
-// flushes. Past the caches where rows are pages apart: their lines share a set of L1, and those
+#if defined(__AVX512BF16__)
+// The same of a row of kStrip. The processor's conversion is from_float() but for subnormals, which
+// it flushes. Past the caches where rows are pages apart: their lines share a set of L1, and those
 // that wait for it drive each other out.
-FASTNN_INLINE void keep_line(bf16* to, const float* sum, bool past) {
-  const __m512 low = _mm512_load_ps(sum), high = _mm512_load_ps(sum + 16);
-  constexpr int kSubnormal = 0x20;
-  if (_mm512_fpclass_ps_mask(low, kSubnormal) | _mm512_fpclass_ps_mask(high, kSubnormal))
-    return keep_row(to, sum, kStrip);
-  const __m512i line = __m512i(_mm512_cvtne2ps_pbh(high, low));
-  past ? _mm512_stream_si512(reinterpret_cast<__m512i*>(to), line) : _mm512_storeu_si512(to, line);
+FASTNN_INLINE void keep_lines(bf16* to, const float* sum, bool past) {
+  for (int64_t x = 0; x < kStrip; x += 32) {
+    const __m512 low = _mm512_load_ps(sum + x), high = _mm512_load_ps(sum + x + 16);
+    constexpr int kSubnormal = 0x20;
+    if (_mm512_fpclass_ps_mask(low, kSubnormal) | _mm512_fpclass_ps_mask(high, kSubnormal)) {
+      keep_row(to + x, sum + x, 32);
+      continue;
+    }
+    const __m512i line = __m512i(_mm512_cvtne2ps_pbh(high, low));
+    auto* at = reinterpret_cast<__m512i*>(to + x);
+    past ? _mm512_stream_si512(at, line) : _mm512_storeu_si512(at, line);
+  }
 }
 #endif
 
@@ -58,13 +63,13 @@ FASTNN_INLINE void finish_rows(const GemmArgsOf<T>& g, float* sums, int64_t i, i
   }
   const auto keep = [&](T* to) {
     to += i * g.ldc + j;
-#if defined(__AMX_BF16__)
+#if defined(__AVX512BF16__)
     if constexpr (sizeof(T) == sizeof(bf16)) {
       constexpr int64_t kPage = 4096 / sizeof(T);
       const bool past = g.ldc % kPage == 0 && reinterpret_cast<uintptr_t>(to) % 64 == 0;
       const float* sum = sums;
       for (int64_t r = 0; r < rows && cols == kStrip; ++r, to += g.ldc, sum += kStrip)
-        keep_line(to, sum, past);
+        keep_lines(to, sum, past);
       if (cols == kStrip) return;
     }
 #endif
@@ -109,32 +114,64 @@ using Step = OneProduct;
 #endif
 static_assert(Step::kProducts == Packing<bf16>::kPerElement);
 
-template <int... V>
-Tile bf16_tile(int64_t vectors, Indices<V...>) {
-  static constexpr Tile kOfWidth[] = {tile<kMR, V + 1, true, false, Step>...};
-  return kOfWidth[vectors - 1];
-}
-
-// The rows [0, rows) of a strip, t being the first tile. Rows up to a multiple of kMR are read and
-// written.
-void run_strip(TileArgs t, int64_t rows, int64_t vectors) {
-  const Tile tile = bf16_tile(vectors, MakeIndices<kNV>::Type{});
-  t.a_row = 1, t.a_col = kMR;
-  for (int64_t i = 0; i < rows; i += kMR, t.a += kMR * t.k, t.c += kMR * t.ldc) tile(t);
-}
-
-// sums = or += A B for a strip of C, at most kNR columns wide, of the rows [i_begin, i_end).
+// Pairs lie in the rows of A as they do in panels: they are read in place where each is a float.
 template <class T>
-void add_product(const GemmArgsOf<T>& g, const GemmPlan& plan, int64_t i_begin, int64_t i_end,
-                 int64_t j, bool add, float* sums) {
+bool reads_a_in_place(const GemmArgsOf<T>& g) {
+  return Step::kProducts == 2 && sizeof(T) == sizeof(bf16) && g.a_col == 1 && g.a_row % 2 == 0 &&
+         g.k % 2 == 0 && reinterpret_cast<uintptr_t>(g.a) % alignof(float) == 0;
+}
+
+// [NV - 1][R - 1]: of rows in place, and, of the last height alone, of panels.
+struct Bf16Tiles {
+  Tile in_place[kNV][kMR], of_panels[kNV];
+};
+template <int NV, int... I>
+constexpr void add_bf16_tiles(Bf16Tiles& tiles, Indices<I...>) {
+  ((tiles.in_place[NV - 1][I] = tile<I + 1, NV, false, true, Step>), ...);
+  tiles.of_panels[NV - 1] = tile<kMR, NV, true, true, Step>;
+}
+template <int... V>
+constexpr Bf16Tiles all_bf16_tiles(Indices<V...>) {
+  Bf16Tiles tiles{};
+  (add_bf16_tiles<V + 1>(tiles, MakeIndices<kMR>::Type{}), ...);
+  return tiles;
+}
+inline constexpr Bf16Tiles kBf16Tiles = all_bf16_tiles(MakeIndices<kNV>::Type{});
+
+// Rows whose sums stay in L1 until they are rounded.
+inline constexpr int64_t kRowsAtOnce = 8 * kMR;
+
+// sums = or += A B for a strip of C, at most kNR columns wide, of the rows [i, i + rows). i is that
+// of a panel; of the last, rows that are none are read and written.
+template <class T>
+void add_product(const GemmArgsOf<T>& g, const GemmPlan& plan, int64_t i, int64_t rows, int64_t j,
+                 bool add, float* sums) {
+  const int64_t vectors = ceil_div(least(kNR, g.n - j), kLanes);
+  const bool in_place = reads_a_in_place(g);
+  const Heights heights =
+      in_place ? equal_heights(rows, kMR) : Heights{kMR, ceil_div(rows, kMR), 0, 0};
   for (int64_t block = 0; block < plan.k_blocks; ++block) {
     TileArgs t{};
     t.k = elements_of<bf16>(least(kGemmKC, g.k - block * kGemmKC));
-    t.a = g.scratch + block * plan.a_block + i_begin * t.k;
     t.b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block + j * t.k;
     t.b_row = kNR, t.c = sums, t.ldc = kNR;
     t.add = add || block > 0;
-    run_strip(t, i_end - i_begin, ceil_div(least(kNR, g.n - j), kLanes));
+    if (in_place) {
+      t.a = reinterpret_cast<const float*>(g.a + i * g.a_row + block * kGemmKC);
+      t.a_row = g.a_row / 2, t.a_col = 1;
+    } else {
+      t.a = g.scratch + block * plan.a_block + i * t.k;
+      t.a_row = 1, t.a_col = kMR;
+    }
+    const auto run = [&](int64_t height, int64_t tiles) {
+      if (tiles == 0) return;
+      t.tiles = tiles, t.a_step = height * (in_place ? t.a_row : t.k);
+      (in_place ? kBf16Tiles.in_place[vectors - 1][height - 1]
+                : kBf16Tiles.of_panels[vectors - 1])(t);
+      t.a += tiles * t.a_step, t.c += tiles * height * kNR;
+    };
+    run(heights.tall, heights.tall_tiles);
+    run(heights.low, heights.low_tiles);
   }
 }
 
@@ -142,20 +179,21 @@ void add_product(const GemmArgsOf<T>& g, const GemmPlan& plan, int64_t i_begin, 
 template <class T>
 void gemm_bf16(const GemmBatchArgsOf<T>& batch, Slice slice) {
   // Of whole tiles: rows and columns too many are not read.
-  alignas(64) float sums[kGemmBf16MC * kNR];
+  alignas(64) float sums[kRowsAtOnce * kNR];
   const GemmPlan plan = packed_plan<bf16>(batch.one);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t item = task / plan.tasks(), at = task % plan.tasks();
     const int64_t row = plan.row(at), col = plan.col(at);
-    const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
-    const int64_t j_end = plan.cols.begin(col + 1);
-    for (int64_t j = plan.cols.begin(col); j < j_end; j += kNR) {
-      for (int64_t term = 0; term < batch.terms; ++term)
-        add_product(gemm_item(batch, plan, item * batch.terms + term), plan, i_begin, i_end, j,
-                    term > 0, sums);
-      const GemmArgsOf<T> g = gemm_item(batch, plan, item * batch.terms);
-      finish_strip(g, sums, i_begin, i_end - i_begin, j, least(kNR, g.n - j));
-    }
+    const int64_t i_end = plan.rows.begin(row + 1), j_end = plan.cols.begin(col + 1);
+    const GemmArgsOf<T> g = gemm_item(batch, plan, item * batch.terms);
+    for (int64_t j = plan.cols.begin(col); j < j_end; j += kNR)
+      for (int64_t i = plan.rows.begin(row); i < i_end; i += kRowsAtOnce) {
+        const int64_t rows = least(kRowsAtOnce, i_end - i);
+        for (int64_t term = 0; term < batch.terms; ++term)
+          add_product(gemm_item(batch, plan, item * batch.terms + term), plan, i, rows, j, term > 0,
+                      sums);
+        finish_strip(g, sums, i, rows, j, least(kNR, g.n - j));
+      }
   }
 }
 
@@ -163,8 +201,11 @@ void gemm_bf16(const GemmBatchArgsOf<T>& batch, Slice slice) {
 template <class T>
 void gemm_bf16_pack(const GemmBatchArgsOf<T>& batch, Slice s) {
   const GemmPlan plan = packed_plan<bf16>(batch.one);
-  for_items(s, plan.pack_tasks(),
-            [&](int64_t i, Slice part) { gemm_pack<T, bf16>(gemm_item(batch, plan, i), part); });
+  for_items(s, plan.pack_tasks(), [&](int64_t i, Slice part) {
+    const GemmArgsOf<T> g = gemm_item(batch, plan, i);
+    if (reads_a_in_place(g)) part.begin = most(part.begin, plan.pack_a.parts * plan.k_blocks);
+    gemm_pack<T, bf16>(g, part);
+  });
 }
 
 #endif
