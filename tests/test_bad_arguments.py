@@ -33,6 +33,41 @@ CASES = {
         TypeError,
         "tensor: expected an array, got None",
     ),
+    "one array to put together": (
+        lambda: F.cat(fn.ones(2, 3)),
+        TypeError,
+        "cat: expected tensors to be a sequence of arrays, got one Tensor",
+    ),
+    "a text to put together": (
+        lambda: F.stack("ab"),
+        TypeError,
+        "stack: expected tensors to be a sequence of arrays, got 'ab'",
+    ),
+    "an axis by name": (
+        lambda: F.cat([fn.ones(2), fn.ones(2)], dim="rows"),
+        TypeError,
+        "cat: expected dim to be a whole number, got 'rows'",
+    ),
+    "half a part": (
+        lambda: F.split(fn.ones(3), 1.5),
+        TypeError,
+        "split: expected split_size_or_sections to be a whole number or whole numbers, got 1.5",
+    ),
+    "no widths": (
+        lambda: F.pad(fn.ones(2), None),
+        TypeError,
+        "pad: expected pad to be whole numbers, got None",
+    ),
+    "widths that are a text": (
+        lambda: F.pad(fn.ones(2), "ab"),
+        TypeError,
+        "pad: expected pad to be whole numbers, got 'ab'",
+    ),
+    "padding with a text": (
+        lambda: F.pad(fn.ones(2), (1, 1), value="x"),
+        TypeError,
+        "pad: expected value to be a number, got 'x'",
+    ),
     "a size that is no whole number": (
         lambda: nn.Linear(2.5, 3),
         TypeError,
@@ -236,6 +271,17 @@ def test_what_is_said(name):
     with pytest.raises(kind) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_ragged_rows_are_refused():
+    with pytest.raises(ValueError, match="tensor: expected an array, or nested sequences of equal"):
+        fn.tensor([[1, 2], [3]])
+
+
+def test_sizes_may_be_numpys():
+    parts = F.split(fn.ones(5, 2), np.int64(2))
+    assert [p.shape for p in parts] == [(2, 2), (2, 2), (1, 2)]
+    assert len(F.split(fn.ones(5), np.array([2, 3]), dim=np.int64(0))) == 2
 
 
 @pytest.mark.parametrize("metric", [metrics.Accuracy, metrics.ConfusionMatrix, metrics.F1Score])

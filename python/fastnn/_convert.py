@@ -20,7 +20,12 @@ def to_array(data: Any) -> Any:
             return from_dlpack(data)
         if hasattr(data, "__cuda_array_interface__"):
             return from_cuda_array_interface(data)
-    array = np.asarray(data)
+    try:
+        array = np.asarray(data)
+    except ValueError as why:  # NumPy says how far the shape goes
+        raise ValueError(
+            f"tensor: expected an array, or nested sequences of equal lengths; NumPy: {why}"
+        ) from None
     kind = array.dtype.kind
     if array.dtype.name == "bfloat16":
         bits = np.ascontiguousarray(array).view(np.uint16)

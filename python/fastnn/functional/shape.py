@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
+from fastnn._checks import check_kind, check_number, check_whole
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+
+def _as_tensors(op: str, tensors: Any) -> list[Tensor]:
+    if not isinstance(tensors, Iterable) or isinstance(tensors, (str, bytes)):
+        got = "one Tensor" if isinstance(tensors, Tensor) else repr(tensors)
+        raise TypeError(f"{op}: expected tensors to be a sequence of arrays, got {got}")
+    return [as_tensor(x) for x in tensors]
 
 
 def _cat(*arrays: Any, dim: int) -> tuple[Any, Vjp]:
@@ -45,7 +53,7 @@ def cat(tensors: Sequence[ArrayLike | Tensor], dim: int = 0) -> Tensor:
 
     Raises:
         ValueError: If shapes do not fit, or there is no array.
-        TypeError: If dtypes differ.
+        TypeError: If dtypes differ, or what is given is no sequence.
 
     Example:
         >>> import fastnn as fn
@@ -53,7 +61,8 @@ def cat(tensors: Sequence[ArrayLike | Tensor], dim: int = 0) -> Tensor:
         array([[1., 3.],
                [2., 4.]], dtype=float32)
     """
-    arrays = [as_tensor(x) for x in tensors]
+    arrays = _as_tensors("cat", tensors)
+    check_whole("cat", dim=dim)
     if arrays and not -arrays[0].ndim <= dim < arrays[0].ndim:
         ndim = arrays[0].ndim
         raise ValueError(f"cat: expected {-ndim} <= dim < {ndim}, got {dim}")
@@ -75,6 +84,7 @@ def split(
 
     Raises:
         ValueError: If the sizes do not add up to the axis.
+        TypeError: If sizes are no whole numbers.
 
     Example:
         >>> import fastnn as fn
@@ -82,16 +92,18 @@ def split(
         [(2, 2), (2, 2), (1, 2)]
     """
     x = as_tensor(tensor)
+    check_whole("split", dim=dim)
+    check_kind("split", "split_size_or_sections", split_size_or_sections, "int | Sequence[int]")
     if not -x.ndim <= dim < x.ndim:
         raise ValueError(f"split: expected {-x.ndim} <= dim < {x.ndim}, got {dim}")
     n = x.shape[dim]
-    if isinstance(split_size_or_sections, int):
-        size = split_size_or_sections
+    if not isinstance(split_size_or_sections, Iterable):
+        size = int(split_size_or_sections)
         if size <= 0:
             raise ValueError(f"split: expected a size > 0, got {size}")
         sizes = [min(size, n - i) for i in range(0, n, size)] or [0]
     else:
-        sizes = list(split_size_or_sections)
+        sizes = [int(size) for size in split_size_or_sections]
     parts: Any = apply(_split, x, sizes=sizes, dim=dim)
     return parts  # type: ignore[no-any-return]
 
@@ -137,7 +149,7 @@ def stack(tensors: Sequence[ArrayLike | Tensor], dim: int = 0) -> Tensor:
 
     Raises:
         ValueError: If shapes differ, or there is no array.
-        TypeError: If dtypes differ.
+        TypeError: If dtypes differ, or what is given is no sequence.
 
     Example:
         >>> import fastnn as fn
@@ -145,7 +157,8 @@ def stack(tensors: Sequence[ArrayLike | Tensor], dim: int = 0) -> Tensor:
         array([[1., 3.],
                [2., 4.]], dtype=float32)
     """
-    arrays = [as_tensor(x) for x in tensors]
+    arrays = _as_tensors("stack", tensors)
+    check_whole("stack", dim=dim)
     if not arrays:
         raise ValueError("stack: expected at least one array, got none")
     first = arrays[0]
@@ -233,6 +246,7 @@ def pad(
 
     Raises:
         ValueError: If pad has an odd number of entries or too many, or an axis cannot fill them.
+        TypeError: If the entries are no whole numbers, or value no number.
 
     Example:
         >>> import fastnn as fn
@@ -243,6 +257,8 @@ def pad(
     if mode not in _core.PAD_MODES:
         names = ", ".join(repr(m) for m in _core.PAD_MODES)
         raise ValueError(f"pad: expected mode to be one of {names}, got {mode!r}")
+    check_kind("pad", "pad", pad, "Sequence[int]")
+    check_number("pad", "value", value)
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         raise ValueError(
             f"pad: expected two widths for each of at most {x.ndim} axes, got {tuple(pad)}"
