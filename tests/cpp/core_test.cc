@@ -1,6 +1,7 @@
 // The pool, plans and the allocator: every task once, from several threads at once, and no memory
 // and no lock per replay. Run under ThreadSanitizer and AddressSanitizer.
 #include <pthread.h>
+#include <sched.h>
 
 #include <atomic>
 #include <chrono>
@@ -73,6 +74,42 @@ void test_callers_at_once() {
     });
   for (auto& caller : callers) caller.join();
   EXPECT(wrong == 0, "%d tasks ran other than once", wrong.load());
+}
+
+// Where the worker of this job may run.
+struct Placed {
+  std::thread::id caller = std::this_thread::get_id();
+  std::atomic<bool> has_worker{false};
+  cpu_set_t allowed{};
+};
+
+void note_place(const void* context, int64_t, int64_t) {
+  auto& job = *const_cast<Placed*>(static_cast<const Placed*>(context));
+  if (std::this_thread::get_id() != job.caller) {
+    sched_getaffinity(0, sizeof job.allowed, &job.allowed);
+    job.has_worker = true;
+  }
+  while (!job.has_worker) std::this_thread::yield();
+}
+
+void test_workers_wake_on_other_processors() {
+  cpu_set_t all;
+  sched_getaffinity(0, sizeof all, &all);
+  set_num_threads(2);
+  int left = CPU_COUNT(&all) > 1 ? 2 : 0;  // of the processors to call from
+  for (int processor = 0; left > 0; ++processor) {
+    if (!CPU_ISSET(processor, &all)) continue;
+    cpu_set_t here{};
+    CPU_SET(processor, &here);
+    sched_setaffinity(0, sizeof here, &here);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // until the worker sleeps
+    Placed job;
+    parallel_for(2, note_place, &job);
+    EXPECT(!CPU_ISSET(processor, &job.allowed), "a worker on processor %d", processor);
+    EXPECT(CPU_COUNT(&job.allowed) == CPU_COUNT(&all) - 1, "%d allowed", CPU_COUNT(&job.allowed));
+    --left;
+  }
+  sched_setaffinity(0, sizeof all, &all);
 }
 
 // The workers of this job wait without a processor, as where another process has taken it.
@@ -196,6 +233,7 @@ int main() {
   fastnn::test_replay();
   fastnn::test_recording_is_refused_inside_a_recording();
   fastnn::test_allocator();
+  fastnn::test_workers_wake_on_other_processors();
   fastnn::test_works_alone_while_others_take_the_processors();  // for a second: the last
   return report_tests();
 }
