@@ -51,7 +51,12 @@ CASES = {
     "half a part": (
         lambda: F.split(fn.ones(3), 1.5),
         TypeError,
-        "split: expected split_size_or_sections to be a whole number or whole numbers, got 1.5",
+        "split: expected split_size_or_sections to be a whole number, got 1.5",
+    ),
+    "halves of parts": (
+        lambda: F.split(fn.ones(3), [1.5, 1.5]),
+        TypeError,
+        "split: expected split_size_or_sections to be whole numbers, got [1.5, 1.5]",
     ),
     "no widths": (
         lambda: F.pad(fn.ones(2), None),

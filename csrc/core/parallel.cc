@@ -166,7 +166,7 @@ class ThreadPool {
     std::atomic<bool> at_work{false};   // the worker, who may find the gate closed
     clockid_t clock = CLOCK_MONOTONIC;  // of the time that the worker has had a processor
     pthread_t handle{};
-    int kept_off = -1;  // a processor that the worker may not use
+    int kept_off = -1;  // the processor that it would be allowed if the pool did not keep it off
   };
 
   static void keep_off(int processor, Share& worker) {
@@ -174,9 +174,11 @@ class ThreadPool {
     if (worker.kept_off == processor) return;
     if (pthread_getaffinity_np(worker.handle, sizeof set, &set) != 0) return;
     if (worker.kept_off >= 0) CPU_SET(worker.kept_off, &set);
+    const bool was_allowed = CPU_ISSET(processor, &set);
     CPU_CLR(processor, &set);
     // It fails where no other processor is allowed, and changes nothing.
-    if (pthread_setaffinity_np(worker.handle, sizeof set, &set) == 0) worker.kept_off = processor;
+    if (pthread_setaffinity_np(worker.handle, sizeof set, &set) == 0)
+      worker.kept_off = was_allowed ? processor : -1;
   }
 
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;

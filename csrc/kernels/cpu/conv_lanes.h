@@ -88,14 +88,11 @@ inline constexpr LanesTiles kLanesTiles = all_lanes_tiles(MakeIndices<kNV>::Type
 // A chain of `rows` rows.
 FASTNN_INLINE void lanes_chain(LanesTile t, int64_t rows, int64_t vectors) {
   const Heights heights = equal_heights(rows, lanes_rows(static_cast<int>(vectors)));
-  const auto run = [&](int64_t height, int64_t tiles) {
-    if (tiles == 0) return;
+  heights.each([&](int64_t height, int64_t tiles) {
     t.tiles = tiles;
     kLanesTiles.of[vectors - 1].of_rows[height - 1](t);
     t.row += tiles * height, t.c += tiles * height * vectors * kLanes;
-  };
-  run(heights.tall, heights.tall_tiles);
-  run(heights.low, heights.low_tiles);
+  });
 }
 
 // The products of some rows of a kernel. Chains end where they do with all of them.

@@ -112,7 +112,7 @@ FASTNN_INLINE void run_strip_of_tiles(const GemmArgs& g, TileArgs& t, TileAt at,
                                       const Heights& heights, int64_t a_step) {
   const bool finishes = at.last && (g.residual || g.z || g.activation || g.draw);
   const int64_t most = finishes || at.cols % kLanes != 0 ? kTilesAtOnce : heights.tiles();
-  const auto run = [&](int64_t height, int64_t tiles) {
+  heights.each([&](int64_t height, int64_t tiles) {
     for (t.a_step = height * a_step; tiles > 0; tiles -= t.tiles) {
       t.tiles = least(tiles, most);
       at.rows = height * t.tiles;
@@ -121,9 +121,7 @@ FASTNN_INLINE void run_strip_of_tiles(const GemmArgs& g, TileArgs& t, TileAt at,
       t.a += t.tiles * t.a_step;
       t.ahead += t.tiles * t.ahead_lines * kLineFloats * ceil_div(t.k, kGemmChain);
     }
-  };
-  run(heights.tall, heights.tall_tiles);
-  run(heights.low, heights.low_tiles);
+  });
 }
 
 // C += 0 leaves C as it is, even its negative zeros.
@@ -200,14 +198,11 @@ void small_across(const GemmArgs& g, int64_t i, int64_t rows, int64_t j_begin, i
     pack_panel(panel, g.a + i * g.a_row + p * g.a_col, g.a_row, g.a_col, t.k, rows, width);
     t.a = g.b + j_begin * g.b_col + p * g.b_row;
     t.c = across;
-    const auto run = [&](int64_t height, int64_t tiles) {
-      if (tiles == 0) return;
+    heights.each([&](int64_t height, int64_t tiles) {
       t.tiles = tiles, t.a_step = height * g.b_col;
       kTiles.of[kInRows][vectors - 1].of_rows[height - 1](t);
       t.a += tiles * t.a_step, t.c += tiles * height * width;
-    };
-    run(heights.tall, heights.tall_tiles);
-    run(heights.low, heights.low_tiles);
+    });
   }
   for (int64_t j = j_begin; j < j_end; j += kNR) {
     const int64_t cols = least(kNR, j_end - j);

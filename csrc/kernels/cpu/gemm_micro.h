@@ -195,6 +195,12 @@ struct Heights {
   int64_t tall, tall_tiles, low, low_tiles;
   int64_t tiles() const { return tall_tiles + low_tiles; }
   int64_t of(int64_t tile) const { return tile < tall_tiles ? tall : low; }
+  // Calls run(height, tiles) for those that there are, from above.
+  template <class Run>
+  FASTNN_INLINE void each(const Run& run) const {
+    if (tall_tiles > 0) run(tall, tall_tiles);
+    if (low_tiles > 0) run(low, low_tiles);
+  }
 };
 // Nearly equal ones, since a short tile wastes latency and reads as much of B as a tall one. One
 // division, since it costs a tile.

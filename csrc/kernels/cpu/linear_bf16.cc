@@ -163,15 +163,12 @@ void add_product(const GemmArgsOf<T>& g, const GemmPlan& plan, int64_t i, int64_
       t.a = g.scratch + block * plan.a_block + i * t.k;
       t.a_row = 1, t.a_col = kMR;
     }
-    const auto run = [&](int64_t height, int64_t tiles) {
-      if (tiles == 0) return;
+    heights.each([&](int64_t height, int64_t tiles) {
       t.tiles = tiles, t.a_step = height * (in_place ? t.a_row : t.k);
       (in_place ? kBf16Tiles.in_place[vectors - 1][height - 1]
                 : kBf16Tiles.of_panels[vectors - 1])(t);
       t.a += tiles * t.a_step, t.c += tiles * height * kNR;
-    };
-    run(heights.tall, heights.tall_tiles);
-    run(heights.low, heights.low_tiles);
+    });
   }
 }
 

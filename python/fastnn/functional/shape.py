@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastnn import _core, _rules
-from fastnn._checks import check_kind, check_number, check_whole
+from fastnn._checks import check_number, check_whole
 from fastnn.tensor import Tensor, Vjp, apply, as_tensor
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ def _as_tensors(op: str, tensors: Any) -> list[Tensor]:
         got = "one Tensor" if isinstance(tensors, Tensor) else repr(tensors)
         raise TypeError(f"{op}: expected tensors to be a sequence of arrays, got {got}")
     return [as_tensor(x) for x in tensors]
+
+
+def _whole_numbers(op: str, name: str, values: Any) -> list[int]:
+    try:
+        return [operator.index(value) for value in values]
+    except TypeError:
+        raise TypeError(f"{op}: expected {name} to be whole numbers, got {values!r}") from None
 
 
 def _cat(*arrays: Any, dim: int) -> tuple[Any, Vjp]:
@@ -93,17 +101,17 @@ def split(
     """
     x = as_tensor(tensor)
     check_whole("split", dim=dim)
-    check_kind("split", "split_size_or_sections", split_size_or_sections, "int | Sequence[int]")
     if not -x.ndim <= dim < x.ndim:
         raise ValueError(f"split: expected {-x.ndim} <= dim < {x.ndim}, got {dim}")
     n = x.shape[dim]
-    if not isinstance(split_size_or_sections, Iterable):
-        size = int(split_size_or_sections)
+    if isinstance(split_size_or_sections, Iterable):
+        sizes = _whole_numbers("split", "split_size_or_sections", split_size_or_sections)
+    else:
+        check_whole("split", split_size_or_sections=split_size_or_sections)
+        size = operator.index(split_size_or_sections)
         if size <= 0:
             raise ValueError(f"split: expected a size > 0, got {size}")
         sizes = [min(size, n - i) for i in range(0, n, size)] or [0]
-    else:
-        sizes = [int(size) for size in split_size_or_sections]
     parts: Any = apply(_split, x, sizes=sizes, dim=dim)
     return parts  # type: ignore[no-any-return]
 
@@ -257,13 +265,13 @@ def pad(
     if mode not in _core.PAD_MODES:
         names = ", ".join(repr(m) for m in _core.PAD_MODES)
         raise ValueError(f"pad: expected mode to be one of {names}, got {mode!r}")
-    check_kind("pad", "pad", pad, "Sequence[int]")
     check_number("pad", "value", value)
-    if len(pad) % 2 or len(pad) > 2 * x.ndim:
+    ends = _whole_numbers("pad", "pad", pad)
+    if len(ends) % 2 or len(ends) > 2 * x.ndim:
         raise ValueError(
-            f"pad: expected two widths for each of at most {x.ndim} axes, got {tuple(pad)}"
+            f"pad: expected two widths for each of at most {x.ndim} axes, got {tuple(ends)}"
         )
     at_once = _PADDED_AT_ONCE.get(mode, _SORTED_AT_ONCE)
-    for dim, widths in _pad_groups(x.shape, pad, at_once):
+    for dim, widths in _pad_groups(x.shape, ends, at_once):
         x = apply(_pad, x, dim=dim, widths=widths, mode=_core.PAD_MODES[mode], value=float(value))
     return x  # type: ignore[no-any-return]
