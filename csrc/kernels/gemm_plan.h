@@ -53,8 +53,8 @@ inline constexpr int64_t kGemmAlongK = 512, kGemmAlongCols = 16;
 // Panels of A are packed in groups of kGemmRows rows, those of B in groups of kGemmCols columns.
 // Every instruction set's register tile divides them.
 inline constexpr int64_t kGemmRows = 12, kGemmCols = 64;
-// One task of gemm_pack packs this many rows of A, or columns of B, of one k block.
-inline constexpr int64_t kGemmPackRows = 192, kGemmPackCols = 192;
+// The rows of A, and the columns of B, of one k block that one task of gemm_pack packs at most.
+inline constexpr int64_t kGemmPackRows = 128, kGemmPackCols = 128;
 // The largest tile of C that one task of gemm_packed computes: its rows of A stay in L2, and it is
 // wide, since rows of C a power of two apart share the sets of a cache. Narrower down to kGemmMinNC
 // while there are fewer than kGemmTasks; a C of one row of tiles, down to kGemmCols.
@@ -94,12 +94,13 @@ struct GemmPlan {
   bool packed;  // launch gemm_pack, then gemm_packed; else gemm_small alone
   bool across;  // gemm_small computes the transpose, C^T = B^T A^T
   bool along;   // gemm_small computes dot products
-  GemmCut pack_a,
-      pack_b;  // float32 rows of A that are contiguous are not packed: the tiles read them in place
+  // Of as many parts: a task of gemm_pack packs one of each, of one k block. A's are empty where it
+  // is not packed, as float32 rows that are contiguous are not: tiles read them in place.
+  GemmCut pack_a, pack_b;
   int64_t k_blocks;          // at least 1: an empty product still writes C
   GemmCut rows, cols;        // of C, over tasks
   int64_t a_block, b_block;  // floats of scratch per k block
-  constexpr int64_t pack_tasks() const { return (pack_a.parts + pack_b.parts) * k_blocks; }
+  constexpr int64_t pack_tasks() const { return pack_b.parts * k_blocks; }
   constexpr int64_t tasks() const { return rows.parts * cols.parts; }
   // Tasks are numbered down the columns of C, as those that pack B are: who packs a part of B is
   // who multiplies with it.
@@ -155,12 +156,13 @@ constexpr GemmPlan gemm_plan_as(bool packed, const GemmArgsOf<T>& g) {
   plan.packed = packed;
   plan.k_blocks = g.k > 0 ? (g.k + kGemmKC - 1) / kGemmKC : 1;
   if (packed) {
-    if (g.a_col != 1 || sizeof(T) != sizeof(float)) {
-      plan.pack_a =
-          gemm_cut(g.m, sizeof(T) != sizeof(float) ? kGemmBf16Rows : kGemmRows, kGemmPackRows);
-      plan.a_block = (g.m + kGemmRows - 1) / kGemmRows * kGemmRows * kGemmKC;
-    }
+    const bool packs_a = g.a_col != 1 || sizeof(T) != sizeof(float);
+    plan.pack_a = gemm_cut(packs_a ? g.m : 0,
+                           sizeof(T) != sizeof(float) ? kGemmBf16Rows : kGemmRows, kGemmPackRows);
+    plan.a_block = (plan.pack_a.size + kGemmRows - 1) / kGemmRows * kGemmRows * kGemmKC;
     plan.pack_b = gemm_cut(g.n, kGemmCols, kGemmPackCols);
+    if (plan.pack_a.parts < plan.pack_b.parts) plan.pack_a.parts = plan.pack_b.parts;
+    plan.pack_b.parts = plan.pack_a.parts;
     plan.b_block = (g.n + kGemmCols - 1) / kGemmCols * kGemmCols * kGemmKC;
   }
   plan.along = !packed && gemm_goes_along(g);

@@ -216,21 +216,17 @@ void pack_rows(const AmxProduct<T>& x, int64_t begin, int64_t end, int64_t p, in
     }
 }
 
-// Tasks: those of gemm_pack.
+// Tasks: parts of both factors for each k block.
 template <class T>
 void amx_pack(const GemmArgsOf<T>& g, const GemmPlan& plan, Slice slice) {
   const AmxProduct<T> x(g);
-  const int64_t a_tasks = plan.pack_a.parts * plan.k_blocks;
+  const GemmCut &rows = x.across ? plan.pack_b : plan.pack_a,
+                &strips = x.across ? plan.pack_a : plan.pack_b;
   for (int64_t task = slice.begin; task < slice.end; ++task) {
-    const bool is_a = task < a_tasks;
-    const GemmCut& cut = is_a ? plan.pack_a : plan.pack_b;
-    const int64_t t = is_a ? task : task - a_tasks;
-    const int64_t p = t / cut.parts * kGemmKC, depth = least(kGemmKC, g.k - p);
-    const int64_t begin = cut.begin(t % cut.parts), end = cut.begin(t % cut.parts + 1);
-    if (is_a == x.across)
-      pack_strips(x, begin, end, p, depth);
-    else
-      pack_rows(x, begin, end, p, depth);
+    const int64_t part = task / plan.k_blocks, p = task % plan.k_blocks * kGemmKC;
+    const int64_t depth = least(kGemmKC, g.k - p);
+    pack_rows(x, rows.begin(part), rows.begin(part + 1), p, depth);
+    pack_strips(x, strips.begin(part), strips.begin(part + 1), p, depth);
   }
 }
 

@@ -288,28 +288,25 @@ GemmPlan packed_plan(const GemmArgsOf<T>& g) {
 }
 
 // Scratch, for each k block: the panels of A, [m / kMR][depth][kMR] of elements; then, after all of
-// A, likewise the panels of B. Tasks: the pieces of A for each k block, then those of B. Ts are
-// packed as Ps.
-template <class T, class P = T>
-void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
-  const GemmPlan plan = packed_plan<P>(g);
-  const int64_t a_tasks = plan.pack_a.parts * plan.k_blocks;
+// A, likewise the panels of B. Ts are packed as Ps.
+template <class P, class T>
+void gemm_pack(const GemmArgsOf<T>& g, const GemmPlan& plan, Slice slice) {
   for (int64_t task = slice.begin; task < slice.end; ++task) {
-    const bool is_a = task < a_tasks;
-    const GemmCut& cut = is_a ? plan.pack_a : plan.pack_b;
-    const int64_t t = is_a ? task : task - a_tasks;
-    const int64_t part = t / plan.k_blocks, block = t % plan.k_blocks;
+    const int64_t part = task / plan.k_blocks, block = task % plan.k_blocks;
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
-    const int64_t begin = cut.begin(part), end = cut.begin(part + 1);
-    if (is_a) {
-      float* dst = g.scratch + block * plan.a_block;
-      const T* src = g.a + p * g.a_col;
-      pack_panels<kMR, P>(dst, src, g.a_row, g.a_col, depth, begin, end);
-    } else {
-      pack_panels<kNR, P>(g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block,
-                          g.b + p * g.b_row, g.b_col, g.b_row, depth, begin, end);
-    }
+    float* a = g.scratch + block * plan.a_block;
+    float* b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
+    pack_panels<kMR, P>(a, g.a + p * g.a_col, g.a_row, g.a_col, depth, plan.pack_a.begin(part),
+                        plan.pack_a.begin(part + 1));
+    pack_panels<kNR, P>(b, g.b + p * g.b_row, g.b_col, g.b_row, depth, plan.pack_b.begin(part),
+                        plan.pack_b.begin(part + 1));
   }
+}
+
+// Tasks: parts of both factors for each k block.
+template <class T>
+void gemm_pack(const GemmArgsOf<T>& g, Slice slice) {
+  gemm_pack<T>(g, gemm_plan_as(true, g), slice);
 }
 
 }  // namespace

@@ -200,8 +200,9 @@ void gemm_bf16_pack(const GemmBatchArgsOf<T>& batch, Slice s) {
   const GemmPlan plan = packed_plan<bf16>(batch.one);
   for_items(s, plan.pack_tasks(), [&](int64_t i, Slice part) {
     const GemmArgsOf<T> g = gemm_item(batch, plan, i);
-    if (reads_a_in_place(g)) part.begin = most(part.begin, plan.pack_a.parts * plan.k_blocks);
-    gemm_pack<T, bf16>(g, part);
+    GemmPlan left = plan;
+    if (reads_a_in_place(g)) left.pack_a.size = 0;
+    gemm_pack<bf16>(g, left, part);
   });
 }
 
