@@ -121,6 +121,8 @@ class Bench:
     ) -> None:
         self.options, self.threads, self.folder = options, threads, folder
         self.rounds = options.rounds or (3 if options.quick else 7)
+        # A hypervisor may wake two virtual processors on one core, and part them later.
+        self.settle = 0.2 if threads > 1 else 0.0
         more = {"BENCH_COMPILE": "1" if options.compile else "0"}
         log = folder / "log.txt"
         self.native = Native(threads)
@@ -192,7 +194,9 @@ class Bench:
             still = [e for e in entries if not _is_hopeless(e[0].peer, e[1], times, turn)]
             for process, variant in still if turn % 2 == 0 else still[::-1]:
                 self._wait_for_rest()
-                answer = process.ask(cmd="time", variant=variant, seconds=self.options.seconds)
+                answer = process.ask(
+                    cmd="time", variant=variant, settle=self.settle, seconds=self.options.seconds
+                )
                 if "us" in answer:
                     key = (process.peer.name, variant)
                     times.setdefault(key, []).append((answer["us"], answer["min"]))

@@ -65,7 +65,8 @@ def serve(
             elif command == "time":
                 name = message["variant"]
                 before(name)
-                answer = _time(name, current[name], message["seconds"], counts)
+                settle = message.get("settle", 0.0)
+                answer = _time(name, current[name], settle, message["seconds"], counts)
             else:
                 answer = more[command](state["case"], state["arrays"], message)
         except Exception as error:  # the driver reports it and goes on
@@ -107,12 +108,20 @@ def _dropped(
     }
 
 
-def _time(name: str, variant: Variant, seconds: float, counts: dict[str, int]) -> dict[str, float]:
-    """Median, minimum and slow ends of samples, each of as many calls as take about 1 ms."""
+def _time(
+    name: str, variant: Variant, settle: float, seconds: float, counts: dict[str, int]
+) -> dict[str, float]:
+    """Median, minimum and slow ends of samples, each of as many calls as take about 1 ms.
+
+    What is sampled in the first `settle` seconds does not count.
+    """
     call, times = variant if isinstance(variant, tuple) else (variant, 1)
     if name not in counts:
         counts[name] = _calibrate(call)
     n = counts[name]
+    settled = _clock() + settle
+    while _clock() < settled:
+        _sample(call, n)
     samples = []
     end = _clock() + seconds
     while not samples or _clock() < end:
