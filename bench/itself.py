@@ -19,7 +19,9 @@ from processes import Process
 KINDS = ("contended", "population")
 
 
-def records(case: Case, process: Process, variants: list[str], rounds: int) -> dict[str, Any]:
+def records(
+    case: Case, process: Process, variants: list[str], rounds: int, settle: float
+) -> dict[str, Any]:
     """What is special about the record of a case: times, and the others as peers.
 
     Under "step_ratio" are the median, p95 and p99 of the first variant's samples, a millisecond or
@@ -27,11 +29,13 @@ def records(case: Case, process: Process, variants: list[str], rounds: int) -> d
     """
     own, *others = variants
     times: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
-    seconds = 0.5 if case.kind == "contended" else 0.1  # a scheduler's turns are milliseconds long
+    seconds = 0.1
+    if case.kind == "contended":  # a scheduler's turns are milliseconds long, and nothing rests
+        settle, seconds = 0.0, 0.5
     with _spinning() if case.kind == "contended" else contextlib.nullcontext():
         for turn in range(rounds):
             for name in variants if turn % 2 == 0 else variants[::-1]:
-                answer = process.ask(cmd="time", variant=name, seconds=seconds)
+                answer = process.ask(cmd="time", variant=name, settle=settle, seconds=seconds)
                 if "us" not in answer:
                     print(f"{case.title}: {name}: {answer.get('error')}", file=sys.stderr)
                     return {}

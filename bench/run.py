@@ -178,7 +178,7 @@ class Bench:
             print(f"{case.title}: {answer['error']}", file=sys.stderr)
             return []
         self._wait_for_rest()
-        found = itself.records(case, self.fastnn, answer["variants"], self.rounds)
+        found = itself.records(case, self.fastnn, answer["variants"], self.rounds, self.settle)
         return [self._facts(case) | found] if found else []
 
     def _rounds(self, case: Case, entries: list[tuple[Process, str]]) -> Times:

@@ -65,8 +65,8 @@ def serve(
             elif command == "time":
                 name = message["variant"]
                 before(name)
-                settle = message.get("settle", 0.0)
-                answer = _time(name, current[name], settle, message["seconds"], counts)
+                settle, seconds = message["settle"], message["seconds"]
+                answer = _time(name, current[name], settle, seconds, counts)
             else:
                 answer = more[command](state["case"], state["arrays"], message)
         except Exception as error:  # the driver reports it and goes on
