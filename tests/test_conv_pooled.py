@@ -1,6 +1,7 @@
 """Convolution and max pooling as one op: the bits of one after the other, on every path."""
 
 import re
+from functools import partial
 
 import fastnn as fn
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from cuda_helpers import needs_cuda
 from fastnn import functional as F
 from fastnn import nn
-from fastnn.testing.compare import assert_bitwise_equal
+from fastnn.testing.compare import U, assert_bitwise_equal, assert_within
+from fastnn.testing.reference import conv as reference
+from fastnn.testing.reference import pool as pooling
 
 # (images, weights, options)
 CASES = {
@@ -86,12 +89,88 @@ def test_same_bits_on_any_number_of_threads():
     found = []
     for threads in (1, 2, 3, 8):
         fn.set_num_threads(threads)
-        inputs = leaves([(40, 2, 20, 16), (6, 2, 3, 3), (6,)])
-        found.append(results(lambda *v: F.conv2d(*v, activation="relu", max_pool=2), inputs))
+        for shapes in ([(40, 2, 20, 16), (6, 2, 3, 3), (6,)], [(37, 9, 9, 8), (8, 9, 5, 5), (8,)]):
+            op = partial(F.conv2d, activation="relu", max_pool=2)
+            found.append(results(op, leaves(shapes)))
     fn.set_num_threads(before)
-    for run in found[1:]:
-        for a, e in zip(run, found[0], strict=True):
+    for i, run in enumerate(found):
+        for a, e in zip(run, found[i % 2], strict=True):
             assert_bitwise_equal(a, e)
+
+
+# Images, weights and options of convolutions whose weights' gradient is summed over windows.
+SUMMED = [
+    ((64, 1, 28, 28), (6, 1, 5, 5), {"padding": 2}),
+    ((33, 6, 14, 14), (16, 6, 5, 5), {}),
+    ((7, 10, 13, 20), (18, 5, 3, 3), {"padding": 1, "groups": 2}),
+    ((5, 32, 16, 9), (24, 32, 3, 3), {"padding": (0, 1)}),
+    ((2, 20, 33, 18), (16, 20, 7, 7), {"padding": 3}),
+]
+
+
+def integers(rng, *shape):
+    return rng.integers(-3, 4, shape).astype(np.float32)
+
+
+def normal(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def positive(rng, *shape):
+    return rng.random(shape).astype(np.float32)
+
+
+def gradient_of_weights(x, w, dy, options, between=lambda y: y):
+    weights = fn.tensor(w, requires_grad=True)
+    y = F.max_pool2d(between(F.conv2d(x, weights, **options)), 2)
+    y.backward(dy)
+    return np.array(weights.grad)
+
+
+@pytest.mark.parametrize("draw", [integers, normal, positive])
+@pytest.mark.parametrize(("images", "weights", "options"), SUMMED)
+def test_gradient_of_weights_from_windows(draw, images, weights, options):
+    """Exact on integers, within 16 u of the sums' terms on what is not; half of dy is 0."""
+    rng = np.random.default_rng(7)
+    x, w = draw(rng, *images), draw(rng, *weights)
+    z = np.array(F.conv2d(x, w, **options))
+    dy = draw(rng, *F.max_pool2d(z, 2).shape) * rng.integers(0, 2, F.max_pool2d(z, 2).shape)
+    dy = dy.astype(np.float32)
+    got = gradient_of_weights(x, w, dy, options)
+    (dz,) = pooling.max_pool2d_vjp(dy.astype(np.float64), z.astype(np.float64), 2)
+    wide = x.astype(np.float64), w.astype(np.float64)
+    expected = reference.conv_vjp(dz, *wide, **options)[1]
+    if draw is integers:
+        assert_bitwise_equal(got + np.float32(0), np.float32(expected) + np.float32(0))
+    bound = reference.conv_vjp(np.abs(dz), *(np.abs(v) for v in wide), **options)[1]
+    assert_within(got, expected, 16 * U * bound)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("images", "weights", "options"), SUMMED)
+def test_gradients_of_zero_meet_what_is_not_finite(value, images, weights, options):
+    """0 times infinity is NaN, as where each position is multiplied."""
+    rng = np.random.default_rng(8)
+    x, w = normal(rng, *images), normal(rng, *weights)
+    x[1, 0, 4, 5] = value
+    dy = normal(rng, *F.max_pool2d(F.conv2d(x, w, **options), 2).shape)
+    got = gradient_of_weights(x, w, dy, options)
+    expected = gradient_of_weights(x, w, dy, options, lambda y: y * 1.0)
+    assert np.isnan(got).any()
+    assert np.isfinite(got).any() == (weights[1] * options.get("groups", 1) > 1)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_gradients_that_are_not_finite():
+    """Of one filter: all that its window sees, and the other filters nothing."""
+    images, weights, options = SUMMED[1]
+    rng = np.random.default_rng(9)
+    x, w = integers(rng, *images), integers(rng, *weights)
+    dy = integers(rng, *F.max_pool2d(F.conv2d(x, w, **options), 2).shape)
+    dy[3, 2, 1, 4] = np.nan
+    got = gradient_of_weights(x, w, dy, options)
+    assert np.isnan(got[2]).all()
+    assert np.isfinite(np.delete(got, 2, 0)).all()
 
 
 def test_other_windows_are_ops_of_their_own():

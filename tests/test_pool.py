@@ -240,7 +240,10 @@ def test_a_convolution_gets_the_gradient_of_windows(endings, pool, bias, activat
 def test_a_convolution_reads_windows_in_its_lanes(
     calls_of, shape, filters, kernel, padding, groups
 ):
-    """Their gradients are scattered to a band, or before: the bits of one step after the other."""
+    """Their gradients are scattered to a band, or before: the bits of one step after the other.
+
+    Those of weights and biases may be summed over windows.
+    """
     calls = calls_of("conv_bwd_pooled")
     r = np.random.default_rng(8)
     size = (filters, shape[1] // groups, kernel, kernel)
@@ -255,9 +258,9 @@ def test_a_convolution_reads_windows_in_its_lanes(
     got = conv_and_pool(conv, pool, lambda y: y, *arrays)
     assert len(calls) == 1
     expected = conv_and_pool(conv, pool, lambda y: y * 1.0, *arrays)
-    for a, e in zip(got[:2], expected[:2], strict=True):
-        assert_bitwise_equal(a, e)
-    np.testing.assert_allclose(got[2], expected[2], rtol=1e-5, atol=1e-5)
+    assert_bitwise_equal(got[0], expected[0])
+    for a, e in zip(got[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-4)
 
 
 def test_transposed_and_of_one_axis_as_well(endings):

@@ -3,8 +3,9 @@
     python3 tools/check_tiles.py build        # a build tree; needs objdump
 
 In each instruction set's objects, the loop of every tile that multiplies most has to do so in that
-set's widest registers, and must not touch vectors on the stack: what a benchmark on a busy machine
-does not show. Exits with 1 when a tile fails, or when there is none to check.
+set's widest registers, or in those of the vector that its name says, and must not touch vectors on
+the stack: what a benchmark on a busy machine does not show. Exits with 1 when a tile fails, or when
+there is none to check.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from pathlib import Path
 
 WIDEST = {"v2": "xmm", "v3": "ymm", "v4": "zmm", "v4bf16": "zmm", "v4amx": "tmm"}
 SOURCES = ("linear", "linear_bf16", "conv")
-TILE = re.compile(r"\b((?:(?:along_|amx_|conv_|dot_|images_|lanes_)?tile|few_rows)<[^>]+>)\(")
+TILE = re.compile(
+    r"\b((?:(?:along_|amx_|conv_|dot_|images_|lanes_|patch_)?tile|few_rows)<[^>]+>)\("
+)
+VECTOR = re.compile(r"float __vector\((\d+)\)")
+OF_LANES = {"4": "xmm", "8": "ymm", "16": "zmm"}
 MULTIPLY = re.compile(r"v?(?:fn?m(?:add|sub)\d*|mul|t?dpbf16)ps")
 ON_STACK = re.compile(r"\(%rsp\b|-0x[0-9a-f]+\(%rbp\)")  # without a frame %rbp is like any other
 
@@ -95,7 +100,9 @@ def main() -> int:
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         for name, code in functions(text):
             checked += 1
-            if why := problem(code, WIDEST[level]):
+            named = VECTOR.search(name)
+            register = OF_LANES[named[1]] if named else WIDEST[level]
+            if why := problem(code, register):
                 failed += 1
                 print(f"{level} {name} {why}")
     print(f"{checked} tiles, {failed} failed")

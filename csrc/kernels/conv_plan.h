@@ -39,6 +39,8 @@ inline constexpr int64_t kConvStrip = 64, kConvLongRow = 16;
 // Where images are in the lanes: the longest row of a band (not longer than a span), how many items
 // are worth it that bands read the same rows, and filters whose outputs wait for being turned back.
 inline constexpr int64_t kConvLongest = 64, kConvImageItems = 8, kConvImageFilters = 6;
+// Floats of outputs that are pooled at a time there: they stay in L1.
+inline constexpr int64_t kConvPooled = 6144;
 // One task of conv_pack packs this many rows of weights.
 inline constexpr int64_t kConvPackRows = 64;
 // Vectors run over the ends of rows, into at most this many floats behind the last.
@@ -56,6 +58,9 @@ inline constexpr int64_t kConvUnit = 12, kConvWeightTasks = 16;
 inline constexpr int64_t kConvSumRows = 16;
 // A tile's rows of k may be of several channels where a kernel has fewer elements than this.
 inline constexpr int64_t kConvTaps = 8;
+// Of the gradient that is summed over windows: windows of a chain (of two where runs are shortest),
+// and floats of the shortest runs of a patch and the longest.
+inline constexpr int64_t kConvWindows = 64, kConvShortRun = 8, kConvLongRun = 512;
 inline constexpr int64_t kConvPartials = int64_t{1} << 20;
 // On a GPU a gradient is summed in chunks of at least so many positions, as many as give so many
 // blocks.
@@ -76,15 +81,18 @@ constexpr int64_t conv_begin(int64_t size, int64_t part, int64_t parts) {
 struct ConvCosts {
   int64_t by_filters, by_positions;
 };
-constexpr ConvCosts conv_costs(const ConvGrid& g) {
+// Vectors of positions begin with each row of outputs, or run over the ends of rows.
+constexpr int64_t conv_positions(const ConvGrid& g) {
   const int64_t apart = g.h.out * round_up(g.w.out, kConvLanes);
   const int64_t end = (g.h.out - 1) * g.w.length(g.w.out) + g.w.out;
   const int64_t through = round_up(end, kConvLanes);
-  const int64_t positions = 4 * apart <= 5 * through ? apart : through;
+  return 4 * apart <= 5 * through ? apart : through;
+}
+constexpr ConvCosts conv_costs(const ConvGrid& g) {
   const int64_t filters = round_up(g.filters, kConvLanes);
   const int64_t by_filters = (g.depth() + 32) * filters * g.out_size();
   return {(filters > kConvLanes ? 40 : 50) * by_filters / 4,
-          (11 * g.depth() + 160) * g.filters * positions};
+          (11 * g.depth() + 160) * g.filters * conv_positions(g)};
 }
 constexpr bool conv_has_lanes(const ConvGrid& g) {
   const ConvCosts costs = conv_costs(g);
@@ -118,16 +126,20 @@ constexpr int64_t conv_seen(const ConvAxis& axis) {
   return pairs;
 }
 
-// By costs of an image as those of conv_has_lanes(): only products with what is inside an image are
-// made, and what is turned costs some.
+// By costs of an image in products, fitted to times, pooled or not, of some hundred shapes. Only
+// products with what is inside an image are made; what is turned costs some.
 constexpr bool conv_has_images(const ConvGrid& g) {
   if (!conv_may_be_side_by_side(g)) return false;
-  const ConvCosts costs = conv_costs(g);
-  const int64_t blocks = round_up(g.batch, kConvLanes), size = g.out_size();
   const int64_t products = g.channels * conv_seen(g.h) * conv_seen(g.w);
-  const int64_t by_images =
-      11 * (g.filters * (products + 40 * size) + 10 * g.channels * g.in_size());
-  return blocks * by_images < g.batch * least(costs.by_filters, costs.by_positions);
+  const int64_t of_filter = products + 8 * g.out_size() + 14 * g.h.out;
+  // Bands of these rows of outputs, each of which turns what it reads.
+  const int64_t row = g.channels * g.w.length(g.w.out) * kConvLanes;
+  const int64_t rows = most(1, least(g.h.out, kConvBand / row - g.h.reach()));
+  const int64_t turned = g.channels * g.in_size() * (rows + g.h.reach()) / rows;
+  const int64_t by_images = g.filters * of_filter + 8 * turned + 5600;
+  const int64_t by_positions = g.filters * conv_positions(g) * (g.depth() + 6) + 15000;
+  const int64_t other = conv_has_lanes(g) ? conv_costs(g).by_filters / 10 : by_positions;
+  return round_up(g.batch, kConvLanes) * by_images < g.batch * other;
 }
 
 // Runs of products in a sum, each of a chain: one per channel, and one more where a chain of at
@@ -176,10 +188,10 @@ constexpr ConvPlan conv_plan(const ConvGrid& grid) {
 }
 
 // More floats of scratch per task where outputs are pooled by windows of 2 x 2: an item's outputs,
-// or, with images in the lanes, a filter's windows and their places.
+// or, with images in the lanes, the windows of some filters and their places.
 constexpr int64_t conv_pooled_floats(const ConvPlan& plan, const ConvGrid& g) {
   if (!plan.images) return round_up(g.filters * plan.rows * g.w.out + kConvSlack, 16);
-  return round_up(plan.rows / 2 * (g.w.out / 2) * kConvLanes * 5 / 4, 16);
+  return round_up(kConvImageFilters * (plan.rows / 2) * (g.w.out / 2) * kConvLanes * 5 / 4, 16);
 }
 // Where no window is of two items, whose outputs stay in L2.
 constexpr bool conv_may_pool(const ConvPlan& plan, const ConvGrid& g) {
@@ -197,11 +209,13 @@ constexpr bool conv_weight_has_lanes(const ConvGrid& g) {
   const ConvCosts costs = conv_weight_costs(g);
   return costs.by_filters < costs.by_positions;
 }
+constexpr int64_t conv_weight_by_images(const ConvGrid& g) {
+  return g.depth() * g.filters * g.out_size();
+}
 constexpr bool conv_weight_has_images(const ConvGrid& g) {
   if (!conv_may_be_side_by_side(g)) return false;
   const ConvCosts costs = conv_weight_costs(g);
-  const int64_t by_images = g.depth() * g.filters * g.out_size();
-  return round_up(g.batch, kConvLanes) * by_images <
+  return round_up(g.batch, kConvLanes) * conv_weight_by_images(g) <
          g.batch * least(costs.by_filters, costs.by_positions);
 }
 
@@ -254,6 +268,56 @@ constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& grid) {
   const int64_t of_lanes = kConvSpan * plan.row + plan.row * plan.channels * taps + 2 * kConvSpan;
   plan.scratch = plan.bands + (plan.lanes ? of_lanes + round_up(plan.channels * taps, 16)
                                           : round_up(g.filters * kConvSpanRow, 16));
+  return plan;
+}
+
+// The gradient of the weights from windows of 2 x 2 side by side, whose largest elements were taken
+// of each image: a window has one position with a gradient, and adds what that one sees of the
+// image, its patch. A patch is a run of floats per row of the kernel, since images are copied with
+// channels last; loads of runs cross cache lines, and each serves one product.
+struct ConvWindowsPlan {
+  bool used;
+  int64_t height, row, image;  // of a copied image: its rows; floats of a row, and of an image
+  int64_t run;                 // floats of a run, rounded up to vectors
+  int64_t images, windows;     // of a chain: images, or windows of one
+  int64_t parts;               // of the windows of an image
+  int64_t chains, chunks;
+  int64_t sums;     // of a group
+  int64_t list;     // patches at most
+  int64_t scratch;  // floats of scratch per task
+  constexpr int64_t tasks(const ConvGrid& g) const { return g.groups * chunks; }
+};
+
+constexpr ConvWindowsPlan conv_windows_plan(const ConvGrid& g) {
+  ConvWindowsPlan plan{};
+  const int64_t windows = (g.h.out / 2) * (g.w.out / 2), run = g.w.taps * g.channels;
+  if (windows == 0 || run == 0 || g.h.taps == 0) return plan;
+  plan.height = g.h.length(g.h.out);
+  plan.row = g.w.length(g.w.out) * g.channels;
+  plan.image = plan.height * plan.row;
+  plan.run = run <= kConvShortRun ? kConvShortRun : round_up(run, kConvLanes);
+  plan.windows = plan.run == kConvShortRun ? 2 * kConvWindows : kConvWindows;
+  plan.images = most(1, least(plan.windows / windows, kConvBand / plan.image));
+  plan.parts = ceil_div(windows, plan.windows);
+  plan.chains = ceil_div(g.batch, plan.images);
+  plan.sums = g.filters * g.h.taps * plan.run;
+  const int64_t wanted = ceil_div(kConvWeightTasks, g.groups > 0 ? g.groups : 1);
+  plan.chunks = least(plan.chains, wanted);
+  while (plan.chunks > 1 && plan.chunks * g.groups * plan.sums > kConvPartials)
+    plan.chunks = ceil_div(plan.chunks, 2);
+  plan.list = round_up(plan.images * g.out_size() + kConvLanes, 16);
+  plan.scratch =
+      round_up(plan.images * plan.image + kConvSlack, 16) + round_up(windows, 16) + 2 * plan.list;
+  const bool has_rows = g.h.stride == 1 && g.w.stride == 1 && g.h.dilation == 1 &&
+                        g.w.dilation == 1 && g.h.pad >= 0 && g.w.pad >= 0;
+  const ConvCosts costs = conv_weight_costs(g);
+  const int64_t dense = conv_weight_has_images(g) ? conv_weight_by_images(g)
+                                                  : least(costs.by_filters, costs.by_positions);
+  // In products, as `dense`, which has some more costs.
+  const int64_t by_windows = g.filters * windows * (3 * g.h.taps * plan.run / 2 + 32) +
+                             8 * g.channels * g.in_size() + 2000;
+  plan.used =
+      has_rows && plan.image <= kConvBand && plan.run <= kConvLongRun && 8 * by_windows < 9 * dense;
   return plan;
 }
 

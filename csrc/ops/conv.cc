@@ -147,37 +147,40 @@ void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args
 Array weight_gradient(const Where& where, const ConvGrid& g, const Array& wide, const Array& narrow,
                       const Array& w, const ConvWindows& windows) {
   const ConvWeightPlan plan = conv_weight_plan(g);
-  const int64_t tasks = plan.tasks(g);
-  const int64_t chunks = where.on_cpu() ? plan.chunks : conv_gpu_weight_chunks(g);
-  const int64_t sums_of_chunk = where.on_cpu() ? g.groups * plan.sums : w.numel();
+  const ConvWindowsPlan of_windows = conv_windows_plan(g);
+  const bool by_windows = windows.places != nullptr && of_windows.used;
+  const int64_t tasks = by_windows ? of_windows.tasks(g) : plan.tasks(g);
+  const int64_t chunks = by_windows       ? of_windows.chunks
+                         : where.on_cpu() ? plan.chunks
+                                          : conv_gpu_weight_chunks(g);
+  const int64_t sums_of_group = by_windows ? of_windows.sums : plan.sums;
+  const int64_t sums_of_chunk = where.on_cpu() ? g.groups * sums_of_group : w.numel();
   const Array partials = where.empty_floats(2 * chunks * sums_of_chunk);  // float64
-  const Array scratch = where.scratch(tasks, plan.scratch);
+  const Array scratch = where.scratch(tasks, by_windows ? of_windows.scratch : plan.scratch);
   auto* sums = static_cast<double*>(write(partials));
   launch(
       where.launch(tasks, cost_of(g)), &Kernels::conv_bwd_weight,
       ConvWeightArgs{read(wide), read(narrow), sums, g, chunks, write_as<float>(scratch), windows});
   Array dw = empty_like(w);
-  launch(where.launch(g.groups * ceil_div(g.depth(), kConvSumRows),
+  launch(where.launch(g.groups * (by_windows ? g.filters : ceil_div(g.depth(), kConvSumRows)),
                       static_cast<double>(dw.numel() * chunks) * kCostPerElement),
-         &Kernels::conv_bwd_weight_sum, ConvWeightSumArgs{sums, write(dw), g, chunks});
+         &Kernels::conv_bwd_weight_sum, ConvWeightSumArgs{sums, write(dw), g, chunks, windows});
   return dw;
 }
 
-// (dx, dw) from the gradient before the activation.
-std::pair<OptionalArray, OptionalArray> gradients(const Where& where, const ConvGrid& g,
-                                                  bool transposed, const Array& dz, const Array& x,
-                                                  const Array& w, bool needs_dx, bool needs_dw,
-                                                  const ConvWindows& windows = {}) {
-  OptionalArray dx, dw;
-  if (needs_dx) {
-    dx = empty_like(x);
-    const ConvArgs args{
-        .x = read(dz), .w = read(w), .y = write(*dx), .grid = g, .windows = windows};
-    transposed ? convolve(where, args) : convolve_transposed(where, g, args);
-  }
-  if (needs_dw)
-    dw = weight_gradient(where, g, transposed ? dz : x, transposed ? x : dz, w, windows);
-  return {dx, dw};
+// The gradient before the activation, or that of the windows that pooled it.
+struct Ending {
+  const Array& dz;
+  ConvWindows windows{};
+};
+
+Array input_gradient(const Where& where, const ConvGrid& g, bool transposed, const Ending& from,
+                     const Array& x, const Array& w) {
+  Array dx = empty_like(x);
+  const ConvArgs args{
+      .x = read(from.dz), .w = read(w), .y = write(dx), .grid = g, .windows = from.windows};
+  transposed ? convolve(where, args) : convolve_transposed(where, g, args);
+  return dx;
 }
 
 // (dz, db): the gradient before the activation, and its sums per channel.
@@ -279,7 +282,9 @@ Gradients conv_bwd(const Array& dy, const Array& x, const Array& w, const Option
   const Act act{activation.first, activation.second};
   const Where where{op.c_str(), x.device(), x.dtype};
   const auto [dz, db] = bias_gradient(where, dy, saved, act, g.batch, channels, size, needs[2]);
-  const auto [dx, dw] = gradients(where, g, transposed, dz, x, w, needs[0], needs[1]);
+  OptionalArray dx, dw;
+  if (needs[0]) dx = input_gradient(where, g, transposed, {dz}, x, w);
+  if (needs[1]) dw = weight_gradient(where, g, transposed ? dz : x, transposed ? x : dz, w, {});
   return {dx, dw, db};
 }
 
@@ -295,11 +300,11 @@ std::pair<Array, OptionalArray> conv_bwd_ending(const Array& dy, const OptionalA
                        {activation.first, activation.second}, batch, channels, size, need_db);
 }
 
-// Whether the gradients that are needed can be made of windows that pooled the output.
-bool reads_windows(const Where& where, const ConvGrid& g, bool needs_dx, bool needs_dw) {
-  if (!where.on_cpu() || g.h.stride != 1 || g.w.stride != 1) return false;
+// Whether the gradients of the input and of the weights can be made of windows that pooled y.
+std::pair<bool, bool> reads_windows(const Where& where, const ConvGrid& g) {
+  if (!where.on_cpu() || g.h.stride != 1 || g.w.stride != 1) return {};
   const ConvGrid of_dx = turned(g, phase_of(g.h, 0).axis, phase_of(g.w, 0).axis);
-  return (!needs_dx || conv_has_images(of_dx)) && (!needs_dw || conv_weight_has_images(g));
+  return {conv_has_images(of_dx), conv_weight_has_images(g) || conv_windows_plan(g).used};
 }
 
 // (dx, dw) where max pooling by windows of 2 x 2, side by side, follows: dz is that of the windows'
@@ -317,17 +322,28 @@ std::pair<OptionalArray, OptionalArray> conv_bwd_pooled(const Array& dz, const A
   check(dz.shape == places.shape && dz.numel() == planes * windows[0] * windows[1], op,
         ": expected a gradient of ", planes, " planes of windows, got ", dz.shape);
   const Where where{op.c_str(), x.device(), x.dtype};
-  if (!transposed && reads_windows(where, g, needs_dx, needs_dw))
-    return gradients(where, g, false, dz, x, w, needs_dx, needs_dw,
-                     {read_as<uint8_t>(places), windows[0], windows[1]});
-  const Array all = empty({planes, size[0], size[1]}, dz.dtype, dz.device());
-  const Array sums = where.empty_floats(dz.dtype == DType::kFloat32 ? 0 : all.numel());
-  launch(row_wise(where.op, all, planes, size[0] * size[1], kCostPerElement),
-         &Kernels::max_pool_bwd,
-         MaxPoolBwdArgs{read(dz), read_as<uint8_t>(places), write(all),
-                        sums.numel() > 0 ? write_as<float>(sums) : nullptr,
-                        pool_twos(planes, size[0], size[1])});
-  return gradients(where, g, transposed, all, x, w, needs_dx, needs_dw);
+  const auto [dx_reads, dw_reads] = transposed ? std::pair(false, false) : reads_windows(where, g);
+  OptionalArray all;  // scattered, for what does not
+  if ((needs_dx && !dx_reads) || (needs_dw && !dw_reads)) {
+    all = empty({planes, size[0], size[1]}, dz.dtype, dz.device());
+    const Array sums = where.empty_floats(dz.dtype == DType::kFloat32 ? 0 : all->numel());
+    launch(row_wise(where.op, *all, planes, size[0] * size[1], kCostPerElement),
+           &Kernels::max_pool_bwd,
+           MaxPoolBwdArgs{read(dz), read_as<uint8_t>(places), write(*all),
+                          sums.numel() > 0 ? write_as<float>(sums) : nullptr,
+                          pool_twos(planes, size[0], size[1])});
+  }
+  const auto from = [&](bool reads) -> Ending {
+    if (!reads) return {*all};
+    return {dz, {read_as<uint8_t>(places), windows[0], windows[1]}};
+  };
+  OptionalArray dx, dw;
+  if (needs_dx) dx = input_gradient(where, g, transposed, from(dx_reads), x, w);
+  if (needs_dw) {
+    const Ending dy = from(dw_reads);
+    dw = weight_gradient(where, g, transposed ? dy.dz : x, transposed ? x : dy.dz, w, dy.windows);
+  }
+  return {dx, dw};
 }
 
 }  // namespace

@@ -62,6 +62,35 @@ Bytes convolution(const Kernels& k, const Case& c) {
   return out;
 }
 
+#ifndef FASTNN_TEST_CUDA
+// The gradient of the weights from windows of 2 x 2, of which every third gradient is 0.
+Bytes windows_gradient(const Kernels& k, const Case& c) {
+  const ConvGrid g{c.batch, c.groups, c.channels, c.filters, axis_of(c.h, c), axis_of(c.w, c)};
+  const ConvWindowsPlan plan = conv_windows_plan(g);
+  EXPECT(plan.used, "windows are summed");
+  ConvWindows windows{nullptr, g.h.out / 2, g.w.out / 2};
+  const int64_t n = c.batch * c.groups * c.filters * windows.size();
+  const int64_t weights = c.groups * c.filters * g.depth();
+  Buffer<float> x(c.batch * c.groups * c.channels * g.in_size()), dz(n), dw(weights, true);
+  Buffer<uint8_t> places(n);
+  for (int64_t i = 0; i < n; ++i) {
+    places.get()[i] = static_cast<uint8_t>(i * i % 7 % 4);
+    if (i % 3 == 0) dz.get()[i] = 0;
+  }
+  windows.places = places.get();
+  Buffer<float> scratch(plan.tasks(g) * plan.scratch, true);
+  Buffer<double> partials(plan.chunks * c.groups * plan.sums, true);
+  k.conv_bwd_weight({x.get(), dz.get(), partials.get(), g, plan.chunks, scratch.get(), windows},
+                    {0, plan.tasks(g), nullptr});
+  k.conv_bwd_weight_sum({partials.get(), dw.get(), g, plan.chunks, windows},
+                        {0, c.groups * c.filters, nullptr});
+  for (const float v : dw.values) EXPECT(v == v, "all of dw is written");
+  Bytes out;
+  append(out, dw);
+  return out;
+}
+#endif
+
 }  // namespace
 }  // namespace fastnn
 
@@ -88,5 +117,16 @@ int main() {
         "conv w=" + std::to_string(c.w) + " taps=" + std::to_string(c.taps),
         [&](const fastnn::Kernels& k) { return fastnn::convolution(k, c); },
         fastnn::DType::kFloat32);
+#ifndef FASTNN_TEST_CUDA
+  const std::vector<Case> pooled{
+      {64, 1, 1, 6, 28, 28, 5, 1, 1, 2},  {7, 1, 6, 16, 14, 14, 5, 1, 1, 0},
+      {3, 2, 5, 9, 13, 20, 3, 1, 1, 1},   {2, 1, 32, 24, 16, 9, 3, 1, 1, 1},
+      {1, 1, 20, 16, 33, 18, 7, 1, 1, 3}, {5, 1, 40, 16, 6, 8, 3, 1, 1, 0}};
+  for (const Case& c : pooled)
+    fastnn::compare(
+        "windows of conv w=" + std::to_string(c.w) + " taps=" + std::to_string(c.taps),
+        [&](const fastnn::Kernels& k) { return fastnn::windows_gradient(k, c); },
+        fastnn::DType::kFloat32);
+#endif
   return report_tests();
 }

@@ -7,6 +7,7 @@
 #include "conv_lanes.h"
 #include "conv_tile.h"
 #include "conv_weight_lanes.h"
+#include "conv_weight_windows.h"
 #include "loops.h"
 #include "pool_tiles.h"
 #include "table.h"
@@ -187,11 +188,11 @@ void conv_tasks(const ConvArgs& args, Slice s, int64_t scratch) {
   const int64_t begin = conv_begin(plan.items, s.begin, plan.tasks);
   const int64_t end = conv_begin(plan.items, s.end, plan.tasks);
   for (int64_t i = begin; i < end; ++i) {
+    const bool one = plan.bands == 1, kept = one && (i > begin || s.begin > scratch);
     if (plan.images) {
-      conv_block(args, plan, i, copied);
+      conv_block(args, plan, i, kept, copied);
       continue;
     }
-    const bool one = plan.bands == 1, kept = one && (i > begin || s.begin > scratch);
     const int64_t row = i % plan.bands * plan.rows;
     copy_item(args, band, i / plan.bands, row, least(plan.rows, args.grid.h.out - row), kept,
               copied);
@@ -271,6 +272,7 @@ void conv_pack(const ConvPackArgs& args, Slice s) {
 // ---- gradients of weights and bias -----------------------------------------------------------
 
 void conv_bwd_weight(const ConvWeightArgs& given, Slice s) {
+  if (conv_sums_windows(given.windows, given.grid)) return conv_bwd_weight_windows(given, s);
   const ConvWeightPlan plan = conv_weight_plan(given.grid);
   ConvWeightArgs args = given;
   if (plan.images_in_lanes) args.grid = conv_side_by_side(given.grid);
@@ -297,8 +299,9 @@ void conv_bwd_weight(const ConvWeightArgs& given, Slice s) {
   }
 }
 
-// Tasks: (group, kConvSumRows of its k).
+// Tasks: (group, kConvSumRows of its k), or, of windows, (group, filter).
 void conv_bwd_weight_sum(const ConvWeightSumArgs& args, Slice s) {
+  if (conv_sums_windows(args.windows, args.grid)) return conv_bwd_weight_windows_sum(args, s);
   const ConvGrid& g = args.grid;
   const ConvWeightPlan plan = conv_weight_plan(g);
   auto* dw = static_cast<float*>(args.dw);

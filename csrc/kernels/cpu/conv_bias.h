@@ -36,13 +36,18 @@ ConvBwdPlane conv_bwd_plane_of(int activation, ActivationList<A...>) {
   return kOf[activation];
 }
 
-// Tasks: channels.
+// Tasks: channels. Some of an image at a time, since those lie side by side.
 void conv_bwd_bias(const ConvBiasArgs& args, Slice s) {
+  constexpr int64_t kTogether = 16;
   const auto plane = conv_bwd_plane_of(args.activation, Activations{});
-  for (int64_t c = s.begin; c < s.end; ++c) {
-    Lanes sums;
-    for (int64_t n = 0; n < args.batch; ++n) plane(args, (n * args.channels + c) * args.size, sums);
-    if (args.db != nullptr) static_cast<float*>(args.db)[c] = static_cast<float>(combine(sums));
+  for (int64_t begin = s.begin, end; begin < s.end; begin = end) {
+    end = least(s.end, begin + kTogether);
+    Lanes sums[kTogether];
+    for (int64_t n = 0; n < args.batch; ++n)
+      for (int64_t c = begin; c < end; ++c)
+        plane(args, (n * args.channels + c) * args.size, sums[c - begin]);
+    for (int64_t c = begin; c < end && args.db != nullptr; ++c)
+      static_cast<float*>(args.db)[c] = static_cast<float>(combine(sums[c - begin]));
   }
 }
 

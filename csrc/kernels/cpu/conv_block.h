@@ -5,8 +5,8 @@
 namespace fastnn {
 namespace {
 
-// An item whose images are in the lanes.
-void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float* band) {
+// An item whose images are in the lanes. kept: as turn_inside() has it.
+void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, bool kept, float* band) {
   const ConvGrid& g = args.grid;
   const int64_t image = item / plan.bands, group = image % g.groups;
   const int64_t row = item % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
@@ -19,11 +19,12 @@ void conv_block(const ConvArgs& args, const ConvPlan& plan, int64_t item, float*
     const int64_t first = block.first * block.apart + (group * g.channels + c) * size;
     float* to = band + c * plan.plane;
     if (args.windows.places)
-      turn_inside(g, row, rows, to, [&](Inside down, Inside across, float* part, int64_t step) {
-        TurnedWindows{x, args.windows, first, block}.turn(down, across, part, step);
-      });
+      turn_inside(g, row, rows, to, kept,
+                  [&](Inside down, Inside across, float* part, int64_t step) {
+                    TurnedWindows{x, args.windows, first, block}.turn(down, across, part, step);
+                  });
     else
-      turn_channel(g, block, x + first, row, rows, to);
+      turn_channel(g, block, x + first, row, rows, to, kept);
   }
   ConvArgs to = args;
   const ConvPooled& pooled = args.pooled;

@@ -25,19 +25,18 @@ struct ImagesTile {
   int64_t num_runs;
   float* c;
   int64_t ldc;
+  bool relu;
 };
 
 template <int R, int NV>
 __attribute__((noinline)) void images_tile(const ImagesTile& t) {
   Vec acc[R][NV];
-  alignas(64) float parked[R * NV * kLanes];
+  alignas(64) float parked[R * NV * kLanes];  // what the chains before have summed
   FASTNN_UNROLL for (int r = 0; r < R; ++r) {
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
-      acc[r][v] = Vec{};
-      store(parked + (r * NV + v) * kLanes, Vec{});
-    }
+    FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = Vec{};
   }
   const ImagesRun* const end = t.runs + t.num_runs;
+  bool is_first = true;
   for (const ImagesRun* run = t.runs; run < end; ++run) {
     const ConvProduct* product = t.products + run->first;
     for (int64_t n = run->count; n > 0; --n, ++product) {
@@ -48,21 +47,28 @@ __attribute__((noinline)) void images_tile(const ImagesTile& t) {
       w.multiply(bv, acc);
     }
     if (!run->ends_chain) continue;
+    if (!is_first) {
+      FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+        FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] =
+            load(parked + (r * NV + v) * kLanes) + acc[r][v];
+      }
+    }
+    if (run + 1 == end) break;
     FASTNN_UNROLL for (int r = 0; r < R; ++r) {
       FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
-        float* p = parked + (r * NV + v) * kLanes;
-        store(p, load(p) + acc[r][v]);
+        store(parked + (r * NV + v) * kLanes, acc[r][v]);
         acc[r][v] = Vec{};
       }
     }
+    is_first = false;
     // The compiler would keep some of these in registers, and spill sums for it.
     asm volatile("" : : "r"(parked) : "memory");
   }
   FASTNN_UNROLL for (int r = 0; r < R; ++r) {
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
-      Vec sum = load(parked + (r * NV + v) * kLanes);
-      if (t.bias) sum += t.bias[r];
-      store(t.c + r * t.ldc + v * kLanes, sum);
+      if (t.bias) acc[r][v] += t.bias[r];
+      if (t.relu) acc[r][v] = relu(acc[r][v]);
+      store(t.c + r * t.ldc + v * kLanes, acc[r][v]);
     }
   }
 }
@@ -136,14 +142,17 @@ struct ConvImages {
     return to - runs;
   }
 
-  void sums_of(int64_t o, int64_t filters) const {
+  bool relu() const { return args.activation == kRelu && z == nullptr; }
+
+  // Of output rows [begin_row, end_row).
+  void sums_of(int64_t o, int64_t filters, int64_t begin_row, int64_t end_row) const {
     const ConvGrid& g = args.grid;
     constexpr int64_t kOf = kConvLanes / kLanes;  // vectors of a position
     const int64_t length = g.w.length(g.w.out) * kConvLanes, width = g.w.out * kConvLanes;
     const int64_t vectors = g.w.out * kOf, strips = ceil_div(vectors, kNV);
     ImagesTile t{};
     t.w = w + o * g.depth(), t.w_row = g.depth(), t.bias = bias ? bias + o : nullptr;
-    t.products = products, t.runs = runs, t.ldc = rows * width;
+    t.products = products, t.runs = runs, t.ldc = (end_row - begin_row) * width, t.relu = relu();
     Inside i{-1, -1}, j{-1, -1};
     for (int64_t s = 0; s < strips; ++s) {
       const int64_t first = conv_begin(vectors, s, strips),
@@ -151,43 +160,58 @@ struct ConvImages {
       const Inside seen_j =
           all_taps ? Inside{0, g.w.taps} : taps_of(g.w, first / kOf, (end - 1) / kOf);
       if (seen_j != j) find_products(j = seen_j), i = {-1, -1};
-      for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t r = begin_row; r < end_row; ++r) {
         const Inside seen_i = all_taps ? Inside{0, g.h.taps} : taps_of(g.h, row + r, row + r);
         if (seen_i != i) t.num_runs = find_runs(i = seen_i, j);
         t.band = band + r * length + first * kLanes;
-        t.c = c + r * width + first * kLanes;
+        t.c = c + (r - begin_row) * width + first * kLanes;
         kImagesTiles.of[end - first - 1].of_rows[filters - 1](t);
       }
     }
   }
+  void activate(int64_t filters, int64_t size) const {
+    if (args.activation && !relu())
+      kActivate.tile[args.activation](c, size, filters, size, args.activation_param);
+  }
   void run() const {
     const ConvGrid& g = args.grid;
-    const int64_t tiles = ceil_div(g.filters, kMR), positions = rows * g.w.out;
-    const int64_t size = positions * kConvLanes;
-    const auto store_all = [&](float* to, int64_t o, int64_t filters) {
-      for (int64_t r = 0; r < filters; ++r)
-        store_strip(args, c + r * size, kConvLanes, images, 0, positions, to + (o + r) * plane);
-    };
+    const int64_t tiles = ceil_div(g.filters, kMR);
     for (int64_t q = 0; q < tiles; ++q) {
       const int64_t o = conv_begin(g.filters, q, tiles);
       const int64_t filters = conv_begin(g.filters, q + 1, tiles) - o;
-      sums_of(o, filters);
-      if (z) store_all(z, o, filters);
-      if (args.activation)
-        kActivate.tile[args.activation](c, size, filters, size, args.activation_param);
-      if (args.pooled.y)
-        pool(o, filters);
-      else
-        store_all(y, o, filters);
+      args.pooled.y ? pool(o, filters) : store(o, filters);
     }
   }
+  void store(int64_t o, int64_t filters) const {
+    const int64_t positions = rows * args.grid.w.out, size = positions * kConvLanes;
+    const auto store_all = [&](float* to) {
+      for (int64_t r = 0; r < filters; ++r)
+        store_strip(args, c + r * size, kConvLanes, images, 0, positions, to + (o + r) * plane);
+    };
+    sums_of(o, filters, 0, rows);
+    if (z) store_all(z);
+    activate(filters, size);
+    store_all(y);
+  }
+  // Some rows at a time: their outputs are pooled while they are in L1.
   void pool(int64_t o, int64_t filters) const {
     const int64_t cols = args.grid.w.out, n = rows / 2 * (cols / 2);
-    auto* turned = reinterpret_cast<uint8_t*>(windows + n * kConvLanes);
+    const int64_t together = most(2, kConvPooled / (filters * cols * kConvLanes) / 2 * 2);
+    auto* turned = reinterpret_cast<uint8_t*>(windows + filters * n * kConvLanes);
+    for (int64_t row = 0, end; row < rows; row = end) {
+      end = least(rows, row + together);
+      const int64_t size = (end - row) * cols * kConvLanes;
+      sums_of(o, filters, row, end);
+      activate(filters, size);
+      for (int64_t r = 0; r < filters; ++r) {
+        const int64_t to = (r * n + row / 2 * (cols / 2)) * kConvLanes;
+        pool_lanes(c + r * size, end - row, cols, windows + to, turned + to);
+      }
+    }
     for (int64_t r = 0; r < filters; ++r) {
-      pool_lanes(c + r * rows * cols * kConvLanes, rows, cols, windows, turned);
-      store_run(args, windows, kConvLanes, images, n, y + (o + r) * plane);
-      if (places) turn_places_back(turned, images, args.y_plane, n, places + (o + r) * plane);
+      const int64_t from = r * n * kConvLanes, to = (o + r) * plane;
+      store_run(args, windows + from, kConvLanes, images, n, y + to);
+      if (places) turn_places_back(turned + from, images, args.y_plane, n, places + to);
     }
   }
 };

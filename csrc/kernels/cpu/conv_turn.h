@@ -14,10 +14,11 @@ struct ConvBlock {
 };
 
 // Rows of n floats, `step` apart: to[i][l] = the float i of image l, rows of `to` being `to_step`
-// apart. Lanes beyond the images are zero.
+// apart, and floats of an image `col`. Lanes beyond the images are zero, unless `col` is less than
+// kLanes: then the next float's are stored over them.
 void turn_images(const float* from, const ConvBlock& block, int64_t rows, int64_t n, int64_t step,
-                 float* to, int64_t to_step) {
-  for (int64_t first = 0; first < kConvLanes; first += kLanes) {
+                 float* to, int64_t to_step, int64_t col = kConvLanes) {
+  for (int64_t first = 0; first < least(kConvLanes, col); first += kLanes) {
     typedef int32_t Mask __attribute__((vector_size(4 * kLanes)));
     const float* image[kLanes];
     Mask lane;
@@ -34,25 +35,26 @@ void turn_images(const float* from, const ConvBlock& block, int64_t rows, int64_
         FASTNN_UNROLL for (int q = 0; q < 4; ++q) x[q] = load_quads(image + q, at + begin);
         transpose_quads(x, MakeIndices<kLanes>::Type{});
         FASTNN_UNROLL for (int q = 0; q < 4; ++q)
-            store(row + (begin + q) * kConvLanes, is_image ? x[q] : Vec{});
+            store(row + (begin + q) * col, is_image ? x[q] : Vec{});
       }
       for (int64_t i = 0; i < n && n < 4; ++i)
         for (int64_t l = 0; l < kLanes; ++l)
-          row[i * kConvLanes + l] = first + l < block.images ? image[l][at + i] : 0;
+          row[i * col + l] = first + l < block.images ? image[l][at + i] : 0;
     }
   }
 }
 
 // Calls turn(rows, cols, to, step) for the part of a plane that output rows [row, row + rows) read:
-// what is outside is zero then. `g` is that of one image; rows of `to` are `step` floats.
+// what is outside is zero then, if it is not so already (`kept`: the band was of the same rows of
+// other images). `g` is that of one image; rows of `to` are `step` floats.
 template <class Turn>
-FASTNN_INLINE void turn_inside(const ConvGrid& g, int64_t row, int64_t rows, float* band,
+FASTNN_INLINE void turn_inside(const ConvGrid& g, int64_t row, int64_t rows, float* band, bool kept,
                                const Turn& turn) {
   const int64_t length = g.w.length(g.w.out), height = g.h.length(rows);
   const int64_t top = row - g.h.pad, left = -int64_t{g.w.pad};
   const Inside y = inside(g.h, top, height), x = inside(g.w, left, length);
-  const auto clear = [](float* floats, int64_t positions) {
-    if (positions > 0)
+  const auto clear = [kept](float* floats, int64_t positions) {
+    if (positions > 0 && !kept)
       __builtin_memset(floats, 0, sizeof(float) * static_cast<size_t>(positions * kConvLanes));
   };
   const int64_t n = x.end - x.begin, all = y.end - y.begin;
@@ -61,7 +63,8 @@ FASTNN_INLINE void turn_inside(const ConvGrid& g, int64_t row, int64_t rows, flo
   float* to = band + before * kConvLanes;
   // The padding: at the right of a row, then at the left of the next.
   clear(band, before);
-  for (int64_t r = 0; r + 1 < all; ++r) clear(to + (r * length + n) * kConvLanes, length - n);
+  for (int64_t r = 0; r + 1 < all && !kept; ++r)
+    clear(to + (r * length + n) * kConvLanes, length - n);
   clear(band + end * kConvLanes, height * length - end);
   turn(Inside{top + y.begin, top + y.end}, Inside{left + x.begin, left + x.end}, to,
        length * kConvLanes);
@@ -69,8 +72,8 @@ FASTNN_INLINE void turn_inside(const ConvGrid& g, int64_t row, int64_t rows, flo
 
 // That of one channel of a block.
 void turn_channel(const ConvGrid& g, const ConvBlock& block, const float* plane, int64_t row,
-                  int64_t rows, float* band) {
-  turn_inside(g, row, rows, band, [&](Inside y, Inside x, float* to, int64_t step) {
+                  int64_t rows, float* band, bool kept = false) {
+  turn_inside(g, row, rows, band, kept, [&](Inside y, Inside x, float* to, int64_t step) {
     const float* from = plane + y.begin * g.w.in + x.begin;
     const int64_t n = x.end - x.begin, all = y.end - y.begin;
     if (n == g.w.in && n * kConvLanes == step)  // rows are one run

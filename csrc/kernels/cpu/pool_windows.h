@@ -90,6 +90,17 @@ struct MaxWindows {
     add(v, k);
   }
   FASTNN_FN void add(Floats v, int64_t k) {
+#if defined(__AVX512F__)
+    if constexpr (kLanes == 16) {  // what stays, by two comparisons: GCC puts masks together
+      const __mmask16 number = _mm512_cmp_ps_mask(__m512(v), __m512(v), _CMP_ORD_Q);
+      const __mmask16 stays =
+          _mm512_mask_cmp_ps_mask(number, __m512(v), __m512(value), _CMP_NGT_UQ);
+      value = Floats(_mm512_mask_mov_ps(__m512(v), stays, __m512(value)));
+      at = Ints(
+          _mm512_mask_mov_epi32(_mm512_set1_epi32(static_cast<int32_t>(k)), stays, __m512i(at)));
+      return;
+    }
+#endif
     const Ints larger = (v > value) | (v != v);
     value = larger ? v : value;
     at = larger ? Ints{} + static_cast<int32_t>(k) : at;

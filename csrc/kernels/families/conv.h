@@ -8,8 +8,9 @@
 
 namespace fastnn {
 
-// Where images are in the lanes, a gradient may be that of the windows of 2 x 2, side by side,
-// whose largest elements were taken of an image: each window's goes to one element.
+// Where images are in the lanes, and where conv_windows_plan() is used, a gradient may be that of
+// the windows of 2 x 2, side by side, whose largest elements were taken of an image: each window's
+// goes to one element.
 struct ConvWindows {
   const uint8_t* places;  // of that element in its window, row by row; null: all have gradients
   int64_t h, w;           // windows of an image
@@ -61,13 +62,14 @@ struct ConvPackArgs {
 };
 
 // dw[groups, filters, depth] = sum over images and positions of dz x; first sums of each chunk,
-// [chunks, groups, conv_weight_plan().sums], on a GPU as dw, then their sums.
+// [chunks, groups, sums] of conv_weight_plan(), or of conv_windows_plan(), or on a GPU as dw, then
+// their sums.
 struct ConvWeightArgs {
   const void *x, *dz;
   double* partials;
   ConvGrid grid;
   int64_t chunks;
-  float* scratch;         // conv_weight_plan().tasks() times .scratch floats; a GPU needs none
+  float* scratch;         // that plan's tasks() times its .scratch floats; a GPU needs none
   ConvWindows windows{};  // of dz
 };
 struct ConvWeightSumArgs {
@@ -75,6 +77,7 @@ struct ConvWeightSumArgs {
   void* dw;
   ConvGrid grid;
   int64_t chunks;
+  ConvWindows windows{};  // of dz
 };
 
 // dz = dy act'(saved) and db = sums of dz per channel. dz may be null (identity), and so may db.
