@@ -26,6 +26,8 @@ CASES = {
     "outputs that fill L2": ((1, 2, 150, 150), (20, 2, 3, 3), {}),
     "no batch": ((3, 8, 8), (2, 3, 3, 3), {"dilation": 2}),
     "no images": ((0, 3, 8, 8), (2, 3, 3, 3), {}),
+    "nothing but padding": ((2, 1, 4, 0), (1, 1, 1, 1), {"padding": (0, 1)}),
+    "nothing but padding on both axes": ((1, 1, 0, 0), (1, 1, 1, 1), {"padding": 1}),
 }
 
 

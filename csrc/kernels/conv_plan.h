@@ -129,12 +129,12 @@ constexpr int64_t conv_seen(const ConvAxis& axis) {
 // By costs of an image in products, fitted to times, pooled or not, of some hundred shapes. Only
 // products with what is inside an image are made; what is turned costs some.
 constexpr bool conv_has_images(const ConvGrid& g) {
-  if (!conv_may_be_side_by_side(g)) return false;
+  if (g.out_size() == 0 || !conv_may_be_side_by_side(g)) return false;
   const int64_t products = g.channels * conv_seen(g.h) * conv_seen(g.w);
   const int64_t of_filter = products + 8 * g.out_size() + 14 * g.h.out;
   // Bands of these rows of outputs, each of which turns what it reads.
   const int64_t row = g.channels * g.w.length(g.w.out) * kConvLanes;
-  const int64_t rows = most(1, least(g.h.out, kConvBand / row - g.h.reach()));
+  const int64_t rows = least(g.h.out, kConvBand / row - g.h.reach());
   const int64_t turned = g.channels * g.in_size() * (rows + g.h.reach()) / rows;
   const int64_t by_images = g.filters * of_filter + 8 * turned + 5600;
   const int64_t by_positions = g.filters * conv_positions(g) * (g.depth() + 6) + 15000;
@@ -191,7 +191,8 @@ constexpr ConvPlan conv_plan(const ConvGrid& grid) {
 // or, with images in the lanes, the windows of some filters and their places.
 constexpr int64_t conv_pooled_floats(const ConvPlan& plan, const ConvGrid& g) {
   if (!plan.images) return round_up(g.filters * plan.rows * g.w.out + kConvSlack, 16);
-  return round_up(kConvImageFilters * (plan.rows / 2) * (g.w.out / 2) * kConvLanes * 5 / 4, 16);
+  const int64_t filters = least(g.filters, kConvImageFilters);
+  return round_up(filters * (plan.rows / 2) * (g.w.out / 2) * kConvLanes * 5 / 4, 16);
 }
 // Where no window is of two items, whose outputs stay in L2.
 constexpr bool conv_may_pool(const ConvPlan& plan, const ConvGrid& g) {

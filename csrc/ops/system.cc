@@ -1,4 +1,5 @@
 // What the library knows about the machine and about itself.
+#include <cxxabi.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -30,8 +31,20 @@ void* release_interpreter() {
 }
 void acquire_interpreter(void* state) {
   if (state == nullptr) return;
-  while (interpreter_ends()) pause();  // a daemon thread: it would be unwound, through destructors
-  PyEval_RestoreThread(static_cast<PyThreadState*>(state));
+  try {
+    PyEval_RestoreThread(static_cast<PyThreadState*>(state));
+  } catch (abi::__forced_unwind&) {  // a daemon thread that Python ends, through destructors
+    for (;;) pause();
+  }
+}
+
+// The unwinder is a part of this library and makes its tables when something is thrown for the
+// first time; one that the system's calls before that, to end a thread, would abort.
+void prepare_unwinder() {
+  try {
+    throw 0;
+  } catch (int) {
+  }
 }
 
 py::dict stats_of(const Pool& pool) {
@@ -47,6 +60,7 @@ py::dict stats_of(const Pool& pool) {
 
 void bind_system(py::module_& m) {
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  prepare_unwinder();
   interpreter_lock = {release_interpreter, acquire_interpreter};
 
   m.def("cpu_level", &cpu_level);

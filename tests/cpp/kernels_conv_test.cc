@@ -17,12 +17,18 @@ ConvAxis axis_of(int64_t in, const Case& c) {
   return axis;
 }
 
-Bytes convolution(const Kernels& k, const Case& c) {
+// scale: of x and w, where it is not 1; then there is no bias.
+Bytes convolution(const Kernels& k, const Case& c, float scale = 1) {
   const ConvGrid g{c.batch, c.groups, c.channels, c.filters, axis_of(c.h, c), axis_of(c.w, c)};
   const int64_t images = c.batch * c.groups, weights = c.groups * c.filters * g.depth();
   const int64_t outs = images * c.filters * g.out_size();
   Buffer<float> x(images * c.channels * g.in_size()), w(weights), bias(c.groups * c.filters);
   Buffer<float> y(outs, true), z(outs, true), dz(outs, true), db(c.groups * c.filters, true);
+  if (scale != 1) {
+    for (float& v : x.values) v *= scale;
+    for (float& v : w.values) v *= scale;
+    for (float& v : bias.values) v = -0.f;
+  }
   const ConvPlan plan = conv_plan(g);
   Buffer<float> scratch(plan.tasks * plan.scratch, true);
 #ifdef FASTNN_TEST_CUDA
@@ -117,6 +123,11 @@ int main() {
         "conv w=" + std::to_string(c.w) + " taps=" + std::to_string(c.taps),
         [&](const fastnn::Kernels& k) { return fastnn::convolution(k, c); },
         fastnn::DType::kFloat32);
+  // Products underflow, and sums of them to -0: those with padding must not show.
+  const Case padded{32, 1, 1, 6, 18, 18, 5, 1, 1, 2};
+  fastnn::compare(
+      "underflow", [&](const fastnn::Kernels& k) { return fastnn::convolution(k, padded, 1e-23f); },
+      fastnn::DType::kFloat32);
 #ifndef FASTNN_TEST_CUDA
   const std::vector<Case> pooled{
       {64, 1, 1, 6, 28, 28, 5, 1, 1, 2},  {7, 1, 6, 16, 14, 14, 5, 1, 1, 0},

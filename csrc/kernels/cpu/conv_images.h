@@ -47,11 +47,10 @@ __attribute__((noinline)) void images_tile(const ImagesTile& t) {
       w.multiply(bv, acc);
     }
     if (!run->ends_chain) continue;
-    if (!is_first) {
-      FASTNN_UNROLL for (int r = 0; r < R; ++r) {
-        FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] =
-            load(parked + (r * NV + v) * kLanes) + acc[r][v];
-      }
+    // Of -0, which products with padding would turn into 0, the first chain makes 0 as well.
+    FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] =
+          (is_first ? Vec{} : load(parked + (r * NV + v) * kLanes)) + acc[r][v];
     }
     if (run + 1 == end) break;
     FASTNN_UNROLL for (int r = 0; r < R; ++r) {

@@ -14,8 +14,8 @@ struct ConvBlock {
 };
 
 // Rows of n floats, `step` apart: to[i][l] = the float i of image l, rows of `to` being `to_step`
-// apart, and floats of an image `col`. Lanes beyond the images are zero, unless `col` is less than
-// kLanes: then the next float's are stored over them.
+// apart, and floats of an image `col`. Lanes beyond the images are zero, and where `col` is less
+// than kLanes the next float's are stored over them.
 void turn_images(const float* from, const ConvBlock& block, int64_t rows, int64_t n, int64_t step,
                  float* to, int64_t to_step, int64_t col = kConvLanes) {
   for (int64_t first = 0; first < least(kConvLanes, col); first += kLanes) {
