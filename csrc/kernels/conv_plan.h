@@ -138,7 +138,8 @@ constexpr bool conv_has_images(const ConvGrid& g) {
   const int64_t turned = g.channels * g.in_size() * (rows + g.h.reach()) / rows;
   const int64_t by_images = g.filters * of_filter + 8 * turned + 5600;
   const int64_t by_positions = g.filters * conv_positions(g) * (g.depth() + 6) + 15000;
-  const int64_t other = conv_has_lanes(g) ? conv_costs(g).by_filters / 10 : by_positions;
+  const int64_t by_filters = conv_costs(g).by_filters / (g.filters > kConvLanes ? 12 : 10);
+  const int64_t other = conv_has_lanes(g) ? by_filters : by_positions;
   return round_up(g.batch, kConvLanes) * by_images < g.batch * other;
 }
 
