@@ -279,10 +279,10 @@ constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& grid) {
 // channels last; loads of runs cross cache lines, and each serves one product.
 struct ConvWindowsPlan {
   bool used;
-  int64_t height, row, image;  // of a copied image: its rows; floats of a row, and of an image
-  int64_t run;                 // floats of a run, rounded up to vectors
-  int64_t images, windows;     // of a chain: images, or windows of one
-  int64_t parts;               // of the windows of an image
+  int64_t row, image;       // floats of a copied image, and of its rows
+  int64_t run;              // floats of a run, rounded up to vectors
+  int64_t images, windows;  // of a chain: images, or windows of one
+  int64_t parts;            // of the windows of an image
   int64_t chains, chunks;
   int64_t sums;     // of a group
   int64_t list;     // patches at most
@@ -293,10 +293,11 @@ struct ConvWindowsPlan {
 constexpr ConvWindowsPlan conv_windows_plan(const ConvGrid& g) {
   ConvWindowsPlan plan{};
   const int64_t windows = (g.h.out / 2) * (g.w.out / 2), run = g.w.taps * g.channels;
-  if (windows == 0 || run == 0 || g.h.taps == 0) return plan;
-  plan.height = g.h.length(g.h.out);
+  const bool has_runs = g.h.stride == 1 && g.w.stride == 1 && g.h.dilation == 1 &&
+                        g.w.dilation == 1 && g.h.pad >= 0 && g.w.pad >= 0;
+  if (!has_runs || windows == 0 || g.depth() == 0) return plan;
   plan.row = g.w.length(g.w.out) * g.channels;
-  plan.image = plan.height * plan.row;
+  plan.image = g.h.length(g.h.out) * plan.row;
   plan.run = run <= kConvShortRun ? kConvShortRun : round_up(run, kConvLanes);
   plan.windows = plan.run == kConvShortRun ? 2 * kConvWindows : kConvWindows;
   plan.images = most(1, least(plan.windows / windows, kConvBand / plan.image));
@@ -310,16 +311,13 @@ constexpr ConvWindowsPlan conv_windows_plan(const ConvGrid& g) {
   plan.list = round_up(plan.images * g.out_size() + kConvLanes, 16);
   plan.scratch =
       round_up(plan.images * plan.image + kConvSlack, 16) + round_up(windows, 16) + 2 * plan.list;
-  const bool has_rows = g.h.stride == 1 && g.w.stride == 1 && g.h.dilation == 1 &&
-                        g.w.dilation == 1 && g.h.pad >= 0 && g.w.pad >= 0;
   const ConvCosts costs = conv_weight_costs(g);
   const int64_t dense = conv_weight_has_images(g) ? conv_weight_by_images(g)
                                                   : least(costs.by_filters, costs.by_positions);
   // In products, as `dense`, which has some more costs.
   const int64_t by_windows = g.filters * windows * (3 * g.h.taps * plan.run / 2 + 32) +
                              8 * g.channels * g.in_size() + 2000;
-  plan.used =
-      has_rows && plan.image <= kConvBand && plan.run <= kConvLongRun && 8 * by_windows < 9 * dense;
+  plan.used = plan.image <= kConvBand && plan.run <= kConvLongRun && 8 * by_windows < 9 * dense;
   return plan;
 }
 

@@ -143,28 +143,37 @@ void convolve_transposed(const Where& where, const ConvGrid& grid, ConvArgs args
   launch_phases(where, phases);
 }
 
+// How the gradient of the weights is cut: tasks and their scratch; chunks and their sums, in
+// float64; tasks that add those up.
+struct WeightCut {
+  int64_t tasks, scratch, chunks, sums, sum_tasks;
+};
+WeightCut cut_weights(const Where& where, const ConvGrid& g, const ConvWindows& windows) {
+  if (conv_sums_windows(windows, g)) {
+    const ConvWindowsPlan plan = conv_windows_plan(g);
+    return {plan.tasks(g), plan.scratch, plan.chunks, g.groups * plan.sums, g.groups * g.filters};
+  }
+  const ConvWeightPlan plan = conv_weight_plan(g);
+  const int64_t sum_tasks = g.groups * ceil_div(g.depth(), kConvSumRows);
+  if (where.on_cpu())
+    return {plan.tasks(g), plan.scratch, plan.chunks, g.groups * plan.sums, sum_tasks};
+  return {plan.tasks(g), 0, conv_gpu_weight_chunks(g), g.groups * g.filters * g.depth(), sum_tasks};
+}
+
 // The gradient of w from the wide side and the gradient of the narrow one.
 Array weight_gradient(const Where& where, const ConvGrid& g, const Array& wide, const Array& narrow,
                       const Array& w, const ConvWindows& windows) {
-  const ConvWeightPlan plan = conv_weight_plan(g);
-  const ConvWindowsPlan of_windows = conv_windows_plan(g);
-  const bool by_windows = windows.places != nullptr && of_windows.used;
-  const int64_t tasks = by_windows ? of_windows.tasks(g) : plan.tasks(g);
-  const int64_t chunks = by_windows       ? of_windows.chunks
-                         : where.on_cpu() ? plan.chunks
-                                          : conv_gpu_weight_chunks(g);
-  const int64_t sums_of_group = by_windows ? of_windows.sums : plan.sums;
-  const int64_t sums_of_chunk = where.on_cpu() ? g.groups * sums_of_group : w.numel();
-  const Array partials = where.empty_floats(2 * chunks * sums_of_chunk);  // float64
-  const Array scratch = where.scratch(tasks, by_windows ? of_windows.scratch : plan.scratch);
+  const WeightCut cut = cut_weights(where, g, windows);
+  const Array partials = where.empty_floats(2 * cut.chunks * cut.sums);
+  const Array scratch = where.scratch(cut.tasks, cut.scratch);
   auto* sums = static_cast<double*>(write(partials));
-  launch(
-      where.launch(tasks, cost_of(g)), &Kernels::conv_bwd_weight,
-      ConvWeightArgs{read(wide), read(narrow), sums, g, chunks, write_as<float>(scratch), windows});
+  launch(where.launch(cut.tasks, cost_of(g)), &Kernels::conv_bwd_weight,
+         ConvWeightArgs{read(wide), read(narrow), sums, g, cut.chunks, write_as<float>(scratch),
+                        windows});
   Array dw = empty_like(w);
-  launch(where.launch(g.groups * (by_windows ? g.filters : ceil_div(g.depth(), kConvSumRows)),
-                      static_cast<double>(dw.numel() * chunks) * kCostPerElement),
-         &Kernels::conv_bwd_weight_sum, ConvWeightSumArgs{sums, write(dw), g, chunks, windows});
+  launch(
+      where.launch(cut.sum_tasks, static_cast<double>(dw.numel() * cut.chunks) * kCostPerElement),
+      &Kernels::conv_bwd_weight_sum, ConvWeightSumArgs{sums, write(dw), g, cut.chunks, windows});
   return dw;
 }
 

@@ -141,7 +141,7 @@ struct ConvImages {
     return to - runs;
   }
 
-  bool relu() const { return args.activation == kRelu && z == nullptr; }
+  bool is_relu() const { return args.activation == kRelu && z == nullptr; }
 
   // Of output rows [begin_row, end_row).
   void sums_of(int64_t o, int64_t filters, int64_t begin_row, int64_t end_row) const {
@@ -151,7 +151,7 @@ struct ConvImages {
     const int64_t vectors = g.w.out * kOf, strips = ceil_div(vectors, kNV);
     ImagesTile t{};
     t.w = w + o * g.depth(), t.w_row = g.depth(), t.bias = bias ? bias + o : nullptr;
-    t.products = products, t.runs = runs, t.ldc = (end_row - begin_row) * width, t.relu = relu();
+    t.products = products, t.runs = runs, t.ldc = (end_row - begin_row) * width, t.relu = is_relu();
     Inside i{-1, -1}, j{-1, -1};
     for (int64_t s = 0; s < strips; ++s) {
       const int64_t first = conv_begin(vectors, s, strips),
@@ -169,7 +169,7 @@ struct ConvImages {
     }
   }
   void activate(int64_t filters, int64_t size) const {
-    if (args.activation && !relu())
+    if (args.activation && !is_relu())
       kActivate.tile[args.activation](c, size, filters, size, args.activation_param);
   }
   void run() const {

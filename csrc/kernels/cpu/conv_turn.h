@@ -63,8 +63,7 @@ FASTNN_INLINE void turn_inside(const ConvGrid& g, int64_t row, int64_t rows, flo
   float* to = band + before * kConvLanes;
   // The padding: at the right of a row, then at the left of the next.
   clear(band, before);
-  for (int64_t r = 0; r + 1 < all && !kept; ++r)
-    clear(to + (r * length + n) * kConvLanes, length - n);
+  for (int64_t r = 0; r + 1 < all; ++r) clear(to + (r * length + n) * kConvLanes, length - n);
   clear(band + end * kConvLanes, height * length - end);
   turn(Inside{top + y.begin, top + y.end}, Inside{left + x.begin, left + x.end}, to,
        length * kConvLanes);

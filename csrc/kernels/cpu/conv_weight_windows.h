@@ -15,7 +15,7 @@ struct PatchList {
   int64_t count;
 };
 
-// A part of all patches, `runs` by `vectors`.
+// Of each patch some vectors of some runs, and the sums that they are added to.
 struct PatchTile {
   const PatchList& list;
   const float* images;
@@ -130,8 +130,8 @@ struct ConvWeightWindows {
     const float* const image =
         static_cast<const float*>(args.x) + (n * g.groups + group) * g.channels * g.in_size();
     const float* x = image;
-    const Inside y = inside(g.h, -g.h.pad, plan.height);
-    const Inside at = inside(g.w, -g.w.pad, plan.row / g.channels);
+    const Inside y = inside(g.h, -g.h.pad, g.h.length(g.h.out));
+    const Inside at = inside(g.w, -g.w.pad, g.w.length(g.w.out));
     const int64_t rows = y.end - y.begin, cols = at.end - at.begin;
     x += (y.begin - g.h.pad) * g.w.in + at.begin - g.w.pad;
     to += y.begin * plan.row + at.begin * g.channels;
@@ -246,10 +246,6 @@ struct ConvWeightWindows {
       }
   }
 };
-
-FASTNN_INLINE bool conv_sums_windows(const ConvWindows& windows, const ConvGrid& g) {
-  return windows.places != nullptr && conv_windows_plan(g).used;
-}
 
 void conv_bwd_weight_windows(const ConvWeightArgs& args, Slice s) {
   const ConvWindowsPlan plan = conv_windows_plan(args.grid);

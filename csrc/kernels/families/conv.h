@@ -17,6 +17,13 @@ struct ConvWindows {
   constexpr int64_t size() const { return h * w; }
 };
 
+namespace {
+// Whether the gradient of the weights is a sum over them.
+constexpr bool conv_sums_windows(const ConvWindows& windows, const ConvGrid& g) {
+  return windows.places != nullptr && conv_windows_plan(g).used;
+}
+}  // namespace
+
 // Max pooling of a result by such windows: y is its own, and the convolution's is in scratch, the
 // planes of an item y_plane apart.
 struct ConvPooled {
