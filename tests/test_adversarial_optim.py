@@ -49,11 +49,11 @@ def test_38_no_gradient_for_ever_moves_no_bit(name, threads, dtype):
 @pytest.mark.parametrize("g", [1.0, -1.0, 1e-8, 1e-30, 1e15, TINY])
 @pytest.mark.parametrize("name", ["Adam", "AdamW"])
 def test_39_the_first_step_of_adam(name, g):
-    """lr |g| / (|g| + eps); a moment below the normal numbers is 0, which is 1e-30 of a step."""
+    """lr |g| / (|g| + eps); a moment below 2^-110 is 0, which is 1e-25 of a step."""
     p, optimizer = make(name, [0.0], lr=0.5)
     eps, g = float(np.float32(1e-8)), float(np.float32(g))
     expected = -0.5 * g / (abs(g) + eps)
-    lost = 0.5 * 10 * 2.0**-126 / eps
+    lost = 0.5 * 10 * 2.0**-110 / eps
     assert_within(step(p, optimizer, g), np.array([expected]), 16 * U * abs(expected) + lost)
 
 
@@ -118,6 +118,34 @@ def test_51_subnormal_gradients_are_taken(name):
     assert np.isfinite(after).all()
     assert after[0] <= 0 <= after[1]
     assert after[2] == 1 or name in ("AdamW",)
+
+
+MOMENTS = {
+    "Adam": ("exp_avg", {}),
+    "AdamW": ("exp_avg", {}),
+    "NAdam": ("exp_avg", {}),
+    "RAdam": ("exp_avg", {}),
+    "Adamax": ("exp_avg", {}),
+    "SGD": ("momentum_buffer", {"lr": 1e-3, "momentum": 0.9}),
+    "RMSprop": ("momentum_buffer", {"momentum": 0.9}),
+    "Lion": ("exp_avg", {"betas": (0.9, 0.9)}),
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_51_a_moment_ends_before_it_is_subnormal_times_a_rate(name):
+    """As that of a weight does whose input is never seen again. Lion's sign counts to the last."""
+    slot, options = MOMENTS[name]
+    p, optimizer = make(name, [1.0], **options)
+    step(p, optimizer, 1.0)
+    moments = []
+    for _ in range(900):
+        step(p, optimizer, 0.0)
+        moments.append(abs(float(np.asarray(optimizer.state_dict()["state"][0][slot])[0])))
+    least = min(m for m in moments if m > 0)
+    bound = 2.0**-126 if name == "Lion" else 2.0**-110
+    assert bound <= least <= 2 * bound
+    assert moments[-1] == 0
 
 
 # ---- options -------------------------------------------------------------------------------------

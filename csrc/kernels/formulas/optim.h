@@ -37,6 +37,7 @@ namespace {
 
 constexpr float kMaxFloat = 0x1.fffffep127f;
 constexpr float kMinNormal = 0x1p-126f;
+constexpr float kNegligible = 0x1p-110f;
 // x^n for n >= 0 in float64, the same bits on every target.
 FASTNN_FN double int_power(double x, int64_t n) {
   double y = 1;
@@ -69,13 +70,18 @@ FASTNN_FN void update_scale(float* scale, int64_t* good_steps, bool found, doubl
 // ---- what all of them share --------------------------------------------------------------------
 
 // A decaying moment passes through the subnormals, where x86 cores take a hundred cycles an
-// operation, and then stays there, since 0.9 of the smallest subnormal rounds to itself. Below
-// FLT_MIN a moment no longer moves any weight (eps is 1e-8), so it is zero.
+// operation, and then stays there, since 0.9 of the smallest subnormal rounds to itself.
 FASTNN_FN float flush_subnormal(float x) { return abs(x) < kMinNormal ? 0.f : x; }
+// Its product with a rate does so before it, for as many steps as weights of inputs that are never
+// seen again have left. So where a moment is only ever such a factor, it ends where it no longer
+// moves any weight (eps is 1e-8): a rate of 1e-4 times what is left is not subnormal.
+FASTNN_FN float flush_negligible(float x) { return abs(x) < kNegligible ? 0.f : x; }
 
 // (1 - w) m + w x: the weights add up to 1 exactly, and nothing overflows.
 FASTNN_FN float blend(float m, float x, float w) { return mad(w, x, mad(-w, m, m)); }
-FASTNN_FN float decaying_mean(float m, float x, float w) { return flush_subnormal(blend(m, x, w)); }
+FASTNN_FN float decaying_mean(float m, float x, float w) {
+  return flush_negligible(blend(m, x, w));
+}
 // The same of squares, which need no abs().
 FASTNN_FN float decaying_square(float v, float x, float w) {
   const float mean = blend(v, x * x, w);
@@ -85,16 +91,14 @@ FASTNN_FN float decaying_square(float v, float x, float w) {
 // a / b for b >= 0, where 0 / 0 (eps = 0 and no gradient yet) is 0.
 FASTNN_FN float ratio(float a, float b) { return a / at_least(b, kMinNormal); }
 
-// The same, to 2 units in the last place (3 without FMA), for b up to 2^100: the divider of the
-// processor is busy with the root in b, and this is done beside it. y is 1 / b to one part in 8 by
-// its exponent; what is left of it in b y = 1 - e goes with 1 / (1 - e) = 1 + e + e^2 to e^3,
+// a / b to 2 units in the last place (3 without FMA), for b from FLT_MIN to 2^100: the divider of
+// the processor is busy with the root in b, and this is done beside it. y is 1 / b to one part in 8
+// by its exponent; what is left of it in b y = 1 - e goes with 1 / (1 - e) = 1 + e + e^2 to e^3,
 // twice.
 FASTNN_FN float ratio_to_root(float a, float b) {
-  const int32_t least_bits = to_bits(kMinNormal), b_bits = to_bits(b);
-  const float d = from_bits(b_bits < least_bits ? least_bits : b_bits);
-  float y = from_bits(0x7ef311c7 - to_bits(d)), e = mad(-d, y, 1.f);
+  float y = from_bits(0x7ef311c7 - to_bits(b)), e = mad(-b, y, 1.f);
   y = mad(mad(e, e, e), y, y);
-  e = mad(-d, y, 1.f);
+  e = mad(-b, y, 1.f);
   return a * mad(mad(e, e, e), y, y);
 }
 
@@ -109,13 +113,14 @@ struct Gradient {
   FASTNN_FN float operator()(float w, float g) const { return mad(l2, w, scale * g); }
 };
 
-// sqrt(v / correction) + eps or sqrt(v / correction + eps), without a division per weight.
+// sqrt(v / correction) + eps or sqrt(v / correction + eps), without a division per weight. It is
+// not 0: what is added to a root of 0, where eps is 0, is lost in any other.
 struct RootPlusEps {
   float inner, rsqrt_correction, outer;
   FASTNN_FN RootPlusEps(const OptimOptions& o, double correction)
       : inner(o.eps_inside != 0 ? float(o.eps * correction) : 0.f),
         rsqrt_correction(float(1.0 / __builtin_sqrt(correction))),
-        outer(o.eps_inside != 0 ? 0.f : float(o.eps)) {}
+        outer(at_least(o.eps_inside != 0 ? 0.f : float(o.eps), kMinNormal)) {}
   FASTNN_FN float operator()(float v) const {
     return mad(sqrt(v + inner), rsqrt_correction, outer);
   }
@@ -148,7 +153,7 @@ struct Sgd {
   }
   FASTNN_FN float operator()(float g) const { return step_g * g; }
   FASTNN_FN float operator()(float g, float& b) const {
-    b = flush_subnormal(mad(momentum, b, input * g));
+    b = flush_negligible(mad(momentum, b, input * g));
     return mad(step_b, b, step_g * g);
   }
 };
@@ -218,7 +223,7 @@ struct RAdam {
     const double factor = rectified ? __builtin_sqrt(r2 * s.correction2) : 1.0;
     step_size = float(r.lr / s.correction1 * factor);
     root_factor = rectified ? 1.f : 0.f;
-    offset = rectified ? float(o.eps) : 1.f;
+    offset = rectified ? at_least(float(o.eps), kMinNormal) : 1.f;
   }
   FASTNN_FN float operator()(float g, float& m, float& v) const {
     m = decaying_mean(m, g, weight1);
@@ -259,7 +264,7 @@ struct RmsProp {
   FASTNN_FN RmsProp(const OptimOptions& o, const OptimState&, const OptimRates& r)
       : lr(float(r.lr)), weight2(float(1.0 - o.beta2)), momentum(float(r.beta1)), root(o, 1.0) {}
   FASTNN_FN float move(float direction, float* b) const {
-    if constexpr (kMomentum) direction = *b = flush_subnormal(mad(momentum, *b, direction));
+    if constexpr (kMomentum) direction = *b = flush_negligible(mad(momentum, *b, direction));
     return lr * direction;
   }
   FASTNN_FN float step(float g, float& v, float* mean, float* b) const {
@@ -306,7 +311,7 @@ struct Adadelta {
       : lr(float(r.lr)), weight2(float(1.0 - o.beta2)), eps(float(o.eps)) {}
   FASTNN_FN float operator()(float g, float& v, float& a) const {
     v = decaying_square(v, g, weight2);
-    const float d = ratio_to_root(sqrt(a + eps) * g, sqrt(v + eps));
+    const float d = ratio_to_root(sqrt(a + eps) * g, at_least(sqrt(v + eps), kMinNormal));
     a = decaying_square(a, d, weight2);
     return lr * d;
   }
@@ -322,7 +327,7 @@ struct Lion {
       : lr(float(r.lr)), weight1(float(1.0 - r.beta1)), weight2(float(1.0 - o.beta2)) {}
   FASTNN_FN float operator()(float g, float& m) const {
     const float c = blend(m, g, weight1);
-    m = decaying_mean(m, g, weight2);
+    m = flush_subnormal(blend(m, g, weight2));  // its sign moves weights as long as it is there
     return c == 0.f ? c : copysign(lr, c);
   }
 };
