@@ -37,7 +37,6 @@ namespace {
 
 constexpr float kMaxFloat = 0x1.fffffep127f;
 constexpr float kMinNormal = 0x1p-126f;
-constexpr float kNegligible = 0x1p-110f;
 // x^n for n >= 0 in float64, the same bits on every target.
 FASTNN_FN double int_power(double x, int64_t n) {
   double y = 1;
@@ -72,10 +71,10 @@ FASTNN_FN void update_scale(float* scale, int64_t* good_steps, bool found, doubl
 // A decaying moment passes through the subnormals, where x86 cores take a hundred cycles an
 // operation, and then stays there, since 0.9 of the smallest subnormal rounds to itself.
 FASTNN_FN float flush_subnormal(float x) { return abs(x) < kMinNormal ? 0.f : x; }
-// Its product with a rate does so before it, for as many steps as weights of inputs that are never
-// seen again have left. So where a moment is only ever such a factor, it ends where it no longer
-// moves any weight (eps is 1e-8): a rate of 1e-4 times what is left is not subnormal.
-FASTNN_FN float flush_negligible(float x) { return abs(x) < kNegligible ? 0.f : x; }
+// Its product with a rate gets there first, for some sixty steps of each weight whose input is not
+// seen again. So where a moment is only ever such a factor, it ends where it no longer moves any
+// weight (eps is 1e-8): times a rate of 1e-4 it is then not subnormal.
+FASTNN_FN float flush_negligible(float x) { return abs(x) < 0x1p-110f ? 0.f : x; }
 
 // (1 - w) m + w x: the weights add up to 1 exactly, and nothing overflows.
 FASTNN_FN float blend(float m, float x, float w) { return mad(w, x, mad(-w, m, m)); }
