@@ -90,14 +90,16 @@ FASTNN_FN float decaying_square(float v, float x, float w) {
 // a / b for b >= 0, where 0 / 0 (eps = 0 and no gradient yet) is 0.
 FASTNN_FN float ratio(float a, float b) { return a / at_least(b, kMinNormal); }
 
-// a / b to 2 units in the last place (3 without FMA), for b from FLT_MIN to 2^100: the divider of
-// the processor is busy with the root in b, and this is done beside it. y is 1 / b to one part in 8
-// by its exponent; what is left of it in b y = 1 - e goes with 1 / (1 - e) = 1 + e + e^2 to e^3,
+// The same, to 2 units in the last place (3 without FMA), for b up to 2^100: the divider of the
+// processor is busy with the root in b, and this is done beside it. y is 1 / b to one part in 8 by
+// its exponent; what is left of it in b y = 1 - e goes with 1 / (1 - e) = 1 + e + e^2 to e^3,
 // twice.
 FASTNN_FN float ratio_to_root(float a, float b) {
-  float y = from_bits(0x7ef311c7 - to_bits(b)), e = mad(-b, y, 1.f);
+  const int32_t least_bits = to_bits(kMinNormal), b_bits = to_bits(b);
+  const float d = from_bits(b_bits < least_bits ? least_bits : b_bits);
+  float y = from_bits(0x7ef311c7 - to_bits(d)), e = mad(-d, y, 1.f);
   y = mad(mad(e, e, e), y, y);
-  e = mad(-b, y, 1.f);
+  e = mad(-d, y, 1.f);
   return a * mad(mad(e, e, e), y, y);
 }
 
@@ -112,14 +114,13 @@ struct Gradient {
   FASTNN_FN float operator()(float w, float g) const { return mad(l2, w, scale * g); }
 };
 
-// sqrt(v / correction) + eps or sqrt(v / correction + eps), without a division per weight. It is
-// not 0: what is added to a root of 0, where eps is 0, is lost in any other.
+// sqrt(v / correction) + eps or sqrt(v / correction + eps), without a division per weight.
 struct RootPlusEps {
   float inner, rsqrt_correction, outer;
   FASTNN_FN RootPlusEps(const OptimOptions& o, double correction)
       : inner(o.eps_inside != 0 ? float(o.eps * correction) : 0.f),
         rsqrt_correction(float(1.0 / __builtin_sqrt(correction))),
-        outer(at_least(o.eps_inside != 0 ? 0.f : float(o.eps), kMinNormal)) {}
+        outer(o.eps_inside != 0 ? 0.f : float(o.eps)) {}
   FASTNN_FN float operator()(float v) const {
     return mad(sqrt(v + inner), rsqrt_correction, outer);
   }
@@ -222,7 +223,7 @@ struct RAdam {
     const double factor = rectified ? __builtin_sqrt(r2 * s.correction2) : 1.0;
     step_size = float(r.lr / s.correction1 * factor);
     root_factor = rectified ? 1.f : 0.f;
-    offset = rectified ? at_least(float(o.eps), kMinNormal) : 1.f;
+    offset = rectified ? float(o.eps) : 1.f;
   }
   FASTNN_FN float operator()(float g, float& m, float& v) const {
     m = decaying_mean(m, g, weight1);
@@ -310,7 +311,7 @@ struct Adadelta {
       : lr(float(r.lr)), weight2(float(1.0 - o.beta2)), eps(float(o.eps)) {}
   FASTNN_FN float operator()(float g, float& v, float& a) const {
     v = decaying_square(v, g, weight2);
-    const float d = ratio_to_root(sqrt(a + eps) * g, at_least(sqrt(v + eps), kMinNormal));
+    const float d = ratio_to_root(sqrt(a + eps) * g, sqrt(v + eps));
     a = decaying_square(a, d, weight2);
     return lr * d;
   }
