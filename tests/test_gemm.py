@@ -147,7 +147,9 @@ def test_error_is_within_16_u(draw, m, n, k):
         assert_within(np.array(got), a @ b, 16 * U * (np.abs(a) @ np.abs(b)))
 
 
-@pytest.mark.parametrize(("n", "k"), [(10, 17), (64, 128), (200, 300), (1, 700), (10, 300)])
+@pytest.mark.parametrize(
+    ("n", "k"), [(10, 17), (64, 128), (200, 300), (1, 700), (10, 300), (40, 3100)]
+)
 def test_a_row_does_not_depend_on_its_batch(n, k):
     rng = np.random.default_rng(4)
     x, w, b = (rng.standard_normal(s).astype(np.float32) for s in ((257, k), (n, k), (n,)))
@@ -159,10 +161,23 @@ def test_a_row_does_not_depend_on_its_batch(n, k):
         assert_bitwise_equal(part, whole[:rows], f"{rows} rows")
 
 
+def test_a_long_batch_is_summed_in_spans_whose_sums_are_added_in_order():
+    # gemm_plan.h: at most 4 blocks of 384 each, nearly equal; here 9 blocks and one of 1 row.
+    x, dy = normal(np.random.default_rng(6), 3457, 20), normal(np.random.default_rng(7), 3457, 33)
+    w = fn.tensor(np.zeros((33, 20)), requires_grad=True)
+    F.linear(x, w).backward(dy)
+    total = 0
+    for first, last in ((0, 1152), (1152, 2304), (2304, 3457)):
+        part = fn.tensor(np.zeros((33, 20)), requires_grad=True)
+        F.linear(x[first:last], part).backward(dy[first:last])
+        total = total + np.array(part.grad)
+    assert_bitwise_equal(np.array(w.grad), total)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_special_values_stay_in_their_row_and_column(value):
     rng = np.random.default_rng(5)
-    for m, n, k in ((5, 7, 33), (120, 130, 200), (20, 3, 1040), (33, 14, 263)):
+    for m, n, k in ((5, 7, 33), (120, 130, 200), (20, 3, 1040), (33, 14, 263), (5, 20, 3100)):
         x, w = (rng.standard_normal(s).astype(np.float32) for s in ((m, k), (n, k)))
         clean = np.array(F.linear(x, w))
         bad = x.copy()

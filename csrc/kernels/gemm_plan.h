@@ -1,7 +1,7 @@
 // GEMM: its arguments, and how a product is cut into tasks, as pure functions of shape. Neither the
 // number of threads nor the instruction set enters, and every element is summed in the same order
-// on every path, so all plans give the same bits: changing one can only change the speed. The one
-// exception is a product along k, which has an order of its own.
+// on every path, so all plans give the same bits: changing one can only change the speed. The
+// exceptions are products along k and those in spans of k, which have orders of their own.
 #pragma once
 #include <cstdint>
 
@@ -50,6 +50,9 @@ inline constexpr int64_t kGemmKC = 384, kGemmChain = 64;
 // kGemmAlongK, in order, from zero; blocks are added in order, then lanes in the tree l + 8, l + 4,
 // l + 2, l + 1.
 inline constexpr int64_t kGemmAlongK = 512, kGemmAlongCols = 16;
+// In spans (gemm_splits) k is cut into equal ones, of at most kGemmSpan and whole blocks; each is
+// summed as a product of its own is, and the sums are added in order.
+inline constexpr int64_t kGemmSpan = 4 * kGemmKC, kGemmSplitCols = 128;
 // Panels of A are packed in groups of kGemmRows rows, those of B in groups of kGemmCols columns.
 // Every instruction set's register tile divides them.
 inline constexpr int64_t kGemmRows = 12, kGemmCols = 64;
@@ -125,6 +128,16 @@ constexpr bool gemm_goes_along(const GemmArgs& g) {
   return g.a_col == 1 && g.b_row == 1 && g.n <= kGemmAlongCols && g.n * (g.k + 50) <= 19 * g.k;
 }
 constexpr bool gemm_goes_along(const GemmBf16Args&) { return false; }
+
+// Whether the product is made in spans: few columns and a long k, as in the gradient of a narrow
+// layer's weights over a long batch, leave threads too few tasks of C. How many rows of A there are
+// does not enter where they are contiguous (none of these is packed): a row's bits do not depend on
+// its batch.
+constexpr bool gemm_splits(const GemmArgs& g) {
+  return g.n > 0 && g.n <= kGemmSplitCols && g.k > 2 * kGemmSpan && !gemm_goes_along(g) &&
+         !gemm_packs(g);
+}
+constexpr GemmCut gemm_span_cut(int64_t k) { return gemm_cut(k, kGemmKC, kGemmSpan); }
 
 // The columns that one task of gemm_small takes across.
 constexpr int64_t gemm_across_cols(int64_t n) {

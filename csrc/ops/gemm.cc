@@ -88,6 +88,24 @@ bool multiply_faster(const char* op, Device device, GemmBatchArgs batch) {
   return true;
 }
 
+// Where C is small and k long, spans of k are tasks. False where the product is not of this kind.
+bool multiply_in_spans(const char* op, Device device, GemmBatchArgs batch) {
+  GemmArgs& one = batch.one;
+  if (device.is_cuda() || !gemm_splits(one)) return false;
+  const GemmPlan plan = gemm_plan_as(false, one);
+  const int64_t products = batch.items * gemm_span_cut(one.k).parts,
+                floats = products * one.m * one.n;
+  const Array sums = empty({floats}, DType::kFloat32, device);
+  one.scratch = write_as<float>(sums);
+  launch({op, device, DType::kFloat32, products * plan.tasks(),
+          static_cast<double>(batch.items * batch.terms) * cost_of(one)},
+         &Kernels::gemm_spans, batch);
+  launch({op, device, DType::kFloat32, batch.items * plan.rows.parts,
+          static_cast<double>(floats) * kCostPerElement},
+         &Kernels::gemm_span_sums, batch);
+  return true;
+}
+
 }  // namespace
 
 void set_matmul_precision(MatmulPrecision value) { precision = value; }
@@ -96,7 +114,8 @@ MatmulPrecision matmul_precision() { return precision; }
 void gemm(const char* op, Place place, GemmArgs args, Matrix a, Matrix b) {
   const Device device = place.device;
   set_operands(args, a, b);
-  if (multiply_faster(op, device, {.one = args, .items = 1, .terms = 1})) return;
+  const GemmBatchArgs alone{.one = args, .items = 1, .terms = 1};
+  if (multiply_faster(op, device, alone) || multiply_in_spans(op, device, alone)) return;
   const GemmPlan plan = plan_on(device, gemm_packs(args), args);
   const Array scratch = scratch_of(plan, device);
   if (scratch.defined()) args.scratch = write_as<float>(scratch);
@@ -114,7 +133,7 @@ void gemm(const char* op, Place place, GemmBatchArgsOf<T> batch, MatrixOf<T> a, 
   GemmArgsOf<T>& one = batch.one;
   set_operands(one, a, b);
   if constexpr (sizeof(T) == sizeof(float)) {
-    if (multiply_faster(op, device, batch)) return;
+    if (multiply_faster(op, device, batch) || multiply_in_spans(op, device, batch)) return;
   }
   const GemmPlan plan = device == Device::kCpu ? gemm_plan(one) : gemm_plan_as(false, one);
   const int64_t products = batch.items * batch.terms, floats = products * plan.scratch();

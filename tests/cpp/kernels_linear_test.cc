@@ -11,8 +11,20 @@ constexpr bool kPacks = false;
 constexpr bool kPacks = true;
 #endif
 
+// Nor have they spans of k.
+bool in_spans(const GemmArgs& args) { return kPacks && gemm_splits(args); }
+bool in_spans(const GemmBf16Args&) { return false; }
+template <class T>
+int64_t span_count(const GemmArgsOf<T>& args) {
+  return gemm_span_cut(args.k).parts;
+}
+
 void run_batch(const Kernels& k, const GemmBatchArgs& args, const GemmPlan& plan) {
   const int64_t products = args.items * args.terms;
+  if (in_spans(args.one)) {
+    k.gemm_spans(args, {0, args.items * span_count(args.one) * plan.tasks(), nullptr});
+    return k.gemm_span_sums(args, {0, args.items * plan.rows.parts, nullptr});
+  }
   if (plan.packed && kPacks) k.gemm_batch_pack(args, {0, products * plan.pack_tasks(), nullptr});
   k.gemm_batch(args, {0, args.items * plan.tasks(), nullptr});
 }
@@ -91,8 +103,9 @@ Bytes gemm_batch(const Kernels& k, int64_t m, int64_t n, int64_t depth, bool sum
   args.num_axes = 2, args.items = summed ? 2 : 6, args.terms = summed ? 3 : 1;
   GemmPlan plan = gemm_plan(args.one);
   plan.packed = plan.packed && kPacks;
-  auto* scratch = static_cast<float*>(
-      std::aligned_alloc(64, static_cast<size_t>(6 * plan.scratch() * 4 + 64) / 64 * 64));
+  const int64_t floats = 6 * (in_spans(args.one) ? span_count(args.one) * m * n : plan.scratch());
+  auto* scratch =
+      static_cast<float*>(std::aligned_alloc(64, static_cast<size_t>(floats * 4 + 64) / 64 * 64));
   args.one.scratch = scratch;
   run_batch(k, args, plan);
   std::free(scratch);
@@ -146,9 +159,9 @@ void compare_gemm() {
               },
               DType::kFloat32);
         }
-  for (const int64_t n : {1, 33, 200})
+  for (const int64_t n : {1, 33, 34, 200})
     for (const bool summed : {false, true}) {
-      const int64_t k = n == 200 ? 420 : 70;
+      const int64_t k = n == 200 ? 420 : n == 34 ? 2 * kGemmSpan + 1 : 70;
       compare(
           "gemm_batch",
           [=](const Kernels& t) { return gemm_batch<float, float>(t, n, n, k, summed); },

@@ -273,10 +273,8 @@ void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, i
   }
 }
 
-// Tasks: tiles of C.
-void gemm_small(const GemmArgs& g, Slice slice) {
+void gemm_small(const GemmArgs& g, const GemmPlan& plan, Slice slice) {
   if (leaves_c(g)) return;
-  const GemmPlan plan = gemm_plan_as(false, g);
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t row = plan.row(task), col = plan.col(task);
     const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
@@ -294,6 +292,9 @@ void gemm_small(const GemmArgs& g, Slice slice) {
     }
   }
 }
+
+// Tasks: tiles of C.
+void gemm_small(const GemmArgs& g, Slice slice) { gemm_small(g, gemm_plan_as(false, g), slice); }
 
 // Tasks: those of one product for each item.
 void gemm_batch(const GemmBatchArgs& batch, Slice s) {

@@ -138,9 +138,10 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
   const int64_t a_col = t.a_col, b_row = t.b_row;
   const float *first = t.a, *ahead = t.ahead;
   float* c = t.c;
-  // Rows of C are fetched from chain to chain: all of them at once would hold the first sums up.
+  // Rows of C are fetched from chain to chain: all of them at once would hold the first sums up,
+  // and where there is one chain that costs more than it brings.
   constexpr int64_t kChain = kGemmChain / Step::kProducts;
-  const int64_t rows_per_chain = t.k > kChain ? ceil_div(R, ceil_div(t.k, kChain)) : R;
+  const int64_t rows_per_chain = t.k > kChain ? ceil_div(R, ceil_div(t.k, kChain)) : 0;
   for (int64_t tiles = t.tiles;;) {
     const float* row_to_fetch = c;
     asm volatile("" ::: "memory");  // C is not read before the sums

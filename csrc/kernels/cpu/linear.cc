@@ -2,7 +2,7 @@
 // column sums of dz, in one pass over memory. The products are GEMMs (gemm.h).
 #include "../families/linear.h"
 
-#include "gemm.h"
+#include "gemm_spans.h"
 #include "loops.h"
 #include "table.h"
 
@@ -90,6 +90,8 @@ constinit const LinearKernels FASTNN_LEVEL::Table<LinearKernels>::of_dtype[kNumT
         .gemm_small = gemm_small,
         .gemm_batch_pack = gemm_batch_pack<float>,
         .gemm_batch = gemm_batch,
+        .gemm_spans = gemm_spans,
+        .gemm_span_sums = gemm_span_sums,
         .linear_bwd = linear_bwd<float>,
     },
     {
@@ -98,6 +100,8 @@ constinit const LinearKernels FASTNN_LEVEL::Table<LinearKernels>::of_dtype[kNumT
         .gemm_small = nullptr,
         .gemm_batch_pack = nullptr,
         .gemm_batch = nullptr,
+        .gemm_spans = nullptr,
+        .gemm_span_sums = nullptr,
         .linear_bwd = linear_bwd<bf16>,
     },
     {},

@@ -122,6 +122,8 @@ constinit const LinearKernels cuda::Table<LinearKernels>::of_dtype[kNumTableDTyp
         .gemm_small = product_of_one,
         .gemm_batch_pack = nullptr,
         .gemm_batch = product<float>,
+        .gemm_spans = nullptr,
+        .gemm_span_sums = nullptr,
         .linear_bwd = linear_bwd<float>,
     },
     {
@@ -130,6 +132,8 @@ constinit const LinearKernels cuda::Table<LinearKernels>::of_dtype[kNumTableDTyp
         .gemm_small = nullptr,
         .gemm_batch_pack = nullptr,
         .gemm_batch = nullptr,
+        .gemm_spans = nullptr,
+        .gemm_span_sums = nullptr,
         .linear_bwd = linear_bwd<bf16>,
     },
     {
@@ -138,6 +142,8 @@ constinit const LinearKernels cuda::Table<LinearKernels>::of_dtype[kNumTableDTyp
         .gemm_small = nullptr,
         .gemm_batch_pack = nullptr,
         .gemm_batch = nullptr,
+        .gemm_spans = nullptr,
+        .gemm_span_sums = nullptr,
         .linear_bwd = linear_bwd<f16>,
     },
     {}};

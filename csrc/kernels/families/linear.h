@@ -19,7 +19,7 @@ struct LinearBwdArgs {
 
 struct LinearKernels {
   Kernel<GemmArgs> gemm_pack, gemm_packed, gemm_small;
-  Kernel<GemmBatchArgs> gemm_batch_pack, gemm_batch;
+  Kernel<GemmBatchArgs> gemm_batch_pack, gemm_batch, gemm_spans, gemm_span_sums;
   Kernel<LinearBwdArgs> linear_bwd;
 };
 
