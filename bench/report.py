@@ -1,4 +1,4 @@
-"""Records to text: a line each while they come, and the tables of docs/results."""
+"""Records to text: a line each while they come, and the tables of bench/results."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     python bench/run.py                            # everything, 1 and 2 threads
     python bench/run.py --goal C20 C25 --threads 1
     python bench/run.py --op gelu softmax --baseline torch --quick
-    python bench/run.py --json out.jsonl --markdown docs/results/bench_cpu.md
+    python bench/run.py --json out.jsonl --markdown bench/results/bench_cpu.md
 
 Only ratios within one run are claims; see README.md.
 """

@@ -11,7 +11,7 @@ from fastnn.testing.ops import OPS
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GPU_RESULTS = ROOT / "README.md", ROOT / "bench" / "gpu" / "results"
-RESULTS = ROOT / "docs" / "results"
+RESULTS = ROOT / "bench" / "results"
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from report import summary  # noqa: E402

@@ -1,6 +1,6 @@
 """Draw docs/chart.svg: training steps and a whole fit, fastnn next to its best peers.
 
-python tools/readme_chart.py docs/results/bench_cpu.jsonl docs/chart.svg
+python tools/readme_chart.py bench/results/bench_cpu.jsonl docs/chart.svg
 """
 
 from __future__ import annotations
