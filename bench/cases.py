@@ -217,6 +217,7 @@ def _gemms() -> Iterator[Case]:
             yield _gemm(goal, batch, o, i, "NT")  # y = x W'
             yield _gemm(goal, batch, i, o, "NN")  # dx = dy W
             yield _gemm(goal, o, i, batch, "TN")  # dW = dy' x
+    yield _gemm("", 64, 64, 16384, "TN")  # dW of a narrow layer over a long batch
     for n in (256, 512, 1024, 2048):
         yield _gemm("C5", n, n, n, "NN", "bfloat16")
     for n in (256, 512, 1024, 2048):
