@@ -50,7 +50,7 @@ inline constexpr int64_t kGemmKC = 384, kGemmChain = 64;
 // kGemmAlongK, in order, from zero; blocks are added in order, then lanes in the tree l + 8, l + 4,
 // l + 2, l + 1.
 inline constexpr int64_t kGemmAlongK = 512, kGemmAlongCols = 16;
-// In spans (gemm_splits) k is cut into equal ones, of at most kGemmSpan and whole blocks; each is
+// In spans (gemm_splits): k is cut into nearly equal ones, whole blocks up to kGemmSpan; each is
 // summed as a product of its own is, and the sums are added in order.
 inline constexpr int64_t kGemmSpan = 4 * kGemmKC, kGemmSplitCols = 128;
 // Panels of A are packed in groups of kGemmRows rows, those of B in groups of kGemmCols columns.

@@ -273,7 +273,7 @@ void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, i
   }
 }
 
-void gemm_small(const GemmArgs& g, const GemmPlan& plan, Slice slice) {
+void multiply_small(const GemmArgs& g, const GemmPlan& plan, Slice slice) {
   if (leaves_c(g)) return;
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t row = plan.row(task), col = plan.col(task);
@@ -294,7 +294,9 @@ void gemm_small(const GemmArgs& g, const GemmPlan& plan, Slice slice) {
 }
 
 // Tasks: tiles of C.
-void gemm_small(const GemmArgs& g, Slice slice) { gemm_small(g, gemm_plan_as(false, g), slice); }
+void gemm_small(const GemmArgs& g, Slice slice) {
+  multiply_small(g, gemm_plan_as(false, g), slice);
+}
 
 // Tasks: those of one product for each item.
 void gemm_batch(const GemmBatchArgs& batch, Slice s) {

@@ -23,7 +23,7 @@ void gemm_spans(const GemmBatchArgs& batch, Slice s) {
       product.accumulate = term > 0;
       GemmPlan of_span = plan;  // all spans have the same tasks
       of_span.k_blocks = ceil_div(product.k, kGemmKC);
-      gemm_small(product, of_span, part);
+      multiply_small(product, of_span, part);
     }
   });
 }
