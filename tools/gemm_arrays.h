@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "../csrc/kernels/cpu/gemm.h"
+#include "../csrc/kernels/cpu/gemm_spans.h"
 
 namespace fastnn {
 namespace {

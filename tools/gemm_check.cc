@@ -50,16 +50,24 @@ class Guarded {
   float *floats_, *data_;
 };
 
+// In spans where the plan for this shape is that, unless packed.
 void run_split(GemmArgs g, bool packed, int64_t split) {
   const GemmPlan plan = gemm_plan_as(packed, g);
-  const AlignedScratch scratch(plan.scratch());
-  g.scratch = plan.scratch() ? scratch.p : nullptr;
-  const auto phase = [&](void (*f)(const GemmArgs&, Slice), int64_t tasks) {
+  const int64_t spans = !packed && gemm_splits(g) ? gemm_span_cut(g.k).parts : 0;
+  const int64_t floats = plan.scratch() + spans * g.m * g.n;
+  const AlignedScratch scratch(floats);
+  g.scratch = floats ? scratch.p : nullptr;
+  const auto phase = [&](auto f, int64_t tasks) {
     for (int64_t end = tasks; end > 0; end -= split)  // last tasks first
-      f(g, {std::max<int64_t>(0, end - split), end, nullptr});
+      f({std::max<int64_t>(0, end - split), end, nullptr});
   };
-  if (packed) phase(gemm_pack, plan.pack_tasks());
-  phase(packed ? gemm_packed : gemm_small, plan.tasks());
+  if (spans > 0) {
+    const GemmBatchArgs alone{.one = g, .items = 1, .terms = 1};
+    phase([&](Slice s) { gemm_spans(alone, s); }, spans * plan.tasks());
+    return phase([&](Slice s) { gemm_span_sums(alone, s); }, plan.rows.parts);
+  }
+  if (packed) phase([&](Slice s) { gemm_pack(g, s); }, plan.pack_tasks());
+  phase([&](Slice s) { packed ? gemm_packed(g, s) : gemm_small(g, s); }, plan.tasks());
 }
 
 template <class... F>
@@ -81,9 +89,9 @@ struct ExactCase {
   int64_t pad, split;
 };
 
-// How many plans went across, and along k.
+// How many products went across, along k and in spans of k.
 struct Ways {
-  int64_t across, along;
+  int64_t across, along, spans;
 };
 
 std::string run_exact(const ExactCase& x, std::mt19937& rng, Ways& ways) {
@@ -119,6 +127,7 @@ std::string run_exact(const ExactCase& x, std::mt19937& rng, Ways& ways) {
   run_split(g, x.packed, x.split);
   const GemmPlan plan = gemm_plan_as(x.packed, g);
   ways.across += plan.across, ways.along += plan.along;
+  ways.spans += !x.packed && gemm_splits(g);
   for (int64_t i = 0; i < x.m; ++i)
     for (int64_t j = 0; j < x.n; ++j) {
       const float sum = sums[i * x.n + j];
@@ -150,6 +159,7 @@ int check_exact() {
     x.m = pick(2 * kGemmRows + 1, {29, 37, 53, 97, 101, 193, 211});
     x.n = pick(2 * kGemmCols + 1, {71, 97, 103, 131, 193, 397});
     x.k = pick(20, {31, 61, 127, 128, 129, 255, 256, 257, 509, 512, 521});
+    if (turn % 400 < 4) x.k = 2 * kGemmSpan + pick(20, {384, 500, 1000});
     if (turn % 5000 < 4) x.m = 401, x.n = 811, x.k = 523;
     x.ta = turn & 1, x.tb = turn & 2;
     if (!shapes.insert({x.m, x.n, x.k, x.ta, x.tb}).second) continue;
@@ -167,9 +177,9 @@ int check_exact() {
       return 1;
     }
   }
-  std::printf("exact: %zu shapes, packed and not, %ld of them across and %ld along k\n",
-              shapes.size(), ways.across, ways.along);
-  return ways.across < 100 || ways.along < 100;
+  std::printf("exact: %zu shapes, packed and not, %ld of them across, %ld along k, %ld in spans\n",
+              shapes.size(), ways.across, ways.along, ways.spans);
+  return ways.across < 100 || ways.along < 100 || ways.spans < 100;
 }
 
 // ---- accuracy and path independence ------------------------------------------------------------
