@@ -90,8 +90,8 @@ def linear(
     """dropout(act(x W^T + b + r)) over the last axis, in one pass.
 
     Arrays are all float32 or all bfloat16, on CUDA all float16 as well. Sums are float32 in any
-    case, in chains of 64 products within blocks of 384, and a 16-bit result is rounded once, after
-    the activation. :class:`fastnn.autocast` makes arrays bfloat16.
+    case, and a 16-bit result is rounded once, after the activation. On the CPU a float32 row has
+    the same bits in any batch. :class:`fastnn.autocast` makes arrays bfloat16.
 
     Args:
         input: Array of shape (..., in).
