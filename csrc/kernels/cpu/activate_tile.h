@@ -12,7 +12,8 @@ using ActivateTile = void (*)(float* c, int64_t ldc, int64_t rows, int64_t cols,
 template <class F>
 void activate_tile(float* c, int64_t ldc, int64_t rows, int64_t cols, float param) {
   for (int64_t i = 0; i < rows; ++i, c += ldc) {
-    if (cols == kNR) {  // a constant trip count
+    if (cols == kNR) {  // a constant trip count, which GCC would unroll before it looks for vectors
+#pragma GCC unroll 1
       for (int64_t j = 0; j < kNR; ++j) c[j] = F::fwd(c[j], param);
     } else {
       for (int64_t j = 0; j < cols; ++j) c[j] = F::fwd(c[j], param);
