@@ -12,9 +12,9 @@
 namespace fastnn {
 
 // C[m, n] = drop(act(A[m, k] B[k, n] + bias + residual)), with C + A B for A B when `accumulate`.
-// Strides are in elements, so a transpose is a swap of two strides. C is row-major, and it is not
-// read unless `accumulate`. C overlaps no input. Sums are float32 whatever T is, and C is rounded
-// once, after the activation.
+// Strides are in elements, and of a factor's two one is 1, so a transpose is a swap of them. C is
+// row-major, and it is not read unless `accumulate`. C overlaps no input. Sums are float32 whatever
+// T is, and C is rounded once, after the activation.
 template <class T>
 struct GemmArgsOf {
   const T *a, *b;

@@ -35,12 +35,15 @@ __attribute__((noinline)) void images_tile(const ImagesTile& t) {
   FASTNN_UNROLL for (int r = 0; r < R; ++r) {
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = Vec{};
   }
+  const Column<R, false> filters(t.w, t.w_row);
   const ImagesRun* const end = t.runs + t.num_runs;
   bool is_first = true;
   for (const ImagesRun* run = t.runs; run < end; ++run) {
     const ConvProduct* product = t.products + run->first;
+#pragma GCC unroll 2
     for (int64_t n = run->count; n > 0; --n, ++product) {
-      const Column<R, false> w(t.w + product->k, t.w_row);
+      Column<R, false> w = filters;
+      w.advance(product->k);
       const float* b = t.band + product->at;
       Vec bv[NV];
       FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);

@@ -117,8 +117,8 @@ struct Column {
       FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Step::add(acc[i][v], s, b[v]);
     }
   }
-  FASTNN_INLINE void advance(int64_t a_col) {
-    FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] += kUnitRow ? a_col : 1;
+  FASTNN_INLINE void advance(int64_t elements) {
+    FASTNN_UNROLL for (int i = 0; i < kPointers; ++i) a[i] += elements;
   }
 };
 
@@ -170,7 +170,7 @@ __attribute__((noinline)) void tile(const TileArgs& t) {
           FASTNN_UNROLL for (int v = 0; kFetch && v < NV; v += kLineVecs)
               __builtin_prefetch(b + kRowsAhead * b_row + v * kLanes);
           a.template multiply<Step>(bv, acc);
-          a.advance(a_col);
+          a.advance(kUnitRow ? a_col : 1);
           b += b_row;
         });
     const float* bias = t.bias;
