@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import threading
-import time
 import traceback
 import weakref
 
@@ -16,7 +15,7 @@ import pytest
 from fastnn import _core
 from fastnn.data import Loader, augment
 from test_augment_training import PIPELINES
-from test_process import linux, run_code
+from test_process import end_soon, linux, run_code, threads_of_this_process
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (70, 3, 32, 32), dtype=np.uint8)
@@ -244,19 +243,6 @@ def test_the_lock_is_free_while_the_thread_sleeps_and_while_rows_are_made():
         assert made.get() == i * i
         next(rows)
     made.close()
-
-
-def threads_of_this_process():
-    return set(os.listdir("/proc/self/task"))
-
-
-def end_soon(threads):
-    """Linux lists a thread for a moment after it has been joined."""
-    for _ in range(10_000):
-        if not threads & threads_of_this_process():
-            return True
-        time.sleep(0.001)
-    return False
 
 
 @linux

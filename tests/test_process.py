@@ -17,6 +17,19 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, or fork
 X = np.random.default_rng(0).standard_normal((600, 300)).astype(np.float32)
 
 
+def threads_of_this_process():
+    return set(os.listdir("/proc/self/task"))
+
+
+def end_soon(threads):
+    """Linux lists a thread for a moment after it has been joined."""
+    for _ in range(10_000):
+        if not threads & threads_of_this_process():
+            return True
+        time.sleep(0.001)
+    return False
+
+
 def work(seed=0):
     """A few steps on several threads; returns the weights."""
     fn.manual_seed(seed)
