@@ -15,7 +15,7 @@ import pytest
 from fastnn import _core
 from fastnn.data import Loader, augment
 from test_augment_training import PIPELINES
-from test_process import end_soon, linux, run_code, threads_of_this_process
+from test_process import are_soon_all, linux, run_code, threads_of_this_process
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (70, 3, 32, 32), dtype=np.uint8)
@@ -254,12 +254,11 @@ def test_threads_end_with_their_iterators():
         begun = [iter(Loader(x, batch_size=32)) for _ in range(3)]
         for batches in begun:
             next(batches)
-        threads = threads_of_this_process() - before
-        assert len(threads) == 3
+        assert len(threads_of_this_process() - before) == 3
         del batches
         begun[0].close()
         del begun
-        assert end_soon(threads)
+        assert are_soon_all(before)
 
 
 @pytest.mark.parametrize("ahead", [0, 2])

@@ -21,10 +21,10 @@ def threads_of_this_process():
     return set(os.listdir("/proc/self/task"))
 
 
-def end_soon(threads):
-    """Linux lists a thread for a moment after it has been joined."""
+def are_soon_all(threads):
+    """Whether no others are left: Linux lists a thread for a moment after it has been joined."""
     for _ in range(10_000):
-        if not threads & threads_of_this_process():
+        if threads_of_this_process() <= threads:
             return True
         time.sleep(0.001)
     return False

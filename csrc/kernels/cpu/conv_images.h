@@ -40,6 +40,7 @@ __attribute__((noinline)) void images_tile(const ImagesTile& t) {
   bool is_first = true;
   for (const ImagesRun* run = t.runs; run < end; ++run) {
     const ConvProduct* product = t.products + run->first;
+    // As in sum_chains.
 #pragma GCC unroll 2
     for (int64_t n = run->count; n > 0; --n, ++product) {
       Column<R, false> w = filters;

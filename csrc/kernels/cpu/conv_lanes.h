@@ -38,6 +38,7 @@ __attribute__((noinline)) void lanes_tile(const LanesTile& t) {
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
       FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Vec{};
     }
+    // As in sum_chains.
 #pragma GCC unroll 2
     for (const ConvProduct* product = t.products; product < end; ++product) {
       const int64_t at = product->at;
