@@ -41,7 +41,6 @@ constexpr int activation_of(ActivationList<G, More...>) {
 // Cheap enough for registers, before a tile is stored: stores across cache lines are not forwarded
 // to loads that come soon.
 inline constexpr int kRelu = activation_of<Relu>(Activations{});
-FASTNN_INLINE Vec relu(Vec x) { return x <= 0.f ? Vec{} : x; }
 
 // Dropout of the rows from i and the columns from j on of C, which are at c.
 template <class T>

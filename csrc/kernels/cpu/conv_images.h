@@ -70,7 +70,7 @@ __attribute__((noinline)) void images_tile(const ImagesTile& t) {
   FASTNN_UNROLL for (int r = 0; r < R; ++r) {
     FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
       if (t.bias) acc[r][v] += t.bias[r];
-      if (t.relu) acc[r][v] = relu(acc[r][v]);
+      if (t.relu) acc[r][v] = Relu::fwd(acc[r][v], 0.f);
       store(t.c + r * t.ldc + v * kLanes, acc[r][v]);
     }
   }

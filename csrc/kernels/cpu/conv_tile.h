@@ -43,7 +43,7 @@ __attribute__((noinline)) void conv_tile(const ConvTile& t) {
   }
   if (t.relu) {
     FASTNN_UNROLL for (int i = 0; i < R; ++i) {
-      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = relu(acc[i][v]);
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[i][v] = Relu::fwd(acc[i][v], 0.f);
     }
   }
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {

@@ -22,11 +22,15 @@ struct Identity {
 };
 
 // y = max(x, 0), with relu(-0) = +0 and slope 0 at 0. The output has the sign that backward needs.
+// forward takes vectors of GCC's as well: tiles apply it to registers.
 struct Relu {
   static constexpr const char* kName = "relu";
   static constexpr Saved kSaved = Saved::kOutput;
   static constexpr float kDefault = 0.f;
-  FASTNN_FN static float fwd(float x, float) { return x <= 0.f ? 0.f : x; }
+  template <class T>
+  FASTNN_FN static T fwd(T x, float) {
+    return x <= 0.f ? T{} : x;
+  }
   FASTNN_FN static float bwd(float dy, float y, float) {
     const float dead =
         (dy != dy) | (y != y) ? kNaN : 0.f;  // not 0 * dy, which is NaN for an infinite dy
