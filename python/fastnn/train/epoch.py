@@ -116,19 +116,23 @@ class Batches:
         """Those of each model, over the samples done."""
         return [totals.read() for totals in self._totals]
 
-    def logs(self) -> dict[str, float]:
-        """Means over the samples done, or over their labels where some do not count."""
+    def logs(self, sums: Sequence[Sums] | None = None) -> dict[str, float]:
+        """Means over the samples done, or over their labels where some do not count.
+
+        Args:
+            sums: What :meth:`sums` has just returned; default: it is asked.
+        """
         samples = max(1, self.done - self.skipped)
         labels = samples * self.rows_per_sample
         if self._labels is not None:
             done = self._order[self.skipped : self.done]
             samples = labels = max(1, int(self._labels[done].sum(dtype=np.int64)))
         each = []
-        for sums in self.sums():
-            totals = {"loss": sums.loss, **sums.terms}
+        for own in self.sums() if sums is None else sums:
+            totals = {"loss": own.loss, **own.terms}
             each.append({name: total / samples for name, total in totals.items()})
             if self.counts_correct:
-                each[-1]["accuracy"] = sums.correct / labels
+                each[-1]["accuracy"] = own.correct / labels
         return by_member(each)
 
     def skip(self) -> None:
@@ -223,8 +227,9 @@ class Loop:
         batches: The data.
         batch_size: Samples per step.
         body: The step of so many rows: takes them from the batches, and counts them.
-        prepare: Called before each native call; writes what recorded steps read, and returns what a
-            recording depends on besides memory: another value means to record anew.
+        prepare: Called before each native call that code of the user's may have run before; writes
+            what recorded steps read, and returns what a recording depends on besides memory:
+            another value means to record anew.
         switch: Whether to record at all; turned off when a step cannot be recorded.
     """
 
@@ -247,7 +252,8 @@ class Loop:
         """Run to the end of the epoch; yields the number of samples done after each native call.
 
         Args:
-            max_steps: At most this many steps per call; default: as many as fit in 50 ms.
+            max_steps: At most this many steps per call, where the caller lets the user's code run
+                between calls; default: as many as fit in 50 ms, with nothing of it in between.
         """
         if not self.batches.is_fed:
             yield from self._run(max_steps)
@@ -260,12 +266,14 @@ class Loop:
 
     def _run(self, max_steps: int | None) -> Iterator[int]:
         batches = self.batches
+        signature = None
         while batches.done < batches.samples:
             left = batches.samples - batches.done
             rows = min(left, self.batch_size)
             if batches.is_fed:
                 batches.feed(rows)
-            signature = self._prepare()
+            if signature is None:
+                signature = self._prepare()
             plan = self._current_plan(rows, signature)
             if plan is not None:
                 fitting = max(1, int(CHUNK_SECONDS / self._seconds_per_step))
@@ -274,6 +282,8 @@ class Loop:
                 self._body(rows)
                 batches.done += rows
             yield batches.done
+            if plan is None or max_steps is not None:  # code of the user's has run
+                signature = None
 
     def _current_plan(self, rows: int, signature: object) -> Any:
         """The recording for this many rows, or None if there is none or it is out of date."""

@@ -149,7 +149,7 @@ class Run:
             position.sums = batches.sums()
         seconds = max(time.perf_counter() - start, 1e-9)
         return {
-            **batches.logs(),
+            **batches.logs(position.sums),
             "lr": schedule.last_lr(self.trainer.optimizer),
             "seconds": seconds,
             "samples_per_s": (batches.done - first) / seconds,
