@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import fastnn as fn
 import numpy as np
@@ -146,6 +147,22 @@ def test_an_op_that_raises_leaves_recording_on():
         F.linear(x, np.ones((2, 3), np.float32))
     assert fn.is_grad_enabled()
     assert (x * 2.0).requires_grad
+
+
+def test_no_grad_is_of_its_thread():
+    x = leaf(1.0)
+    with fn.no_grad(), ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: (x * 2).requires_grad).result()
+        assert not (x * 2).requires_grad
+
+
+@pytest.mark.parametrize("x", [leaf(1.0), fn.ones(1)], ids=["recorded", "not recorded"])
+def test_a_rule_that_returns_no_vjp_is_refused(x):
+    with pytest.raises(TypeError, match=r"apply: expected a rule that returns \(outputs, vjp\)"):
+        apply(lambda x: x, x)
+    with pytest.raises(TypeError, match="apply: expected a rule and its inputs, got nothing"):
+        apply()
+    assert (leaf(1.0) * 2).requires_grad
 
 
 def test_gradients_accumulate_over_backwards():

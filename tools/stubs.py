@@ -47,12 +47,18 @@ class TensorBase:
 
 ''',
 }
-# fastnn.tensor is a function as well as a module, and bare generics say nothing.
+# fastnn.tensor is a function as well as a module; bare generics say nothing, nor does what is
+# written against the C API.
 SPELLINGS = (
     (r"import fastnn\.tensor\n", "from fastnn.tensor import Tensor\n"),
     (r"fastnn\.tensor\.Tensor", "Tensor"),
     (r"-> tuple:", "-> tuple[int, ...]:"),
     (r"\bdict(?=[:\s]|$)", "dict[str, typing.Any]"),
+    (
+        r"def apply\(rule, \*inputs, \*\*params\):",
+        "def apply(rule: collections.abc.Callable, /, *inputs: typing.Any, **params: typing.Any)"
+        " -> Tensor:",
+    ),
     (r"collections\.abc\.Callable\b(?!\[)", "collections.abc.Callable[..., typing.Any]"),
 )
 

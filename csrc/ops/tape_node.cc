@@ -1,5 +1,6 @@
 // What the tape (tape.py) does for every op, natively, since it is most of the price of a small
-// one. A node is one recorded op; what its members mean, and when they change, is Python's.
+// one: apply, and the node that it leaves behind. What a node's members mean, and when they change,
+// is Python's.
 #include <structmember.h>
 
 #include "common.h"
@@ -14,6 +15,15 @@ struct NodeObject {
 
 PyTypeObject* base_type = nullptr;  // _core.NodeBase
 PyTypeObject* node_type = nullptr;  // fastnn.tape.Node, its subclass
+PyObject* refuse_caller = nullptr;  // of _checks.py: raises if it knows a TypeError's reason
+PyObject* name_of_rule = nullptr;   // "__name__"
+
+// Of each thread: whether its ops record, and what autocast there is around them, or null.
+struct Mode {
+  bool records = true;
+  PyObject* autocast = nullptr;
+};
+thread_local Mode mode;
 
 NodeObject* cast(PyObject* object) { return reinterpret_cast<NodeObject*>(object); }
 TensorObject* tensor(PyObject* object) { return reinterpret_cast<TensorObject*>(object); }
@@ -93,12 +103,6 @@ int64_t saved_versions(const py::object& vjp) {
 
 using Objects = py::typing::Tuple<py::object, py::ellipsis>;
 
-bool any_requires_grad(const Objects& inputs) {
-  for (const py::handle x : inputs)
-    if (is_tensor(x.ptr()) && tensor(x.ptr())->requires_grad) return true;
-  return false;
-}
-
 // A node whose layouts are to come. Its sources are where inputs come from now: an op in place
 // gives its Tensor another node later.
 py::object make_node(const py::str& rule_name, const Objects& inputs, const py::object& vjp,
@@ -148,6 +152,114 @@ py::object record(const py::str& rule_name, const Objects& inputs, const py::obj
   return std::move(results);
 }
 
+// ---- apply --------------------------------------------------------------------------------------
+
+// A call's arguments as Python hands them over: inputs, then the values of params by their names.
+struct Arguments {
+  PyObject* const* values;
+  size_t inputs;
+  PyObject* names;  // a tuple, or null
+
+  bool require_grad() const {
+    for (size_t i = 0; i < inputs; ++i)
+      if (is_tensor(values[i]) && tensor(values[i])->requires_grad) return true;
+    return false;
+  }
+  Objects tuple() const {
+    py::tuple all(inputs);
+    for (size_t i = 0; i < inputs; ++i) PyTuple_SET_ITEM(all.ptr(), i, Py_NewRef(values[i]));
+    return all;
+  }
+};
+
+// (outputs, vjp) of a rule. Where it takes an argument of a type that it cannot take, the function
+// that called apply may say so in words.
+py::object call(PyObject* rule, const Arguments& with) {
+  PyObject* made = PyObject_Vectorcall(rule, with.values, with.inputs, with.names);
+  if (made == nullptr) {
+    py::error_already_set error;
+    if (error.matches(PyExc_TypeError) && refuse_caller != nullptr) py::handle{refuse_caller}();
+    throw error;
+  }
+  auto result = py::reinterpret_steal<py::object>(made);
+  check<TypeError>(PyTuple_Check(made) && PyTuple_GET_SIZE(made) == 2,
+                   "apply: expected a rule that returns (outputs, vjp), got another result");
+  return result;
+}
+
+py::object apply_rule(PyObject* rule, Arguments with) {
+  const auto name = py::reinterpret_steal<py::str>(PyObject_GetAttr(rule, name_of_rule));
+  if (!name) throw py::error_already_set();
+  std::vector<PyObject*> values;
+  py::tuple cast;
+  if (mode.autocast != nullptr) {
+    cast = py::handle(mode.autocast).attr("cast")(name, with.tuple());
+    for (const py::handle input : cast) values.push_back(input.ptr());
+    PyObject* const* params = with.values + with.inputs;
+    values.insert(values.end(), params, params + (with.names ? PyTuple_GET_SIZE(with.names) : 0));
+    with = {values.data(), cast.size(), with.names};
+  }
+  if (!mode.records || !with.require_grad())
+    return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(call(rule, with).ptr(), 0));
+  struct Quiet {  // ops that the rule is made of record nothing
+    Quiet() { mode.records = false; }
+    ~Quiet() { mode.records = true; }
+  };
+  const py::object made = [&] {
+    const Quiet quiet;
+    return call(rule, with);
+  }();
+  const auto outputs = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(made.ptr(), 0));
+  const auto vjp = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(made.ptr(), 1));
+  return record(name, with.tuple(), vjp, outputs);
+}
+
+// Python's own way to call, without a dictionary of params: a third of a small op's price.
+PyObject* apply(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  try {
+    check<TypeError>(count > 0, "apply: expected a rule and its inputs, got nothing");
+    return apply_rule(args[0], {args + 1, static_cast<size_t>(count - 1), names}).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_TypeError, error.what());
+  }
+  return nullptr;
+}
+
+PyMethodDef methods[] = {
+    {"apply", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(apply)),
+     METH_FASTCALL | METH_KEYWORDS, R"(apply($module, rule, /, *inputs, **params)
+--
+
+Call a rule; record it when one of its inputs requires a gradient.
+
+Args:
+    rule: Function of the inputs and params that returns ``(outputs, vjp)``; ``outputs`` is a
+        Tensor or a tuple of them, and ``vjp(dys, needs)`` returns one gradient, or None, per
+        input. A vjp may have a ``passage``: what it does to dy first. One that ``takes`` those
+        of a rule's vjps, by its name, can do so for them, ``vjp(dys, needs, passage)``: the
+        first of its gradients, which only that other vjp asks for, is then ``tape.Passed``.
+    *inputs: Tensors or arrays, or None.
+    **params: What is not differentiated.
+
+Raises:
+    TypeError: If the rule returns something else.
+
+Example:
+    >>> import fastnn as fn
+    >>> from fastnn.tape import apply
+    >>> def double(x):
+    ...     return x + x, lambda dy, needs: (dy + dy,)
+    >>> x = fn.tensor([1.0], requires_grad=True)
+    >>> apply(double, x).backward()
+    >>> x.grad.item()
+    2.0
+)"},
+    {nullptr, nullptr, 0, nullptr}};
+
 // x, which a rule has written, is the output of a new node from now on.
 void record_in_place(const py::str& rule_name, const Objects& inputs, const py::object& vjp,
                      const py::object& x) {
@@ -170,10 +282,29 @@ void bind_tape_node(py::module_& m) {
         node_type = reinterpret_cast<PyTypeObject*>(type.inc_ref().ptr());
       },
       py::arg("type"));
+  m.def(
+      "set_refuse_caller",
+      [](const py::object& function) { refuse_caller = Py_NewRef(function.ptr()); },
+      py::arg("function"));
+  name_of_rule = PyUnicode_InternFromString("__name__");
+  if (name_of_rule == nullptr || PyModule_AddFunctions(m.ptr(), methods) != 0)
+    throw py::error_already_set();
+  m.def("is_grad_enabled", [] { return mode.records; });
+  m.def(
+      "set_grad_enabled", [](bool enabled) { return std::exchange(mode.records, enabled); },
+      py::arg("enabled"));
+  m.def("autocast", [] {
+    return py::reinterpret_borrow<py::object>(mode.autocast == nullptr ? Py_None : mode.autocast);
+  });
+  m.def(
+      "set_autocast",
+      [](const py::object& autocast) {
+        PyObject* before = mode.autocast;
+        mode.autocast = autocast.is_none() ? nullptr : Py_NewRef(autocast.ptr());
+        return before == nullptr ? py::none() : py::reinterpret_steal<py::object>(before);
+      },
+      py::arg("autocast"));
   m.def("saved_versions", &saved_versions, py::arg("vjp"));
-  m.def("any_requires_grad", &any_requires_grad, py::arg("inputs"));
-  m.def("record", &record, py::arg("rule_name"), py::arg("inputs"), py::arg("vjp"),
-        py::arg("outputs"));
   m.def("record_in_place", &record_in_place, py::arg("rule_name"), py::arg("inputs"),
         py::arg("vjp"), py::arg("x"));
 }

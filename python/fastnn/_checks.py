@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from functools import cache, partial, wraps
+from types import FrameType
 from typing import Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -125,7 +126,7 @@ def refuse_caller() -> None:
     Called where an op has failed, so that none has to check what fits. The functions that called it
     are looked at from the inside out.
     """
-    frame = sys._getframe(1).f_back
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("fastnn."):
         op = frame.f_code.co_name
         function = frame.f_globals.get(op)

@@ -6,7 +6,7 @@ import collections.abc
 from fastnn.tensor import Tensor
 import numpy
 import typing
-__all__: list[str] = ['ACTIVATIONS', 'AUGMENTS', 'AugmentStage', 'BINARIES', 'CaptureError', 'CudaError', 'MAX_POOL_OFFSETS', 'MixStage', 'NORM_COLUMNS', 'NodeBase', 'OPTIM_RULES', 'OptimGroup', 'OptimOptions', 'PAD_MODES', 'PARAMETRIC', 'POINTWISE_LOSSES', 'Plan', 'PrefetchError', 'Prefetcher', 'RNN_NONLINEARITIES', 'TensorBase', 'accumulate', 'activation_', 'activation_bwd', 'activation_fwd', 'adaptive_avg_pool', 'adaptive_avg_pool_bwd', 'adaptive_max_pool', 'add_activation', 'advance', 'alpha_dropout', 'any_requires_grad', 'argmax', 'augment', 'avg_pool', 'avg_pool_bwd', 'batch_norm_fwd', 'binary', 'binary_scalar', 'broadcast_scalar', 'cat', 'channel_norm_bwd', 'clip_grad_norm', 'clip_grad_value', 'clone', 'consumer_stream', 'conv_bwd', 'conv_bwd_ending', 'conv_bwd_pooled', 'conv_fwd', 'conv_fwd_pooled', 'copy_', 'count_correct', 'cpu_level', 'cpu_level_reason', 'cross_entropy_bwd', 'cross_entropy_fwd', 'cuda_array_interface', 'cuda_blas_report', 'cuda_description', 'cuda_device_count', 'cuda_is_available', 'cuda_memory_bytes', 'cuda_own_stream', 'cuda_reason', 'cuda_sequence_report', 'cuda_stream', 'cuda_synchronize', 'current_cuda', 'current_plan', 'data_pointer', 'device_name', 'dlpack_device', 'dropout', 'embedding', 'embedding_bwd', 'first_not_finite', 'fractional_max_pool', 'from_cuda_array', 'from_dlpack', 'from_exchange', 'full', 'gather', 'gaussian_dropout', 'get_float32_matmul_precision', 'group_norm_fwd', 'gru_bwd', 'gru_fwd', 'hardtanh_', 'hardtanh_bwd', 'hardtanh_fwd', 'instance_norm_fwd', 'is_recording', 'item', 'layer_norm_lstm_bwd', 'layer_norm_lstm_fwd', 'linear_bwd', 'linear_chain_bwd', 'linear_ending_fwd', 'linear_fwd', 'logsumexp_bwd', 'logsumexp_fwd', 'lstm_bwd', 'lstm_fwd', 'make_generator', 'make_optim_rates', 'make_optim_records', 'matmul', 'max_norm', 'max_pool', 'max_pool_bwd', 'maxout_bwd', 'maxout_fwd', 'memory_stats', 'mix', 'mlp_fits', 'mlp_step', 'move_generator', 'multi_margin_bwd', 'multi_margin_fwd', 'multilabel_margin_bwd', 'multilabel_margin_fwd', 'num_threads', 'num_threads_reason', 'one_hot', 'optim_step', 'pad', 'pad_bwd', 'parametric_bwd', 'parametric_fwd', 'penalty_bwd', 'penalty_fwd', 'pin', 'pinned_memory_stats', 'pointwise_loss_bwd', 'pointwise_loss_fwd', 'poisson_dropout', 'prefetch', 'prefetch_rows', 'read_float64', 'read_optim_records', 'record', 'record_in_place', 'refuse_while_recording', 'reshape', 'rng_draw', 'rnn_bwd', 'rnn_fwd', 'row_norm_bwd', 'row_norm_fwd', 'sample_normal', 'sample_normal_bwd', 'saved_versions', 'scaler_update', 'set_cuda_blas_folders', 'set_cuda_blas_path', 'set_cuda_library_path', 'set_cuda_sequence_path', 'set_current_cuda', 'set_float32_matmul_precision', 'set_generator', 'set_node_type', 'set_num_threads', 'set_optim_rates', 'set_tensor_type', 'share', 'shuffle_keys', 'soft_threshold', 'softmax_bwd', 'softmax_fwd', 'split', 'stacked_linear_bwd', 'stacked_linear_fwd', 'sum', 'swap_axes', 'switch_cuda_stream', 'to_device', 'to_dlpack', 'to_dtype', 'to_layout', 'topk_correct', 'trim_memory', 'uniform_']
+__all__: list[str] = ['ACTIVATIONS', 'AUGMENTS', 'AugmentStage', 'BINARIES', 'CaptureError', 'CudaError', 'MAX_POOL_OFFSETS', 'MixStage', 'NORM_COLUMNS', 'NodeBase', 'OPTIM_RULES', 'OptimGroup', 'OptimOptions', 'PAD_MODES', 'PARAMETRIC', 'POINTWISE_LOSSES', 'Plan', 'PrefetchError', 'Prefetcher', 'RNN_NONLINEARITIES', 'TensorBase', 'accumulate', 'activation_', 'activation_bwd', 'activation_fwd', 'adaptive_avg_pool', 'adaptive_avg_pool_bwd', 'adaptive_max_pool', 'add_activation', 'advance', 'alpha_dropout', 'apply', 'argmax', 'augment', 'autocast', 'avg_pool', 'avg_pool_bwd', 'batch_norm_fwd', 'binary', 'binary_scalar', 'broadcast_scalar', 'cat', 'channel_norm_bwd', 'clip_grad_norm', 'clip_grad_value', 'clone', 'consumer_stream', 'conv_bwd', 'conv_bwd_ending', 'conv_bwd_pooled', 'conv_fwd', 'conv_fwd_pooled', 'copy_', 'count_correct', 'cpu_level', 'cpu_level_reason', 'cross_entropy_bwd', 'cross_entropy_fwd', 'cuda_array_interface', 'cuda_blas_report', 'cuda_description', 'cuda_device_count', 'cuda_is_available', 'cuda_memory_bytes', 'cuda_own_stream', 'cuda_reason', 'cuda_sequence_report', 'cuda_stream', 'cuda_synchronize', 'current_cuda', 'current_plan', 'data_pointer', 'device_name', 'dlpack_device', 'dropout', 'embedding', 'embedding_bwd', 'first_not_finite', 'fractional_max_pool', 'from_cuda_array', 'from_dlpack', 'from_exchange', 'full', 'gather', 'gaussian_dropout', 'get_float32_matmul_precision', 'group_norm_fwd', 'gru_bwd', 'gru_fwd', 'hardtanh_', 'hardtanh_bwd', 'hardtanh_fwd', 'instance_norm_fwd', 'is_grad_enabled', 'is_recording', 'item', 'layer_norm_lstm_bwd', 'layer_norm_lstm_fwd', 'linear_bwd', 'linear_chain_bwd', 'linear_ending_fwd', 'linear_fwd', 'logsumexp_bwd', 'logsumexp_fwd', 'lstm_bwd', 'lstm_fwd', 'make_generator', 'make_optim_rates', 'make_optim_records', 'matmul', 'max_norm', 'max_pool', 'max_pool_bwd', 'maxout_bwd', 'maxout_fwd', 'memory_stats', 'mix', 'mlp_fits', 'mlp_step', 'move_generator', 'multi_margin_bwd', 'multi_margin_fwd', 'multilabel_margin_bwd', 'multilabel_margin_fwd', 'num_threads', 'num_threads_reason', 'one_hot', 'optim_step', 'pad', 'pad_bwd', 'parametric_bwd', 'parametric_fwd', 'penalty_bwd', 'penalty_fwd', 'pin', 'pinned_memory_stats', 'pointwise_loss_bwd', 'pointwise_loss_fwd', 'poisson_dropout', 'prefetch', 'prefetch_rows', 'read_float64', 'read_optim_records', 'record_in_place', 'refuse_while_recording', 'reshape', 'rng_draw', 'rnn_bwd', 'rnn_fwd', 'row_norm_bwd', 'row_norm_fwd', 'sample_normal', 'sample_normal_bwd', 'saved_versions', 'scaler_update', 'set_autocast', 'set_cuda_blas_folders', 'set_cuda_blas_path', 'set_cuda_library_path', 'set_cuda_sequence_path', 'set_current_cuda', 'set_float32_matmul_precision', 'set_generator', 'set_grad_enabled', 'set_node_type', 'set_num_threads', 'set_optim_rates', 'set_refuse_caller', 'set_tensor_type', 'share', 'shuffle_keys', 'soft_threshold', 'softmax_bwd', 'softmax_fwd', 'split', 'stacked_linear_bwd', 'stacked_linear_fwd', 'sum', 'swap_axes', 'switch_cuda_stream', 'to_device', 'to_dlpack', 'to_dtype', 'to_layout', 'topk_correct', 'trim_memory', 'uniform_']
 class CaptureError(RuntimeError):
     pass
 class CudaError(RuntimeError):
@@ -116,11 +116,37 @@ def advance(value: typing.Any, by: typing.SupportsInt | typing.SupportsIndex) ->
     ...
 def alpha_dropout(x: typing.Any, draw: typing.Any, p: typing.SupportsFloat | typing.SupportsIndex, backward: bool) -> Tensor:
     ...
-def any_requires_grad(inputs: tuple[typing.Any, ...]) -> bool:
-    ...
+def apply(rule: collections.abc.Callable[..., typing.Any], /, *inputs: typing.Any, **params: typing.Any) -> Tensor:
+    """
+    Call a rule; record it when one of its inputs requires a gradient.
+    
+    Args:
+        rule: Function of the inputs and params that returns ``(outputs, vjp)``; ``outputs`` is a
+            Tensor or a tuple of them, and ``vjp(dys, needs)`` returns one gradient, or None, per
+            input. A vjp may have a ``passage``: what it does to dy first. One that ``takes`` those
+            of a rule's vjps, by its name, can do so for them, ``vjp(dys, needs, passage)``: the
+            first of its gradients, which only that other vjp asks for, is then ``tape.Passed``.
+        *inputs: Tensors or arrays, or None.
+        **params: What is not differentiated.
+    
+    Raises:
+        TypeError: If the rule returns something else.
+    
+    Example:
+        >>> import fastnn as fn
+        >>> from fastnn.tape import apply
+        >>> def double(x):
+        ...     return x + x, lambda dy, needs: (dy + dy,)
+        >>> x = fn.tensor([1.0], requires_grad=True)
+        >>> apply(double, x).backward()
+        >>> x.grad.item()
+        2.0
+    """
 def argmax(x: typing.Any) -> Tensor:
     ...
 def augment(stage: AugmentStage, x: typing.Any, index: typing.Any, cursor: typing.Any, rows: typing.SupportsInt | typing.SupportsIndex, in_place: bool) -> Tensor:
+    ...
+def autocast() -> typing.Any:
     ...
 def avg_pool(x: typing.Any, spatial: typing.SupportsInt | typing.SupportsIndex, kernel: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], stride: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], padding: typing.Annotated[collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], "FixedSize(2)"], ceil_mode: bool, count_include_pad: bool, divisor: typing.SupportsInt | typing.SupportsIndex | None) -> Tensor:
     ...
@@ -238,6 +264,8 @@ def hardtanh_fwd(x: typing.Any, low: typing.SupportsFloat | typing.SupportsIndex
     ...
 def instance_norm_fwd(x: typing.Any, running_mean: typing.Any | None, running_var: typing.Any | None, num_batches_tracked: typing.Any | None, w: typing.Any | None, b: typing.Any | None, use_input_stats: bool, momentum: typing.SupportsFloat | typing.SupportsIndex | None, eps: typing.SupportsFloat | typing.SupportsIndex, after: tuple[typing.SupportsInt | typing.SupportsIndex, typing.SupportsFloat | typing.SupportsIndex, typing.Any | None, typing.SupportsFloat | typing.SupportsIndex]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     ...
+def is_grad_enabled() -> bool:
+    ...
 def is_recording() -> bool:
     ...
 def item(x: typing.Any, index: typing.SupportsInt | typing.SupportsIndex) -> Tensor:
@@ -342,8 +370,6 @@ def read_float64(x: typing.Any) -> float:
     ...
 def read_optim_records(x: typing.Any) -> list[tuple[int, float]]:
     ...
-def record(rule_name: str, inputs: tuple[typing.Any, ...], vjp: typing.Any, outputs: typing.Any) -> typing.Any:
-    ...
 def record_in_place(rule_name: str, inputs: tuple[typing.Any, ...], vjp: typing.Any, x: typing.Any) -> None:
     ...
 def refuse_while_recording(call: str) -> None:
@@ -368,6 +394,8 @@ def saved_versions(vjp: typing.Any) -> int:
     ...
 def scaler_update(scale: typing.Any, words: typing.Any, growth: typing.SupportsFloat | typing.SupportsIndex, backoff: typing.SupportsFloat | typing.SupportsIndex, interval: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
+def set_autocast(autocast: typing.Any) -> typing.Any:
+    ...
 def set_cuda_blas_folders(folders: str) -> None:
     ...
 def set_cuda_blas_path(path: typing.SupportsInt | typing.SupportsIndex) -> None:
@@ -382,11 +410,15 @@ def set_float32_matmul_precision(precision: str) -> None:
     ...
 def set_generator(state: typing.Any, seed: typing.SupportsInt | typing.SupportsIndex, stream: typing.SupportsInt | typing.SupportsIndex, offset: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
+def set_grad_enabled(enabled: bool) -> bool:
+    ...
 def set_node_type(type: type) -> None:
     ...
 def set_num_threads(threads: typing.SupportsInt | typing.SupportsIndex) -> None:
     ...
 def set_optim_rates(x: typing.Any, lr: typing.SupportsFloat | typing.SupportsIndex, beta1: typing.SupportsFloat | typing.SupportsIndex) -> None:
+    ...
+def set_refuse_caller(function: typing.Any) -> None:
     ...
 def set_tensor_type(type: type, to_array: collections.abc.Callable[..., typing.Any]) -> None:
     ...

@@ -110,6 +110,7 @@ class autocast(contextlib.ContextDecorator):
 
     def cast(self, name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs as the rule of this name takes them."""
+        name = name.lstrip("_")
         if name in _PRODUCTS:
             return tuple(map(self._round, inputs))
         if name in _KEEP and len({x.dtype for x in inputs if self._is_float(x)}) < 2:

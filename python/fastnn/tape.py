@@ -2,13 +2,13 @@
 
 A differentiable op is a rule: a function of arrays that returns ``(outputs, vjp)``. :func:`apply`
 calls it and, when an input requires a gradient, leaves a node behind; :func:`run_backward` walks
-the nodes in reverse with an explicit stack, so depth is not limited. C++ knows nothing of this.
+the nodes in reverse with an explicit stack, so depth is not limited. What every op pays for, apply
+and the nodes, is native (csrc/ops/tape_node.cc); what becomes of the nodes is here alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,26 +37,6 @@ Vjp = Callable[[Any, tuple[bool, ...]], tuple[Any, ...]]
 Rule = Callable[..., tuple[Any, Vjp]]
 
 _ADD = _core.BINARIES["add"]
-
-
-class _Mode:
-    """Whether this thread's ops record, and what autocast there is around them."""
-
-    __slots__ = ("autocast", "enabled")
-
-    def __init__(self) -> None:
-        self.enabled = True
-        self.autocast: Any = None
-
-
-class _Local(threading.local):
-    """Of each thread; one look-up, since it is every op's price."""
-
-    def __init__(self) -> None:
-        self.mode = _Mode()
-
-
-_local = _Local()
 
 
 def _needs(x: Any) -> bool:
@@ -98,6 +78,8 @@ class Node(_core.NodeBase):
 
 
 _core.set_node_type(Node)
+_core.set_refuse_caller(refuse_caller)
+apply = _core.apply
 
 
 class Passed:
@@ -126,11 +108,11 @@ def no_grad() -> Iterator[None]:
         ...     (x * 2).requires_grad
         False
     """
-    before, _local.mode.enabled = _local.mode.enabled, False
+    before = _core.set_grad_enabled(False)
     try:
         yield
     finally:
-        _local.mode.enabled = before
+        _core.set_grad_enabled(before)
 
 
 @contextlib.contextmanager
@@ -144,11 +126,11 @@ def enable_grad() -> Iterator[None]:
         ...     (x * 2).requires_grad
         True
     """
-    before, _local.mode.enabled = _local.mode.enabled, True
+    before = _core.set_grad_enabled(True)
     try:
         yield
     finally:
-        _local.mode.enabled = before
+        _core.set_grad_enabled(before)
 
 
 def is_grad_enabled() -> bool:
@@ -159,7 +141,7 @@ def is_grad_enabled() -> bool:
         >>> fn.is_grad_enabled()
         True
     """
-    return _local.mode.enabled
+    return _core.is_grad_enabled()
 
 
 def set_autocast(autocast: Any) -> Any:
@@ -170,8 +152,7 @@ def set_autocast(autocast: Any) -> Any:
         >>> tape.set_autocast(None) is None
         True
     """
-    before, _local.mode.autocast = _local.mode.autocast, autocast
-    return before
+    return _core.set_autocast(autocast)
 
 
 def autocast_key() -> object:
@@ -183,51 +164,8 @@ def autocast_key() -> object:
         ...     fn.tape.autocast_key()
         ('cpu', 'bfloat16')
     """
-    return None if _local.mode.autocast is None else _local.mode.autocast.key
-
-
-def apply(rule: Rule, *inputs: Any, **params: Any) -> Tensor:
-    """Call a rule; record it when one of its inputs requires a gradient.
-
-    Args:
-        rule: Function of the inputs and params that returns ``(outputs, vjp)``; ``outputs`` is a
-            Tensor or a tuple of them, and ``vjp(dys, needs)`` returns one gradient, or None, per
-            input. A vjp may have a ``passage``: what it does to dy first. One that ``takes`` those
-            of a rule's vjps, by its name, can do so for them, ``vjp(dys, needs, passage)``: the
-            first of its gradients, which only that other vjp asks for, is then :class:`Passed`.
-        *inputs: Tensors or arrays, or None.
-        **params: What is not differentiated.
-
-    Example:
-        >>> import fastnn as fn
-        >>> from fastnn.tape import apply
-        >>> def double(x):
-        ...     return x + x, lambda dy, needs: (dy + dy,)
-        >>> x = fn.tensor([1.0], requires_grad=True)
-        >>> apply(double, x).backward()
-        >>> x.grad.item()
-        2.0
-    """
-    mode = _local.mode
-    if mode.autocast is not None:
-        inputs = mode.autocast.cast(rule.__name__.lstrip("_"), inputs)
-    if not (mode.enabled and _core.any_requires_grad(inputs)):
-        try:
-            result: Tensor = rule(*inputs, **params)[0]
-        except TypeError:
-            refuse_caller()
-            raise
-        return result
-    mode.enabled = False  # not no_grad(), and no function of its own: this is every op's price
-    try:
-        outputs, vjp = rule(*inputs, **params)
-    except TypeError:
-        refuse_caller()
-        raise
-    finally:
-        mode.enabled = True
-    recorded: Tensor = _core.record(rule.__name__, inputs, vjp, outputs)
-    return recorded
+    autocast = _core.autocast()
+    return None if autocast is None else autocast.key
 
 
 def apply_in_place(rule: Rule, x: Any, *, name: str, **params: Any) -> Tensor:
@@ -244,7 +182,7 @@ def apply_in_place(rule: Rule, x: Any, *, name: str, **params: Any) -> Tensor:
     """
     # Another object for the same memory: x must not keep its own node alive.
     memory = _core.share(x)
-    if not (_local.mode.enabled and x.requires_grad):
+    if not (_core.is_grad_enabled() and x.requires_grad):
         rule(memory, **params)
         result: Tensor = x
         return result
