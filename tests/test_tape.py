@@ -158,8 +158,17 @@ def test_no_grad_is_of_its_thread():
 
 @pytest.mark.parametrize("x", [leaf(1.0), fn.ones(1)], ids=["recorded", "not recorded"])
 def test_a_rule_that_returns_no_vjp_is_refused(x):
-    with pytest.raises(TypeError, match=r"apply: expected a rule that returns \(outputs, vjp\)"):
-        apply(lambda x: x, x)
+    def same(x):
+        return x
+
+    def three(x):
+        return x, None, None
+
+    expected = r"to return \(outputs, vjp\), got"
+    with pytest.raises(TypeError, match=f"apply: expected same {expected} Tensor"):
+        apply(same, x)
+    with pytest.raises(TypeError, match=f"apply: expected three {expected} a tuple of 3"):
+        apply(three, x)
     with pytest.raises(TypeError, match="apply: expected a rule and its inputs, got nothing"):
         apply()
     assert (leaf(1.0) * 2).requires_grad

@@ -174,7 +174,7 @@ struct Arguments {
 
 // (outputs, vjp) of a rule. Where it takes an argument of a type that it cannot take, the function
 // that called apply may say so in words.
-py::object call(PyObject* rule, const Arguments& with) {
+py::object call(PyObject* rule, const py::str& name, const Arguments& with) {
   PyObject* made = PyObject_Vectorcall(rule, with.values, with.inputs, with.names);
   if (made == nullptr) {
     py::error_already_set error;
@@ -182,9 +182,11 @@ py::object call(PyObject* rule, const Arguments& with) {
     throw error;
   }
   auto result = py::reinterpret_steal<py::object>(made);
-  check<TypeError>(PyTuple_Check(made) && PyTuple_GET_SIZE(made) == 2,
-                   "apply: expected a rule that returns (outputs, vjp), got another result");
-  return result;
+  const Py_ssize_t size = PyTuple_Check(made) ? PyTuple_GET_SIZE(made) : -1;
+  if (size == 2) return result;
+  throw TypeError(concat("apply: expected ", name.cast<std::string_view>(),
+                         " to return (outputs, vjp), got ",
+                         size < 0 ? Py_TYPE(made)->tp_name : concat("a tuple of ", size)));
 }
 
 py::object apply_rule(PyObject* rule, Arguments with) {
@@ -200,14 +202,14 @@ py::object apply_rule(PyObject* rule, Arguments with) {
     with = {values.data(), cast.size(), with.names};
   }
   if (!mode.records || !with.require_grad())
-    return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(call(rule, with).ptr(), 0));
+    return py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(call(rule, name, with).ptr(), 0));
   struct Quiet {  // ops that the rule is made of record nothing
     Quiet() { mode.records = false; }
     ~Quiet() { mode.records = true; }
   };
   const py::object made = [&] {
     const Quiet quiet;
-    return call(rule, with);
+    return call(rule, name, with);
   }();
   const auto outputs = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(made.ptr(), 0));
   const auto vjp = py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(made.ptr(), 1));
