@@ -62,6 +62,13 @@ def test_integers_are_exact_in_skinny_shapes(m, n, k):
     check_exactly(m, n, k, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(128, 128, 128), (70, 512, 512), (17, 1024, 528), (50, 1024, 1024)]
+)
+def test_integers_are_exact_where_rows_share_the_sets_of_a_cache(m, n, k):
+    check_exactly(m, n, k, np.random.default_rng(0))
+
+
 def test_random_shapes_are_exact():
     rng = np.random.default_rng(11)
     for m, n, k in np.exp(rng.uniform(0, np.log(150), (300, 3))).astype(int):

@@ -160,6 +160,7 @@ int check_exact() {
     x.n = pick(2 * kGemmCols + 1, {71, 97, 103, 131, 193, 397});
     x.k = pick(20, {31, 61, 127, 128, 129, 255, 256, 257, 509, 512, 521});
     if (turn % 400 < 4) x.k = 2 * kGemmSpan + pick(20, {384, 500, 1000});
+    if (turn % 1000 < 4) x.m = 17 + rng() % 60, x.n = 1024;  // B's rows in one set of L1
     if (turn % 5000 < 4) x.m = 401, x.n = 811, x.k = 523;
     x.ta = turn & 1, x.tb = turn & 2;
     if (!shapes.insert({x.m, x.n, x.k, x.ta, x.tb}).second) continue;

@@ -114,10 +114,11 @@ struct GemmPlan {
 
 // Packing pays when the panels are read often enough: A once per strip of kGemmCols columns of C, B
 // once per kGemmRows rows. It pays early for a transposed A too large for L2, whose tiles would
-// read a line of each of many pages.
+// read a line of each of many pages, and for one whose rows all begin in one set of the L1 cache.
 constexpr bool gemm_packs(const GemmArgs& g) {
-  const bool far_apart = g.a_col != 1 && g.m >= 512 && g.m * g.k >= int64_t{1} << 21;
-  if (far_apart && g.n >= kGemmCols) return true;
+  const bool across_rows = g.a_col != 1 && g.m >= 512;
+  if (across_rows && g.m * g.k >= int64_t{1} << 21 && g.n >= kGemmCols) return true;
+  if (across_rows && g.a_col % 1024 == 0 && g.n >= 512 && g.k >= 16) return true;
   return g.m >= 192 && g.n >= 192 && g.k >= 64 && g.m * g.n * g.k > (int64_t{1} << 24);
 }
 

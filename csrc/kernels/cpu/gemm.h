@@ -247,29 +247,45 @@ void small_along(const GemmArgs& g, int64_t i_begin, int64_t i_end) {
   }
 }
 
-// One strip of C, at most kNR columns wide, for the rows [i_begin, i_end).
-void small_strip(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j, int64_t k_blocks) {
-  alignas(64) float panel[kGemmKC * kNR];
-  const int64_t cols = least(kNR, g.n - j), vectors = (cols + kLanes - 1) / kLanes;
-  const Heights heights = equal_heights(i_end - i_begin, tile_rows(vectors));
-  // Rows of B far apart fall into few sets of the L1 cache: a copy pays after some tiles, unless it
-  // does not fit there and the tiles fetch them.
-  const bool fetches = g.a_row != 1 && g.k >= 192;
-  const bool in_place = g.b_col == 1 && cols == vectors * kLanes &&
-                        (g.b_row <= 256 || heights.tiles() < 8 || fetches);
+// Whether tiles read the rows of B where they lie, which saves a copy of them. Rows far apart fall
+// into few sets of the L1 cache: the next tile does not find them there, and where they are as few
+// as those fetched ahead, not even this one does.
+FASTNN_INLINE bool rows_in_place(const GemmArgs& g, int64_t tiles) {
+  const int64_t step = g.b_row & -g.b_row;  // rows take as many sets as if this far apart
+  const bool fetches = g.a_row != 1;
+  if (kGemmKC * kNR > kL1Floats)  // a copy would not stay there either
+    return g.b_row <= 256 || tiles < 8 || (fetches && g.k >= 192 && step < kL1Floats / kRowsAhead);
+  if (fetches) return step <= kL1Floats / (4 * kRowsAhead) || tiles < 3;
+  const int64_t stay = kL1Floats / (step < kLineFloats ? kLineFloats : step);
+  return tiles < 8 || (g.b_row <= 256 && least(g.k, kGemmKC) <= stay);
+}
+
+// The columns [j_begin, j_end) of C, at most kGemmSmallNC, for the rows [i_begin, i_end).
+void small_strips(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j_begin, int64_t j_end,
+                  int64_t k_blocks) {
+  alignas(64) float panels[kGemmKC * kGemmSmallNC];
   for (int64_t block = 0; block < k_blocks; ++block) {
     const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
-    const float* b = g.b + j * g.b_col + p * g.b_row;
-    TileArgs t{};
-    t.a_row = g.a_row, t.a_col = g.a_col, t.b = b, t.b_row = g.b_row, t.k = depth;
-    if (!in_place && depth > 0) {
-      t.b_row = vectors * kLanes;
-      pack_panel(panel, b, g.b_col, g.b_row, depth, cols, t.b_row);
-      t.b = panel;
+    for (int64_t j = j_begin; j < j_end; j += kNR) {
+      const int64_t cols = least(kNR, j_end - j), vectors = (cols + kLanes - 1) / kLanes;
+      const Heights heights = equal_heights(i_end - i_begin, tile_rows(vectors));
+      TileArgs t{};
+      t.a = g.a + i_begin * g.a_row + p * g.a_col, t.a_row = g.a_row, t.a_col = g.a_col;
+      t.b = g.b + j * g.b_col + p * g.b_row, t.b_row = g.b_row, t.k = depth;
+      const bool in_place =
+          g.b_col == 1 && cols == vectors * kLanes && rows_in_place(g, heights.tiles());
+      if (!in_place && depth > 0) {
+        t.b_row = vectors * kLanes;
+        const float* rows = t.b;
+        t.b = panels;
+        if (g.b_col != 1 || cols < kNR)
+          pack_panel(panels, rows, g.b_col, g.b_row, depth, cols, t.b_row);
+        else if (t.b += (j - j_begin) * depth; j == j_begin)  // and all others as wide
+          pack_rows<kNR>(panels, rows, g.b_row, depth, (j_end - j_begin) / kNR);
+      }
+      const TileAt at{i_begin, j, i_end - i_begin, cols, block == 0, block == k_blocks - 1};
+      run_strip_of_tiles(g, t, at, heights, g.a_row);
     }
-    t.a = g.a + i_begin * g.a_row + p * g.a_col;
-    const TileAt at{i_begin, j, i_end - i_begin, cols, block == 0, block == k_blocks - 1};
-    run_strip_of_tiles(g, t, at, heights, g.a_row);
   }
 }
 
@@ -287,8 +303,7 @@ void multiply_small(const GemmArgs& g, const GemmPlan& plan, Slice slice) {
       for (int64_t i = i_begin; i < i_end; i += kNR)
         small_across(g, i, least(kNR, i_end - i), j_begin, j_end, plan.k_blocks);
     } else {
-      for (int64_t j = j_begin; j < j_end; j += kNR)
-        small_strip(g, i_begin, i_end, j, plan.k_blocks);
+      small_strips(g, i_begin, i_end, j_begin, j_end, plan.k_blocks);
     }
   }
 }

@@ -23,7 +23,8 @@ inline constexpr int kRegisters = 32, kMR = 12, kNV = 2;
 #else
 inline constexpr int kRegisters = 16, kMR = 4, kNV = 2;
 #endif
-inline constexpr int kNR = kNV * kLanes, kMaxRows = 12, kLineFloats = 16;
+inline constexpr int kNR = kNV * kLanes, kMaxRows = 12;
+inline constexpr int kLineFloats = 16, kL1Floats = 8192;  // of the smallest L1 cache there is
 static_assert(kGemmRows % kMR == 0 && kGemmCols % kNR == 0);
 
 // Rows of the tallest tile of nv vectors: its sums, a row of B and a broadcast of A in registers.
