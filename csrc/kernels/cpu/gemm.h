@@ -275,13 +275,15 @@ void small_strips(const GemmArgs& g, int64_t i_begin, int64_t i_end, int64_t j_b
       const bool in_place =
           g.b_col == 1 && cols == vectors * kLanes && rows_in_place(g, heights.tiles());
       if (!in_place && depth > 0) {
-        t.b_row = vectors * kLanes;
         const float* rows = t.b;
-        t.b = panels;
-        if (g.b_col != 1 || cols < kNR)
+        t.b = panels, t.b_row = vectors * kLanes;
+        if (g.b_col == 1 && cols == kNR) {
+          if (j == j_begin)  // with all others as wide
+            pack_rows<kNR>(panels, rows, g.b_row, depth, (j_end - j_begin) / kNR);
+          t.b += (j - j_begin) * depth;
+        } else {
           pack_panel(panels, rows, g.b_col, g.b_row, depth, cols, t.b_row);
-        else if (t.b += (j - j_begin) * depth; j == j_begin)  // and all others as wide
-          pack_rows<kNR>(panels, rows, g.b_row, depth, (j_end - j_begin) / kNR);
+        }
       }
       const TileAt at{i_begin, j, i_end - i_begin, cols, block == 0, block == k_blocks - 1};
       run_strip_of_tiles(g, t, at, heights, g.a_row);
