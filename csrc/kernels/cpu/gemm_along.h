@@ -17,6 +17,7 @@ struct AlongTile {
   float* c;
   int64_t ldc;
   bool add;
+  int64_t tiles;  // one below the other, in one call
 };
 
 // A tile has as many sums as one tree brings together, if the registers hold their lanes, in four,
@@ -28,8 +29,9 @@ constexpr int along_rows(int cols) {
 }
 
 template <int R, int C>
-__attribute__((noinline)) void along_tile(const AlongTile& t) {
-  const float *a = t.a, *b = t.b;
+FASTNN_INLINE void along_products(const AlongTile& t, const float* a,
+                                  float (&sums)[R * C + kLanes]) {
+  const float* b = t.b;
   const int64_t a_row = t.a_row, b_col = t.b_col;
   Vec acc[R][C][kPieces];
   FASTNN_UNROLL for (int i = 0; i < R; ++i) {
@@ -58,7 +60,6 @@ __attribute__((noinline)) void along_tile(const AlongTile& t) {
   if (left > 0)
     add_products([left](const float* x, int lane)
                      __attribute__((always_inline)) { return load_first(x + lane, left - lane); });
-  alignas(64) float sums[R * C + kLanes];
   FASTNN_UNROLL for (int first = 0; first < R * C; first += kLanes) {
     Vec v[kLanes];
     FASTNN_UNROLL for (int l = 0; l < kLanes; ++l) v[l] =
@@ -67,10 +68,20 @@ __attribute__((noinline)) void along_tile(const AlongTile& t) {
     combine_lanes(v, Plus{});
     store(sums + first, v[0]);
   }
+}
+
+template <int R, int C>
+__attribute__((noinline)) void along_tile(const AlongTile& given) {
+  const AlongTile t = given;  // what is stored to C might be the other's
+  const float* a = t.a;
   float* c = t.c;
-  FASTNN_UNROLL for (int i = 0; i < R; ++i, c += t.ldc) {
-    for (int j = 0; j < C && t.add; ++j) sums[i * C + j] = c[j] + sums[i * C + j];
-    __builtin_memcpy(c, sums + i * C, sizeof(float) * C);
+  for (int64_t tiles = t.tiles; tiles > 0; --tiles, a += R * t.a_row) {
+    alignas(64) float sums[R * C + kLanes];
+    along_products<R, C>(t, a, sums);
+    FASTNN_UNROLL for (int i = 0; i < R; ++i, c += t.ldc) {
+      for (int j = 0; j < C && t.add; ++j) sums[i * C + j] = c[j] + sums[i * C + j];
+      __builtin_memcpy(c, sums + i * C, sizeof(float) * C);
+    }
   }
 }
 
@@ -93,8 +104,8 @@ inline constexpr AlongTiles kAlongTiles = {{
     along_tiles_of_width<4>(MakeIndices<kAlongTall>::Type{}),
 }};
 
-// Rows that stay in L1 while they meet all columns.
-inline constexpr int64_t kAlongRows = 16;
+// Rows that stay in L1 while they meet all columns: whole tiles.
+inline constexpr int64_t kAlongRows = round_up(16, along_rows(kAlongCols));
 
 // c[rows][n] = rows from i on of A B.
 inline void along_block(const GemmArgs& g, int64_t i, int64_t rows, float* c) {
@@ -108,11 +119,12 @@ inline void along_block(const GemmArgs& g, int64_t i, int64_t rows, float* c) {
       cols = 1 << log;
       t.b = g.b + j * g.b_col + p;
       const Heights heights = equal_heights(rows, along_rows(1 << log));
-      for (int64_t h = 0, r = 0; h < heights.tiles(); r += heights.of(h++)) {
-        t.a = g.a + (i + r) * g.a_row + p;
-        t.c = c + r * g.n + j;
-        kAlongTiles.of[log].of_rows[heights.of(h) - 1](t);
-      }
+      t.a = g.a + i * g.a_row + p, t.c = c + j;
+      heights.each([&](int64_t height, int64_t tiles) {
+        t.tiles = tiles;
+        kAlongTiles.of[log].of_rows[height - 1](t);
+        t.a += tiles * height * g.a_row, t.c += tiles * height * g.n;
+      });
     }
   }
 }

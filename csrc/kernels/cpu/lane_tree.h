@@ -9,21 +9,34 @@ namespace {
 
 constexpr int kPieces = kBlockLanes / kLanes;  // of sixteen lanes
 
-// Lanes in blocks of kBlock: f of the two halves of each block, of all blocks of a, then b.
+// f of the two halves of each block of kBlock lanes: of all blocks of a, then b, or, where a block
+// is at most a quad, of those of each quad of a, then b: shuffles within quads are cheapest.
 template <int kBlock, class F, int... L>
 FASTNN_INLINE Vec combine_halves(Vec a, Vec b, F f, Indices<L...>) {
-  constexpr int kHalf = kBlock / 2;
-  return f(__builtin_shufflevector(a, b, (L / kHalf * kBlock + L % kHalf)...),
-           __builtin_shufflevector(a, b, (L / kHalf * kBlock + L % kHalf + kHalf)...));
+  constexpr int kHalf = kBlock / 2, kGroup = kBlock > 4 ? kLanes : 4;
+  constexpr auto lower = [](int lane) {
+    const int group = lane / kGroup * kGroup, of = lane % kGroup / kHalf * kBlock + lane % kHalf;
+    return of < kGroup ? group + of : kLanes + group + of - kGroup;
+  };
+  return f(__builtin_shufflevector(a, b, lower(L)...),
+           __builtin_shufflevector(a, b, (lower(L) + kHalf)...));
 }
-// v[0][l] = f over the lanes of v[l].
-template <int kBlock = kLanes, class F>
-FASTNN_INLINE void combine_lanes(Vec (&v)[kLanes], F f) {
+template <int kBlock, class F>
+FASTNN_INLINE void combine_blocks(Vec (&v)[kLanes], F f) {
   if constexpr (kBlock > 1) {
     FASTNN_UNROLL for (int i = 0; i < kBlock / 2; ++i) v[i] =
         combine_halves<kBlock>(v[2 * i], v[2 * i + 1], f, MakeIndices<kLanes>::Type{});
-    combine_lanes<kBlock / 2>(v, f);
+    combine_blocks<kBlock / 2>(v, f);
   }
+}
+// v[0][l] = f over the lanes of v[l].
+template <class F>
+FASTNN_INLINE void combine_lanes(Vec (&v)[kLanes], F f) {
+  constexpr int kQuads = kLanes / 4;
+  Vec by_quad[kLanes];
+  FASTNN_UNROLL for (int l = 0; l < kLanes; ++l) by_quad[l % 4 * kQuads + l / 4] = v[l];
+  combine_blocks<kLanes>(by_quad, f);
+  v[0] = by_quad[0];
 }
 // The same of the pieces that sixteen lanes are made of.
 template <class F>
