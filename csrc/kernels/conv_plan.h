@@ -32,10 +32,9 @@ struct ConvGrid {
 inline constexpr int64_t kConvLanes = 16;
 // Tasks at most, and floats of a band: of what the outputs of some rows read, it stays in L2.
 inline constexpr int64_t kConvTasks = 32, kConvBand = int64_t{1} << 17;
-// Outputs whose sums wait between the chains of filters in lanes: they stay in L1, as do the
-// weights of a chain. Rows of at least kConvLongRow are strips of their own where their windows
-// leave the image, and make no product with its padding.
-inline constexpr int64_t kConvStrip = 64, kConvLongRow = 16;
+// With filters in the lanes, rows of at least this many outputs are summed by themselves where
+// their windows leave the image, and make no product with its padding.
+inline constexpr int64_t kConvLongRow = 16;
 // Where images are in the lanes: the longest row of a band (not longer than a span), how many items
 // are worth it that bands read the same rows, and filters whose outputs wait for being turned back.
 inline constexpr int64_t kConvLongest = 64, kConvImageItems = 8, kConvImageFilters = 6;

@@ -23,6 +23,9 @@ struct LanesTile {
 
 // A row takes a general register.
 inline constexpr int kLanesRows = 10;
+// Outputs whose sums wait between chains: whole tiles, and half of L1 at most.
+inline constexpr int64_t kLanesStrip = kNR > 16 ? 60 : 120;
+static_assert(kLanesStrip * kNR <= kL1Floats / 2);
 constexpr int lanes_rows(int nv) { return tile_rows(nv) < kLanesRows ? tile_rows(nv) : kLanesRows; }
 
 template <int R, int NV>
@@ -128,15 +131,16 @@ FASTNN_INLINE void store_apart(float* to, Vec v, Indices<L...>) {
 // The transpose of n rows of c, of `width` floats, to a run of each filter's plane.
 void store_run(const ConvArgs& args, const float* c, int64_t width, int64_t filters, int64_t n,
                float* y) {
-  for (int64_t i = 0; i < n; i += kLanes, y += kLanes * args.y_col) {
-    const int64_t here = least(kLanes, n - i);
-    const float* row[kLanes];
-    for (int64_t l = 0; l < kLanes; ++l) row[l] = c + (i + least(l, here - 1)) * width;
-    for (int64_t f = 0; f < filters; f += 4) {
+  // Planes outermost: those a power of two apart share a set of L1, which has 8 lines or 12.
+  for (int64_t f = 0; f < filters; f += 4, y += 4 * args.y_plane)
+    for (int64_t i = 0; i < n; i += kLanes) {
+      const int64_t here = least(kLanes, n - i);
+      float* to = y + i * args.y_col;
+      const float* row[kLanes];
+      for (int64_t l = 0; l < kLanes; ++l) row[l] = c + (i + least(l, here - 1)) * width;
       Vec x[4];
       FASTNN_UNROLL for (int q = 0; q < 4; ++q) x[q] = load_quads(row + q, f);
       transpose_quads(x, MakeIndices<kLanes>::Type{});
-      float* to = y + f * args.y_plane;
       if (here == kLanes && args.y_col <= 2 && f + 4 <= filters) {
         FASTNN_UNROLL for (int q = 0; q < 4; ++q, to += args.y_plane) {
           if (args.y_col == 1)
@@ -156,7 +160,6 @@ void store_run(const ConvArgs& args, const float* c, int64_t width, int64_t filt
         }
       }
     }
-  }
 }
 
 // Outputs [first, first + n) of some rows, numbered without gaps: by runs that are whole in y.
@@ -212,7 +215,7 @@ struct ConvLanes {
     const int64_t vectors = ceil_div(filters, kLanes), width = vectors * kLanes;
     const int64_t offset = o * args.y_plane;
     const int64_t all = ceil_div(g.filters, kNR) * item.rows * g.w.out * depth;
-    alignas(64) float c[kConvStrip * kNR], bias[kNR] = {};
+    alignas(64) float c[kLanesStrip * kNR], bias[kNR] = {};
     if (item.bias) copy_few(bias, item.bias + o, filters);
     const LanesAhead results{item.y + offset + first, filters, args.y_plane, n};
     LanesTile t{};
@@ -247,8 +250,8 @@ struct ConvLanes {
         for (end = apart ? row + 1 : item.rows; end < item.rows && seen_by(end) == seen;) ++end;
         products.begin = seen.begin * g.w.taps, products.end = seen.end * g.w.taps;
         products.find(item.at, depth);
-        for (int64_t first = row * cols; first < end * cols; first += kConvStrip)
-          strip(o, first, least(kConvStrip, end * cols - first));
+        for (int64_t first = row * cols; first < end * cols; first += kLanesStrip)
+          strip(o, first, least(kLanesStrip, end * cols - first));
       }
   }
 };
