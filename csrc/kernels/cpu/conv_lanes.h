@@ -128,7 +128,8 @@ FASTNN_INLINE void store_apart(float* to, Vec v, Indices<L...>) {
   store(end, __builtin_shufflevector(high, v, (L % 2 == 1 ? kLanes + (kLanes - 1 + L) / 2 : L)...));
 }
 
-// The transpose of n rows of c, of `width` floats, to a run of each filter's plane.
+// The transpose of n rows of c, of `width` floats, to a run of each filter's plane. kLanes rows
+// behind them may be read.
 void store_run(const ConvArgs& args, const float* c, int64_t width, int64_t filters, int64_t n,
                float* y) {
   // Planes outermost: those a power of two apart share a set of L1, which has 8 lines or 12.
@@ -137,7 +138,7 @@ void store_run(const ConvArgs& args, const float* c, int64_t width, int64_t filt
       const int64_t here = least(kLanes, n - i);
       float* to = y + i * args.y_col;
       const float* row[kLanes];
-      for (int64_t l = 0; l < kLanes; ++l) row[l] = c + (i + least(l, here - 1)) * width;
+      FASTNN_UNROLL for (int64_t l = 0; l < kLanes; ++l) row[l] = c + (i + l) * width;
       Vec x[4];
       FASTNN_UNROLL for (int q = 0; q < 4; ++q) x[q] = load_quads(row + q, f);
       transpose_quads(x, MakeIndices<kLanes>::Type{});
@@ -215,7 +216,7 @@ struct ConvLanes {
     const int64_t vectors = ceil_div(filters, kLanes), width = vectors * kLanes;
     const int64_t offset = o * args.y_plane;
     const int64_t all = ceil_div(g.filters, kNR) * item.rows * g.w.out * depth;
-    alignas(64) float c[kLanesStrip * kNR], bias[kNR] = {};
+    alignas(64) float c[(kLanesStrip + kLanes) * kNR], bias[kNR] = {};
     if (item.bias) copy_few(bias, item.bias + o, filters);
     const LanesAhead results{item.y + offset + first, filters, args.y_plane, n};
     LanesTile t{};
@@ -244,15 +245,15 @@ struct ConvLanes {
                        all_finite(item.w, round_up(g.filters, kLanes) * depth);
     products = {reinterpret_cast<ConvProduct*>(item.at + depth + item.rows * cols),
                 int64_t{g.h.taps} * g.w.taps, 0, 0};
-    for (int64_t o = 0; o < g.filters; o += kNR)
-      for (int64_t row = 0, end; row < item.rows; row = end) {
-        const Inside seen = apart ? seen_by(row) : all;
-        for (end = apart ? row + 1 : item.rows; end < item.rows && seen_by(end) == seen;) ++end;
-        products.begin = seen.begin * g.w.taps, products.end = seen.end * g.w.taps;
-        products.find(item.at, depth);
+    for (int64_t row = 0, end; row < item.rows; row = end) {
+      const Inside seen = apart ? seen_by(row) : all;
+      for (end = apart ? row + 1 : item.rows; end < item.rows && seen_by(end) == seen;) ++end;
+      products.begin = seen.begin * g.w.taps, products.end = seen.end * g.w.taps;
+      products.find(item.at, depth);
+      for (int64_t o = 0; o < g.filters; o += kNR)
         for (int64_t first = row * cols; first < end * cols; first += kLanesStrip)
           strip(o, first, least(kLanesStrip, end * cols - first));
-      }
+    }
   }
 };
 
