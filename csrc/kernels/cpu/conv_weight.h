@@ -72,14 +72,7 @@ __attribute__((noinline)) void dot_tile(const DotRows& t, const int64_t* at, dou
   }
   constexpr int kSums = (R * C + kLanes - 1) / kLanes * kLanes;
   alignas(64) float sum[kSums];
-  FASTNN_UNROLL for (int first = 0; first < kSums; first += kLanes) {
-    Vec v[kLanes];
-    FASTNN_UNROLL for (int l = 0; l < kLanes; ++l) v[l] =
-        first + l < R * C ? combine_pieces(acc[(first + l) / C % R][(first + l) % C], Plus{})
-                          : Vec{};
-    combine_lanes(v, Plus{});
-    store(sum + first, v[0]);
-  }
+  sum_lanes(acc, sum);
   FASTNN_UNROLL for (int r = 0; r < R; ++r) {
     FASTNN_UNROLL for (int c = 0; c < C; ++c) sums[r * row + c] +=
         static_cast<double>(sum[r * C + c]);

@@ -29,8 +29,7 @@ constexpr int along_rows(int cols) {
 }
 
 template <int R, int C>
-FASTNN_INLINE void along_products(const AlongTile& t, const float* a,
-                                  float (&sums)[R * C + kLanes]) {
+FASTNN_INLINE void along_products(const AlongTile& t, const float* a, float* sums) {
   const float* b = t.b;
   const int64_t a_row = t.a_row, b_col = t.b_col;
   Vec acc[R][C][kPieces];
@@ -60,14 +59,7 @@ FASTNN_INLINE void along_products(const AlongTile& t, const float* a,
   if (left > 0)
     add_products([left](const float* x, int lane)
                      __attribute__((always_inline)) { return load_first(x + lane, left - lane); });
-  FASTNN_UNROLL for (int first = 0; first < R * C; first += kLanes) {
-    Vec v[kLanes];
-    FASTNN_UNROLL for (int l = 0; l < kLanes; ++l) v[l] =
-        first + l < R * C ? combine_pieces(acc[(first + l) / C % R][(first + l) % C], Plus{})
-                          : Vec{};
-    combine_lanes(v, Plus{});
-    store(sums + first, v[0]);
-  }
+  sum_lanes(acc, sums);
 }
 
 template <int R, int C>

@@ -68,5 +68,18 @@ struct Plus {
   }
 };
 
+// sums[r C + c] = the sum of the lanes of acc[r][c]; whole vectors are written.
+template <int R, int C>
+FASTNN_INLINE void sum_lanes(const Vec (&acc)[R][C][kPieces], float* sums) {
+  FASTNN_UNROLL for (int first = 0; first < R * C; first += kLanes) {
+    Vec v[kLanes];
+    FASTNN_UNROLL for (int l = 0; l < kLanes; ++l) v[l] =
+        first + l < R * C ? combine_pieces(acc[(first + l) / C % R][(first + l) % C], Plus{})
+                          : Vec{};
+    combine_lanes(v, Plus{});
+    store(sums + first, v[0]);
+  }
+}
+
 }  // namespace
 }  // namespace fastnn
