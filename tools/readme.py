@@ -62,7 +62,7 @@ def main() -> int:
         ("ops", op_table()),
         ("speeds", speed_table("bench_cpu.jsonl", (1,))),
         ("speeds-amd", speed_table("bench_cpu_amd.jsonl", (1, 2))),
-        ("speeds-avx2", speed_table("bench_cpu_avx2.jsonl", (1,))),
+        ("speeds-avx2", speed_table("bench_cpu_avx2.jsonl", (1, 2))),
         ("gpu", gpu_table()),
     ):
         after = replaced(after, name, table)
