@@ -64,7 +64,7 @@ FASTNN_INLINE void along_products(const AlongTile& t, const float* a, float* sum
 
 template <int R, int C>
 __attribute__((noinline)) void along_tile(const AlongTile& given) {
-  const AlongTile t = given;  // what is stored to C might be the other's
+  const AlongTile t = given;  // a copy stays in registers: a store to C might change `given`
   const float* a = t.a;
   float* c = t.c;
   for (int64_t tiles = t.tiles; tiles > 0; --tiles, a += R * t.a_row) {
