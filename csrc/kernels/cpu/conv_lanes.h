@@ -23,7 +23,8 @@ struct LanesTile {
 
 // A row takes a general register.
 inline constexpr int kLanesRows = 10;
-// Outputs whose sums wait between chains: whole tiles, and half of L1 at most.
+// Outputs whose sums wait between chains: whole tiles, but for one width of AVX-512, and half of L1
+// at most.
 inline constexpr int64_t kLanesStrip = kNR > 16 ? 60 : 120;
 static_assert(kLanesStrip * kNR <= kL1Floats / 2);
 constexpr int lanes_rows(int nv) { return tile_rows(nv) < kLanesRows ? tile_rows(nv) : kLanesRows; }
@@ -128,19 +129,19 @@ FASTNN_INLINE void store_apart(float* to, Vec v, Indices<L...>) {
   store(end, __builtin_shufflevector(high, v, (L % 2 == 1 ? kLanes + (kLanes - 1 + L) / 2 : L)...));
 }
 
-// The transpose of n rows of c, of `width` floats, to a run of each filter's plane. kLanes rows
-// behind them may be read.
+// The transpose of n rows of c, of `width` floats, to a run of each filter's plane.
 void store_run(const ConvArgs& args, const float* c, int64_t width, int64_t filters, int64_t n,
                float* y) {
+  const int64_t here = least(kLanes, n);
+  const float* row[kLanes];
+  for (int64_t l = 0; l < kLanes; ++l) row[l] = c + least(l, here - 1) * width;
   // Planes outermost: those a power of two apart share a set of L1, which has 8 lines or 12.
   for (int64_t f = 0; f < filters; f += 4, y += 4 * args.y_plane)
     for (int64_t i = 0; i < n; i += kLanes) {
-      const int64_t here = least(kLanes, n - i);
-      float* to = y + i * args.y_col;
-      const float* row[kLanes];
-      FASTNN_UNROLL for (int64_t l = 0; l < kLanes; ++l) row[l] = c + (i + l) * width;
+      const int64_t first = least(i, n - here);  // the last overlaps those before
+      float* to = y + first * args.y_col;
       Vec x[4];
-      FASTNN_UNROLL for (int q = 0; q < 4; ++q) x[q] = load_quads(row + q, f);
+      FASTNN_UNROLL for (int q = 0; q < 4; ++q) x[q] = load_quads(row + q, first * width + f);
       transpose_quads(x, MakeIndices<kLanes>::Type{});
       if (here == kLanes && args.y_col <= 2 && f + 4 <= filters) {
         FASTNN_UNROLL for (int q = 0; q < 4; ++q, to += args.y_plane) {
@@ -216,7 +217,7 @@ struct ConvLanes {
     const int64_t vectors = ceil_div(filters, kLanes), width = vectors * kLanes;
     const int64_t offset = o * args.y_plane;
     const int64_t all = ceil_div(g.filters, kNR) * item.rows * g.w.out * depth;
-    alignas(64) float c[(kLanesStrip + kLanes) * kNR], bias[kNR] = {};
+    alignas(64) float c[kLanesStrip * kNR], bias[kNR] = {};
     if (item.bias) copy_few(bias, item.bias + o, filters);
     const LanesAhead results{item.y + offset + first, filters, args.y_plane, n};
     LanesTile t{};
