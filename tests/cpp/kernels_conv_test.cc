@@ -30,11 +30,15 @@ Bytes convolution(const Kernels& k, const Case& c, float scale = 1) {
     for (float& v : bias.values) v = -0.f;
   }
   const ConvPlan plan = conv_plan(g);
+  const ConvWeightPlan weight_plan = conv_weight_plan(g);
   Buffer<float> scratch(plan.tasks * plan.scratch, true);
+  const int64_t weight_tasks = weight_plan.tasks(g);
 #ifdef FASTNN_TEST_CUDA
   const bool lanes = false;
+  const int64_t at_once = plan.tasks, weight_at_once = weight_tasks;
 #else
   const bool lanes = plan.lanes;
+  const int64_t at_once = 1, weight_at_once = 1;  // task by task, each has scratch of its own
 #endif
   const int64_t rows = lanes ? round_up(c.filters, kConvLanes) : c.filters;
   const ConvPackAxis taps{c.taps, 0, 1, c.taps}, turned_taps{c.taps, c.taps - 1, -1, c.taps};
@@ -45,20 +49,21 @@ Bytes convolution(const Kernels& k, const Case& c, float scale = 1) {
   k.conv_pack({w.get(), turned.get(), c.groups, c.channels, c.filters, 1, c.channels, turned_taps,
                turned_taps, false},
               {0, c.groups * ceil_div(c.channels, kConvPackRows), nullptr});
-  k.conv({x.get(), packed.get(), bias.get(), y.get(), z.get(), g, g.out_size(), g.w.out, 1, 4, 1.f,
-          scratch.get()},
-         {0, plan.tasks, nullptr});
+  for (int64_t task = 0; task < plan.tasks; task += at_once)
+    k.conv({x.get(), packed.get(), bias.get(), y.get(), z.get(), g, g.out_size(), g.w.out, 1, 4,
+            1.f, scratch.get()},
+           {task, task + at_once, nullptr});
   constexpr int64_t kChunks = 2;  // the CPU takes all at once
   Buffer<double> bias_partials(kChunks * c.groups * c.filters, true);
   k.conv_bwd_bias({y.get(), z.get(), dz.get(), db.get(), bias_partials.get(), kChunks, c.batch,
                    c.groups * c.filters, g.out_size(), 4, 1.f},
                   {0, c.groups * c.filters, nullptr});
-  const ConvWeightPlan weight_plan = conv_weight_plan(g);
-  Buffer<float> weight_scratch(weight_plan.tasks(g) * weight_plan.scratch, true), dw(weights, true);
+  Buffer<float> weight_scratch(weight_tasks * weight_plan.scratch, true), dw(weights, true);
   Buffer<double> partials(weight_plan.chunks * c.groups * weight_plan.sums, true);
-  k.conv_bwd_weight(
-      {x.get(), dz.get(), partials.get(), g, weight_plan.chunks, weight_scratch.get()},
-      {0, weight_plan.tasks(g), nullptr});
+  for (int64_t task = 0; task < weight_tasks; task += weight_at_once)
+    k.conv_bwd_weight(
+        {x.get(), dz.get(), partials.get(), g, weight_plan.chunks, weight_scratch.get()},
+        {task, task + weight_at_once, nullptr});
   k.conv_bwd_weight_sum({partials.get(), dw.get(), g, weight_plan.chunks},
                         {0, c.groups * ceil_div(g.depth(), kConvSumRows), nullptr});
   Bytes out;
@@ -107,7 +112,8 @@ int main() {
                           {1, 2, 9, 7, 8, 40, 1, 1, 1, 0},    {1, 1, 2, 3, 3, 1100, 2, 3, 4, 3},
                           {2, 5, 1, 1, 9, 17, 3, 2, 1, 1},    {1, 2, 1, 1, 12, 14, 9, 1, 1, 4},
                           {2, 1, 20, 70, 9, 9, 3, 1, 1, 1},   {1, 2, 17, 29, 4, 5, 3, 2, 1, 1},
-                          {18, 1, 6, 16, 10, 9, 5, 1, 1, 0},  {16, 2, 9, 7, 5, 6, 3, 1, 2, 4}};
+                          {18, 1, 6, 16, 10, 9, 5, 1, 1, 0},  {16, 2, 9, 7, 5, 6, 3, 1, 2, 4},
+                          {32, 1, 6, 6, 7, 9, 5, 1, 1, 0}};
 #ifdef FASTNN_TEST_CUDA  // so many groups that their tiles are large ones
   const int64_t widths = 9;
   cases.push_back({1, 64, 2, 17, 3, 50, 2, 1, 1, 1});
