@@ -111,7 +111,7 @@ def _dropped(
 def _time(
     name: str, variant: Variant, settle: float, seconds: float, counts: dict[str, int]
 ) -> dict[str, float]:
-    """Median, minimum and slow ends of samples, each of as many calls as take about 1 ms.
+    """Median, minimum, mean and slow ends of samples, each of as many calls as take about 1 ms.
 
     What is sampled in the first `settle` seconds does not count.
     """
@@ -129,7 +129,8 @@ def _time(
     samples.sort()
     scale = 1e6 / n / times
     parts = {"min": 0.0, "us": 0.5, "p95": 0.95, "p99": 0.99}
-    return {name: samples[int(part * len(samples))] * scale for name, part in parts.items()}
+    quantiles = {name: samples[int(part * len(samples))] * scale for name, part in parts.items()}
+    return quantiles | {"mean": sum(samples) / len(samples) * scale}
 
 
 def _sample(call: Callable[[], Any], n: int) -> float:
