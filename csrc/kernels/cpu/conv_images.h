@@ -14,8 +14,9 @@ struct ImagesRun {
   int32_t first, count, ends_chain;
 };
 
-// c[r] = bias[r] + sum over some products of w[r][k] band[at], vectors side by side. Chains end
-// where they do with all products, so what is left out, zeros around an image, changes no bit.
+// c[r] = bias[r] + sum over some products of w[r][k] band[at], vectors side by side, and the same
+// of as many as follow in `tiles`. Chains end where they do with all products, so what is left out,
+// zeros around an image, changes no bit.
 struct ImagesTile {
   const float* w;
   int64_t w_row;
@@ -25,11 +26,27 @@ struct ImagesTile {
   int64_t num_runs;
   float* c;
   int64_t ldc;
+  int64_t tiles;
   bool relu;
 };
 
+// What ends the sums of a tile.
 template <int R, int NV>
-__attribute__((noinline)) void images_tile(const ImagesTile& t) {
+FASTNN_INLINE void store_images(Vec (&acc)[R][NV], const ImagesTile& t, float* c) {
+  if (const float* const bias = t.bias) FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] += bias[r];
+    }
+  if (t.relu) FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+      FASTNN_UNROLL for (int v = 0; v < NV; ++v) acc[r][v] = Relu::fwd(acc[r][v], 0.f);
+    }
+  const int64_t ldc = t.ldc;
+  FASTNN_UNROLL for (int r = 0; r < R; ++r) {
+    FASTNN_UNROLL for (int v = 0; v < NV; ++v) store(c + r * ldc + v * kLanes, acc[r][v]);
+  }
+}
+
+template <int R, int NV>
+FASTNN_INLINE void images_sums(const ImagesTile& t, const float* band, float* c) {
   Vec acc[R][NV];
   alignas(64) float parked[R * NV * kLanes];  // what the chains before have summed
   FASTNN_UNROLL for (int r = 0; r < R; ++r) {
@@ -45,7 +62,7 @@ __attribute__((noinline)) void images_tile(const ImagesTile& t) {
     for (int64_t n = run->count; n > 0; --n, ++product) {
       Column<R, false> w = filters;
       w.advance(product->k);
-      const float* b = t.band + product->at;
+      const float* b = band + product->at;
       Vec bv[NV];
       FASTNN_UNROLL for (int v = 0; v < NV; ++v) bv[v] = load(b + v * kLanes);
       w.multiply(bv, acc);
@@ -67,12 +84,16 @@ __attribute__((noinline)) void images_tile(const ImagesTile& t) {
     // The compiler would keep some of these in registers, and spill sums for it.
     asm volatile("" : : "r"(parked) : "memory");
   }
-  FASTNN_UNROLL for (int r = 0; r < R; ++r) {
-    FASTNN_UNROLL for (int v = 0; v < NV; ++v) {
-      if (t.bias) acc[r][v] += t.bias[r];
-      if (t.relu) acc[r][v] = Relu::fwd(acc[r][v], 0.f);
-      store(t.c + r * t.ldc + v * kLanes, acc[r][v]);
-    }
+  store_images<R, NV>(acc, t, c);
+}
+
+template <int R, int NV>
+__attribute__((noinline)) void images_tile(const ImagesTile& t) {
+  const float* band = t.band;
+  float* c = t.c;
+  for (int64_t n = t.tiles; n > 0; --n, band += NV * kLanes, c += NV * kLanes) {
+    asm("" : "+r"(band));  // one register: the compiler would add up two for each product
+    images_sums<R, NV>(t, band, c);
   }
 }
 
@@ -157,18 +178,27 @@ struct ConvImages {
     t.w = w + o * g.depth(), t.w_row = g.depth(), t.bias = bias ? bias + o : nullptr;
     t.products = products, t.runs = runs, t.ldc = (end_row - begin_row) * width, t.relu = is_relu();
     Inside i{-1, -1}, j{-1, -1};
-    for (int64_t s = 0; s < strips; ++s) {
-      const int64_t first = conv_begin(vectors, s, strips),
-                    end = conv_begin(vectors, s + 1, strips);
-      const Inside seen_j =
-          all_taps ? Inside{0, g.w.taps} : taps_of(g.w, first / kOf, (end - 1) / kOf);
+    const auto strip = [&](int64_t s) {
+      return Inside{conv_begin(vectors, s, strips), conv_begin(vectors, s + 1, strips)};
+    };
+    const auto seen = [&](Inside at) {
+      return all_taps ? Inside{0, g.w.taps} : taps_of(g.w, at.begin / kOf, (at.end - 1) / kOf);
+    };
+    for (int64_t s = 0; s < strips; s += t.tiles) {
+      const Inside at = strip(s), seen_j = seen(at);
+      const int64_t n = at.end - at.begin;
+      // Strips of one width that see the same taps are one call.
+      for (t.tiles = 1; s + t.tiles < strips; ++t.tiles) {
+        const Inside next = strip(s + t.tiles);
+        if (next.end - next.begin != n || seen(next) != seen_j) break;
+      }
       if (seen_j != j) find_products(j = seen_j), i = {-1, -1};
       for (int64_t r = begin_row; r < end_row; ++r) {
         const Inside seen_i = all_taps ? Inside{0, g.h.taps} : taps_of(g.h, row + r, row + r);
         if (seen_i != i) t.num_runs = find_runs(i = seen_i, j);
-        t.band = band + r * length + first * kLanes;
-        t.c = c + (r - begin_row) * width + first * kLanes;
-        kImagesTiles.of[end - first - 1].of_rows[filters - 1](t);
+        t.band = band + r * length + at.begin * kLanes;
+        t.c = c + (r - begin_row) * width + at.begin * kLanes;
+        kImagesTiles.of[n - 1].of_rows[filters - 1](t);
       }
     }
   }

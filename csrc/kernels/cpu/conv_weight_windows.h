@@ -3,6 +3,7 @@
 // dw gets from the window. Nothing is made of gradients that are 0.
 #pragma once
 #include "conv_turn.h"
+#include "patch_lanes.h"
 #include "pool_windows.h"
 
 namespace fastnn {
@@ -157,21 +158,10 @@ struct ConvWeightWindows {
     int32_t* at = list.at + list.count;
     float* values = list.values + list.count;
     int64_t i = begin;
-#if defined(__AVX512F__)
-    const __m512i of_place = _mm512_add_epi32(
-        _mm512_set1_epi32(first), _mm512_broadcast_i32x4(_mm_set_epi32(row + col, row, col, 0)));
-    for (int64_t count; i < end; i += kLanes, at += count, values += count) {
-      const auto lanes = static_cast<__mmask16>((1u << least(kLanes, end - i)) - 1);
-      const __m512 value = _mm512_maskz_loadu_ps(lanes, dz + i);
-      const __m512i place =
-          _mm512_maskz_cvtepu8_epi32(0xffff, _mm_maskz_loadu_epi8(lanes, places + i));
-      const __m512i from =
-          _mm512_add_epi32(_mm512_maskz_loadu_epi32(lanes, base + i),
-                           _mm512_maskz_permutexvar_epi32(0xffff, place, of_place));
-      const __mmask16 some = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-      _mm512_storeu_ps(values, _mm512_maskz_compress_ps(some, value));
-      _mm512_storeu_si512(at, _mm512_maskz_compress_epi32(some, from));
-      count = __builtin_popcount(some);
+#if defined(__AVX512F__) || defined(__AVX2__)
+    for (const PatchLanes lanes(first, row, col); lanes.can_append(end - i); i += kLanes) {
+      const int count = lanes.append(dz + i, places + i, base + i, end - i, at, values);
+      at += count, values += count;
     }
 #endif
     for (; i < end; ++i) {
