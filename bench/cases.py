@@ -269,7 +269,7 @@ def _ops() -> Iterator[Case]:
             goal = _GOALS.get(op.short, "C7" if op.family == "activation" else "")
             if op.family == "activation" and moved > 1 << 24:
                 goal = "C9"
-            if op.name.startswith("fastnn.Tensor"):
+            if op.name.startswith("fastnn.Tensor") or "groups" in params:
                 goal = ""
             yield Case(goal, op.short, "fwd", lists, params, float(flops), 4.0 * moved)
             times = _TIMES_OF_FORWARD.get(op.short, 2)

@@ -90,8 +90,9 @@ def _avg_pool2d(x: Any, kernel_size: int) -> Any:
     return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") / kernel_size**2
 
 
-def _conv2d(x: Any, w: Any, b: Any, padding: int) -> Any:
-    y = jax.lax.conv_general_dilated(x, w, (1, 1), [(padding, padding)] * 2)
+def _conv2d(x: Any, w: Any, b: Any, padding: int, groups: int = 1) -> Any:
+    around = [(padding, padding)] * 2
+    y = jax.lax.conv_general_dilated(x, w, (1, 1), around, feature_group_count=groups)
     return y + b[:, None, None]
 
 

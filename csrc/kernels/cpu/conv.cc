@@ -25,16 +25,16 @@ int64_t pitch_of(const ConvGrid& g, int64_t row_length, int64_t rows) {
   return 4 * rows * apart <= 5 * round_up(through, kLanes) ? apart : row_length;
 }
 
-// Outputs [first, first + n) of `filters` filters, from rows of kNR floats to y.
-void store_outputs(const ConvArgs& args, const float* c, int64_t filters, int64_t pitch,
-                   int64_t first, int64_t n, float* y) {
+// Outputs [first, first + n) of `filters` filters, from rows of c to y.
+void store_outputs(const ConvArgs& args, const float* c, int64_t ldc, int64_t filters,
+                   int64_t pitch, int64_t first, int64_t n, float* y) {
   for (int64_t row = first / pitch; row * pitch < first + n; ++row) {
     const int64_t start = row * pitch, begin = first > start ? first : start;
     const int64_t count = least(first + n, start + args.grid.w.out) - begin;
     if (count <= 0) continue;
     const float* from = c + begin - first;
     float* to = y + row * args.y_row + (begin - start) * args.y_col;
-    for (int64_t r = 0; r < filters; ++r, from += kNR, to += args.y_plane) {
+    for (int64_t r = 0; r < filters; ++r, from += ldc, to += args.y_plane) {
       if (args.y_col == 1) {
         copy_run(to, from, count);
       } else if (args.y_col == 2 && count >= kLanes) {
@@ -49,13 +49,14 @@ void store_outputs(const ConvArgs& args, const float* c, int64_t filters, int64_
   }
 }
 
-// All filters at outputs [first, first + n), n <= kNR.
+// All filters at outputs [first, first + n), of conv_vectors() at most.
 void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, int64_t pitch,
                 int64_t first, int64_t n) {
   const ConvGrid& g = args.grid;
   const int64_t vectors = ceil_div(n, kLanes);
-  // Where each vector reads in the band and writes in y. One division, of 32 bits: a tile is short.
-  ConvTile t{};
+  // Where each vector reads in the band and writes in y. Divisions are of 32 bits, and what is set
+  // below is not cleared first: a tile is short.
+  ConvTile t;
   t.k = g.depth(), t.planes = item.band, t.at = item.at;
   int64_t row = static_cast<uint32_t>(first) / static_cast<uint32_t>(pitch);
   int64_t col = first - row * pitch;
@@ -75,13 +76,12 @@ void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, 
   const int64_t in_last = pitch == g.w.out ? kLanes : least(kLanes, g.w.out - col);
   const int64_t cols = direct ? last + in_last : vectors * kLanes;
   alignas(64) float padded[kMaxRows * kNR];
+  static_assert(kMaxRows * kNV >= 2 * kConvNV);  // of one row, or of two, three, ...
   for (int64_t v = 0; v < vectors && !direct; ++v) t.to[v] = v * kLanes;
-  t.ldc = direct ? args.y_plane : kNR;
+  t.ldc = direct ? args.y_plane : vectors * kLanes;
   t.relu = args.activation == kRelu && item.z == nullptr;
-  const int64_t tiles = ceil_div(g.filters, tile_rows(static_cast<int>(vectors)));
-  for (int64_t q = 0; q < tiles; ++q) {
-    const int64_t o = conv_begin(g.filters, q, tiles);
-    const int64_t filters = conv_begin(g.filters, q + 1, tiles) - o;
+  int64_t o = 0;
+  const auto run = [&](int64_t filters) {
     float* y = item.y + o * args.y_plane;
     float* z = item.z ? item.z + o * args.y_plane : nullptr;
     t.w = item.w + o * t.k;
@@ -91,12 +91,16 @@ void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, 
     if (z && direct) {
       for (int64_t r = 0; r < filters; ++r) copy_run(z + begin + r * t.ldc, t.c + r * t.ldc, cols);
     } else if (z) {
-      store_outputs(args, padded, filters, pitch, first, n, z);
+      store_outputs(args, padded, t.ldc, filters, pitch, first, n, z);
     }
     if (args.activation && !t.relu)
       kActivate.tile[args.activation](t.c, t.ldc, filters, cols, args.activation_param);
-    if (!direct) store_outputs(args, padded, filters, pitch, first, n, y);
-  }
+    if (!direct) store_outputs(args, padded, t.ldc, filters, pitch, first, n, y);
+  };
+  equal_heights(g.filters, conv_rows(static_cast<int>(vectors)))
+      .each([&](int64_t filters, int64_t tiles) {
+        for (; tiles > 0; --tiles, o += filters) run(filters);
+      });
 }
 
 // What is copied for some outputs, and how far apart its rows and channels then are.
@@ -172,8 +176,9 @@ void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band,
   if (plan.lanes) return ConvLanes{args, item, {}}.run();
   const int64_t pitch = pitch_of(g, band.row_length, rows);
   const int64_t positions = (rows - 1) * pitch + g.w.out;
-  for (int64_t first = 0; first < positions; first += kNR)
-    conv_strip(args, item, band.row_length, pitch, first, least(kNR, positions - first));
+  const int64_t width = conv_vectors(g.filters) * kLanes;
+  for (int64_t first = 0; first < positions; first += width)
+    conv_strip(args, item, band.row_length, pitch, first, least(width, positions - first));
 }
 
 // `scratch` is that of one task for as many as there are, so that the band stays in the cache.

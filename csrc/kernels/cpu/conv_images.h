@@ -98,22 +98,24 @@ __attribute__((noinline)) void images_tile(const ImagesTile& t) {
 }
 
 using RunImagesTile = void (*)(const ImagesTile&);
+// Rows of the tallest tile, for whose sums there is scratch.
+inline constexpr int64_t kImageRows = least(kMR, kConvImageFilters);
 struct ImagesTilesOfWidth {
-  RunImagesTile of_rows[kMR];
+  RunImagesTile of_rows[kImageRows];
 };
 template <int NV, int... I>
 constexpr ImagesTilesOfWidth images_tiles_of_width(Indices<I...>) {
-  return {{images_tile<I + 1, NV>...}};
+  return {{images_tile<(I < conv_rows(NV) ? I + 1 : 1), NV>...}};
 }
 struct ImagesTiles {
-  ImagesTilesOfWidth of[kNV];
+  ImagesTilesOfWidth of[kConvNV];
 };
 template <int... V>
 constexpr ImagesTiles all_images_tiles(Indices<V...>) {
-  return {{images_tiles_of_width<V + 1>(MakeIndices<kMR>::Type{})...}};
+  return {{images_tiles_of_width<V + 1>(MakeIndices<kImageRows>::Type{})...}};
 }
-static_assert(kMR <= kConvImageFilters && kGemmChain >= kConvLanes);
-inline constexpr ImagesTiles kImagesTiles = all_images_tiles(MakeIndices<kNV>::Type{});
+static_assert(kGemmChain >= kConvLanes);
+inline constexpr ImagesTiles kImagesTiles = all_images_tiles(MakeIndices<kConvNV>::Type{});
 
 // Some rows of outputs of a block, and scratch.
 struct ConvImages {
@@ -127,7 +129,7 @@ struct ConvImages {
   bool all_taps;              // also those that see nothing but padding
   ConvProduct* products;      // [depth]
   ImagesRun* runs;            // conv_image_runs() of them
-  float* c;                   // of kMR filters, [rows][w.out][kConvLanes]
+  float* c;                   // of kImageRows filters, [rows][w.out][kConvLanes]
   float* windows;             // conv_pooled_floats()
 
   // The products of taps [j.begin, j.end) of each row of the kernel.
@@ -173,7 +175,7 @@ struct ConvImages {
     const ConvGrid& g = args.grid;
     constexpr int64_t kOf = kConvLanes / kLanes;  // vectors of a position
     const int64_t length = g.w.length(g.w.out) * kConvLanes, width = g.w.out * kConvLanes;
-    const int64_t vectors = g.w.out * kOf, strips = ceil_div(vectors, kNV);
+    const int64_t vectors = g.w.out * kOf, strips = ceil_div(vectors, conv_vectors(filters));
     ImagesTile t{};
     t.w = w + o * g.depth(), t.w_row = g.depth(), t.bias = bias ? bias + o : nullptr;
     t.products = products, t.runs = runs, t.ldc = (end_row - begin_row) * width, t.relu = is_relu();
@@ -208,7 +210,7 @@ struct ConvImages {
   }
   void run() const {
     const ConvGrid& g = args.grid;
-    const int64_t tiles = ceil_div(g.filters, kMR);
+    const int64_t tiles = ceil_div(g.filters, kImageRows);
     for (int64_t q = 0; q < tiles; ++q) {
       const int64_t o = conv_begin(g.filters, q, tiles);
       const int64_t filters = conv_begin(g.filters, q + 1, tiles) - o;

@@ -8,15 +8,30 @@
 namespace fastnn {
 namespace {
 
+// Vectors of the widest tile of so many filters: few of them need more, or they would wait for
+// their fma, and what a tile costs before its first would be all of it where sums are short (a
+// channel per group, of 9 or 25 products).
+constexpr int64_t conv_vectors(int64_t filters) {
+  return filters > 0 ? most(kNV, ceil_div(8, filters)) : kNV;
+}
+inline constexpr int kConvNV = 8;
+static_assert(conv_vectors(1) <= kConvNV);
+// Rows of the tallest tile of nv vectors.
+constexpr int conv_rows(int nv) {
+  int rows = nv <= kNV ? tile_rows(nv) : 1;
+  while (nv > kNV && conv_vectors(rows + 1) >= nv) ++rows;
+  return rows;
+}
+
 struct ConvTile {
   const float* w;  // rows of k contiguous floats
   int64_t k;
   const float* planes;
-  const int32_t* at;   // [k], added to each place
-  int64_t place[kNV];  // of each vector
+  const int32_t* at;       // [k], added to each place
+  int64_t place[kConvNV];  // of each vector
   float* c;
-  int64_t ldc, to[kNV];  // to: where each vector is stored, in each row of c
-  const float* bias;     // of each row, or null
+  int64_t ldc, to[kConvNV];  // to: where each vector is stored, in each row of c
+  const float* bias;         // of each row, or null
   bool relu;
 };
 
@@ -53,22 +68,22 @@ __attribute__((noinline)) void conv_tile(const ConvTile& t) {
 
 using RunConvTile = void (*)(const ConvTile&);
 
-// Every height up to tile_rows: [NV - 1][R - 1].
+// Every height up to conv_rows: [NV - 1][R - 1].
 struct ConvTilesOfWidth {
   RunConvTile of_rows[kMaxRows];
 };
 template <int NV, int... I>
 constexpr ConvTilesOfWidth conv_tiles_of_width(Indices<I...>) {
-  return {{conv_tile<(I < tile_rows(NV) ? I + 1 : 1), NV>...}};
+  return {{conv_tile<(I < conv_rows(NV) ? I + 1 : 1), NV>...}};
 }
 struct ConvTiles {
-  ConvTilesOfWidth of[kNV];
+  ConvTilesOfWidth of[kConvNV];
 };
 template <int... V>
 constexpr ConvTiles all_conv_tiles(Indices<V...>) {
   return {{conv_tiles_of_width<V + 1>(MakeIndices<kMaxRows>::Type{})...}};
 }
-inline constexpr ConvTiles kConvTiles = all_conv_tiles(MakeIndices<kNV>::Type{});
+inline constexpr ConvTiles kConvTiles = all_conv_tiles(MakeIndices<kConvNV>::Type{});
 
 }  // namespace
 }  // namespace fastnn
