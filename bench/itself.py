@@ -51,7 +51,9 @@ def records(
             "us": statistics.median(b["us"] for b in times[name]),
             "min_us": min(b["min"] for b in times[name]),
             "ratio": statistics.median(b["us"] / a["us"] for a, b in pairs),
-            "setting": "{us:.2f} of it, mean {mean:.2f}, p95 {p95:.2f}, p99 {p99:.2f}".format(**share),
+            "setting": "{us:.2f} of it, mean {mean:.2f}, p95 {p95:.2f}, p99 {p99:.2f}".format(
+                **share
+            ),
             "step_ratio": share,
         }
     return {

@@ -49,59 +49,88 @@ void store_outputs(const ConvArgs& args, const float* c, int64_t ldc, int64_t fi
   }
 }
 
-// All filters at outputs [first, first + n), of conv_vectors() at most.
-void conv_strip(const ConvArgs& args, const ConvItem& item, int64_t row_length, int64_t pitch,
-                int64_t first, int64_t n) {
-  const ConvGrid& g = args.grid;
-  const int64_t vectors = ceil_div(n, kLanes);
-  // Where each vector reads in the band and writes in y. Divisions are of 32 bits, and what is set
-  // below is not cleared first: a tile is short.
-  ConvTile t;
-  t.k = g.depth(), t.planes = item.band, t.at = item.at;
-  int64_t row = static_cast<uint32_t>(first) / static_cast<uint32_t>(pitch);
-  int64_t col = first - row * pitch;
-  const int64_t begin = row * g.w.out + col;
-  for (int64_t v = 0; v < vectors; ++v) {
-    t.place[v] = row * row_length + col;
-    t.to[v] = row * g.w.out + col - begin;
-    if (v + 1 < vectors)
-      for (col += kLanes; col >= pitch; col -= pitch) ++row;
-  }
-  // Vectors go where they belong, and what the last of a row writes behind it is written again;
-  // not so at the end of the band or where outputs are apart: those go by way of a padded copy.
-  const bool dense = args.y_col == 1 && args.y_row == g.w.out &&
-                     (pitch == g.w.out || pitch == round_up(g.w.out, kLanes));
-  const int64_t last = t.to[vectors - 1];
-  const bool direct = dense && begin + last + kLanes <= item.rows * g.w.out;
-  const int64_t in_last = pitch == g.w.out ? kLanes : least(kLanes, g.w.out - col);
-  const int64_t cols = direct ? last + in_last : vectors * kLanes;
-  alignas(64) float padded[kMaxRows * kNR];
-  static_assert(kMaxRows * kNV >= 2 * kConvNV);  // of one row, or of two, three, ...
-  for (int64_t v = 0; v < vectors && !direct; ++v) t.to[v] = v * kLanes;
-  t.ldc = direct ? args.y_plane : vectors * kLanes;
-  t.relu = args.activation == kRelu && item.z == nullptr;
-  int64_t o = 0;
-  const auto run = [&](int64_t filters) {
-    float* y = item.y + o * args.y_plane;
-    float* z = item.z ? item.z + o * args.y_plane : nullptr;
-    t.w = item.w + o * t.k;
-    t.bias = item.bias ? item.bias + o : nullptr;
-    t.c = direct ? y + begin : padded;
-    kConvTiles.of[vectors - 1].of_rows[filters - 1](t);
-    if (z && direct) {
-      for (int64_t r = 0; r < filters; ++r) copy_run(z + begin + r * t.ldc, t.c + r * t.ldc, cols);
-    } else if (z) {
-      store_outputs(args, padded, t.ldc, filters, pitch, first, n, z);
+// All outputs of an item, some vectors at a time. Vectors go where they belong, and what the last
+// of a row writes behind it is written again; not so at the end of the band or where outputs are
+// apart: those go by way of a padded copy.
+struct ConvStrips {
+  const ConvArgs& args;
+  const ConvItem& item;
+  int64_t row_length, pitch;
+  ConvTile t;  // not cleared first: images may be small
+  // What is in t, which the next strip shares if it begins in the same column.
+  int64_t col = -1, vectors = 0;
+  bool direct = false;
+  int64_t last = 0, in_last = 0;      // where the last vector goes, and how much of it
+  int64_t rows_on = 0, next_col = 0;  // where the next strip begins
+  Heights heights{};
+
+  ConvStrips(const ConvArgs& args, const ConvItem& item, int64_t row_length, int64_t pitch)
+      : args(args), item(item), row_length(row_length), pitch(pitch) {}
+
+  // Where vectors read in the band and write in y, from where the first of them does.
+  void find_vectors(int64_t first_col, int64_t count) {
+    const int64_t out = args.grid.w.out;
+    col = next_col = first_col, vectors = count, rows_on = 0, direct = true;
+    for (int64_t v = 0; v < vectors; ++v) {
+      t.place[v] = rows_on * row_length + next_col - col;
+      t.to[v] = last = rows_on * out + next_col - col;
+      in_last = pitch == out ? kLanes : least(kLanes, out - next_col);
+      for (next_col += kLanes; next_col >= pitch; next_col -= pitch) ++rows_on;
     }
-    if (args.activation && !t.relu)
-      kActivate.tile[args.activation](t.c, t.ldc, filters, cols, args.activation_param);
-    if (!direct) store_outputs(args, padded, t.ldc, filters, pitch, first, n, y);
-  };
-  equal_heights(g.filters, conv_rows(static_cast<int>(vectors)))
-      .each([&](int64_t filters, int64_t tiles) {
-        for (; tiles > 0; --tiles, o += filters) run(filters);
-      });
-}
+    heights = equal_heights(args.grid.filters, conv_rows(static_cast<int>(vectors)));
+  }
+  // One behind the other instead.
+  void store_padded() {
+    for (int64_t v = 0; v < vectors; ++v) t.to[v] = v * kLanes;
+    direct = false;
+  }
+
+  void run() {
+    const ConvGrid& g = args.grid;
+    const bool dense = args.y_col == 1 && args.y_row == g.w.out &&
+                       (pitch == g.w.out || pitch == round_up(g.w.out, kLanes));
+    const int64_t positions = (item.rows - 1) * pitch + g.w.out;
+    int64_t width = conv_vectors(g.filters) * kLanes;
+    if (pitch <= width && pitch % kLanes == 0) width -= width % pitch;  // strips begin with rows
+    t.k = g.depth(), t.at = item.at;
+    t.relu = args.activation == kRelu && item.z == nullptr;
+    int64_t row = 0, from = 0;  // where a strip begins
+    for (int64_t first = 0; first < positions; first += width) {
+      const int64_t n = least(width, positions - first), count = ceil_div(n, kLanes);
+      if (from != col || count != vectors || (dense && !direct)) find_vectors(from, count);
+      const int64_t begin = row * g.w.out + from;
+      if (direct && (!dense || begin + last + kLanes > item.rows * g.w.out)) store_padded();
+      t.planes = item.band + row * row_length + from;
+      multiply(first, n, begin);
+      row += rows_on, from = next_col;
+    }
+  }
+
+  // All filters at outputs [first, first + n), the first of which is at `begin` in a plane of y.
+  void multiply(int64_t first, int64_t n, int64_t begin) {
+    alignas(64) float padded[kMaxRows * kNR];
+    static_assert(kMaxRows * kNV >= 2 * kConvNV);  // of one row, or of two, three, ...
+    t.ldc = direct ? args.y_plane : vectors * kLanes;
+    const int64_t cols = direct ? last + in_last : vectors * kLanes;
+    int64_t o = 0;
+    heights.each([&](int64_t filters, int64_t tiles) {
+      for (; tiles > 0; --tiles, o += filters) {
+        float* y = item.y + o * args.y_plane;
+        float* z = item.z ? item.z + o * args.y_plane : nullptr;
+        t.w = item.w + o * t.k;
+        t.bias = item.bias ? item.bias + o : nullptr;
+        t.c = direct ? y + begin : padded;
+        kConvTiles.of[vectors - 1].of_rows[filters - 1](t);
+        for (int64_t r = 0; r < filters && z && direct; ++r)
+          copy_run(z + begin + r * t.ldc, t.c + r * t.ldc, cols);
+        if (z && !direct) store_outputs(args, padded, t.ldc, filters, pitch, first, n, z);
+        if (args.activation && !t.relu)
+          kActivate.tile[args.activation](t.c, t.ldc, filters, cols, args.activation_param);
+        if (!direct) store_outputs(args, padded, t.ldc, filters, pitch, first, n, y);
+      }
+    });
+  }
+};
 
 // What is copied for some outputs, and how far apart its rows and channels then are.
 struct ConvBand {
@@ -174,11 +203,7 @@ void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band,
                       rows,
                       {next, more ? g.channels : 0, g.in_size(), g.in_size()}};
   if (plan.lanes) return ConvLanes{args, item, {}}.run();
-  const int64_t pitch = pitch_of(g, band.row_length, rows);
-  const int64_t positions = (rows - 1) * pitch + g.w.out;
-  const int64_t width = conv_vectors(g.filters) * kLanes;
-  for (int64_t first = 0; first < positions; first += width)
-    conv_strip(args, item, band.row_length, pitch, first, least(width, positions - first));
+  ConvStrips(args, item, band.row_length, pitch_of(g, band.row_length, rows)).run();
 }
 
 // `scratch` is that of one task for as many as there are, so that the band stays in the cache.
