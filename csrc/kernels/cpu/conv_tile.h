@@ -11,11 +11,8 @@ namespace {
 // Vectors of the widest tile of so many filters: few of them need more, or they would wait for
 // their fma, and what a tile costs before its first would be all of it where sums are short (a
 // channel per group, of 9 or 25 products).
-constexpr int64_t conv_vectors(int64_t filters) {
-  return filters > 0 ? most(kNV, ceil_div(8, filters)) : kNV;
-}
 inline constexpr int kConvNV = 8;
-static_assert(conv_vectors(1) <= kConvNV);
+constexpr int64_t conv_vectors(int64_t filters) { return most(kNV, ceil_div(kConvNV, filters)); }
 // Rows of the tallest tile of nv vectors.
 constexpr int conv_rows(int nv) {
   int rows = nv <= kNV ? tile_rows(nv) : 1;
