@@ -95,8 +95,14 @@ struct ConvStrips {
     if (pitch <= width && pitch % kLanes == 0) width -= width % pitch;  // strips begin with rows
     t.k = g.depth(), t.at = item.at;
     t.relu = args.activation == kRelu && item.z == nullptr;
+    // Of the image after this each strip fetches its part.
+    const int64_t lines = ceil_div(item.next.planes * item.next.floats, kLineFloats);
+    const int64_t at_once = ceil_div(lines, ceil_div(positions, width));
+    const float *ahead = item.next.at, *const end = ahead + lines * kLineFloats;
     int64_t row = 0, from = 0;  // where a strip begins
     for (int64_t first = 0; first < positions; first += width) {
+      for (int64_t i = 0; i < at_once && ahead < end; ++i, ahead += kLineFloats)
+        __builtin_prefetch(ahead, 0, 2);
       const int64_t n = least(width, positions - first), count = ceil_div(n, kLanes);
       if (from != col || count != vectors || (dense && !direct)) find_vectors(from, count);
       const int64_t begin = row * g.w.out + from;
@@ -110,7 +116,7 @@ struct ConvStrips {
   // All filters at outputs [first, first + n), the first of which is at `begin` in a plane of y.
   void multiply(int64_t first, int64_t n, int64_t begin) {
     alignas(64) float padded[kMaxRows * kNR];
-    static_assert(kMaxRows * kNV >= 2 * kConvNV);  // of one row, or of two, three, ...
+    static_assert(kMaxRows * kNV >= 2 * kConvNV);  // R rows of ceil(kConvNV / R) vectors
     t.ldc = direct ? args.y_plane : vectors * kLanes;
     const int64_t cols = direct ? last + in_last : vectors * kLanes;
     int64_t o = 0;
