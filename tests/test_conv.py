@@ -109,6 +109,8 @@ def test_integers_are_exact(seed):
         ((3, 4, 9, 67), (8, 1, 5, 5), {"padding": 2, "groups": 4}),  # strips of parts of them
         ((35, 4, 13, 9), (12, 1, 3, 3), {"padding": 1, "groups": 4}),  # the same, images in lanes
         ((2, 3, 8, 8), (0, 3, 3, 3), {"padding": 1}),
+        ((2, 3, 8, 0), (2, 3, 3, 3), {"padding": 2}),
+        ((2, 3, 5, 1), (2, 3, 1, 1), {"stride": 3}),  # phases without outputs
         ((1, 2, 5, 2000), (3, 2, 3, 3), {"stride": (1, 2)}),
         ((2, 200, 4, 4), (70, 200, 3, 3), {"padding": 1}),  # rows of k in parts
         ((3, 40, 9, 8), (150, 40, 3, 3), {"padding": 2}),  # panels of filters

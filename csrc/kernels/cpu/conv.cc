@@ -87,7 +87,7 @@ struct ConvStrips {
 
   void run() {
     const ConvGrid& g = args.grid;
-    if (g.filters == 0) return;
+    if (g.filters == 0 || g.out_size() == 0) return;
     const bool dense = args.y_col == 1 && args.y_row == g.w.out &&
                        (pitch == g.w.out || pitch == round_up(g.w.out, kLanes));
     const int64_t positions = (item.rows - 1) * pitch + g.w.out;
