@@ -2,8 +2,8 @@
 // gives its gradient to one position, and what that one sees of the image, its patch, is all that
 // dw gets from the window. Nothing is made of gradients that are 0.
 #pragma once
+#include "conv_patch_lanes.h"
 #include "conv_turn.h"
-#include "patch_lanes.h"
 #include "pool_windows.h"
 
 namespace fastnn {
