@@ -2,6 +2,8 @@
 // word means that the step has met bad data: nothing is changed.
 #include "../families/optim.h"
 
+#include <type_traits>
+
 #include "loops.h"
 #include "table.h"
 
@@ -96,18 +98,42 @@ void optim_check(const OptimArgs& args, Slice s) {
   }
 }
 
+// A weight's step is a chain of some 75 cycles, the last 30 of them its quotient, and a core's
+// registers hold what is under way of three or four vectors. In loops of their own, quotients take
+// few: Zen 3 updates 1.3 times as many weights of a cache.
+constexpr int64_t kFractions = 256;
+
 template <class T, class Rule>
-void update_chunk(const TensorChunk& chunk, const Rule& rule, const Gradient& gradient) {
+void update_chunk(const TensorChunk& chunk, Rule rule, Gradient gradient) {
   auto* p = static_cast<T*>(chunk.p);
   const auto* g = static_cast<const T*>(chunk.g);
   float* slots[kMaxSlots];
   for (int k = 0; k < Rule::kSlots; ++k) slots[k] = chunk.slots[k];
-#pragma GCC ivdep
-  for (int64_t i = 0; i < chunk.n; ++i) {
+  const auto step_at = [&](int64_t i) {
     float values[kMaxSlots];
     for (int k = 0; k < Rule::kSlots; ++k) values[k] = slots[k][i];
-    p[i] = from_float<T>(update_weight(rule, gradient, to_float(p[i]), to_float(g[i]), values));
+    const auto step = step_of(rule, gradient(to_float(p[i]), to_float(g[i])), values);
     for (int k = 0; k < Rule::kSlots; ++k) slots[k][i] = values[k];
+    return step;
+  };
+  const auto move = [&](int64_t i, auto step) {
+    p[i] = from_float<T>(moved(gradient, to_float(p[i]), step));
+  };
+  if constexpr (std::is_same_v<decltype(step_at(0)), Fraction>) {
+    float top[kFractions], bottom[kFractions];
+    for (int64_t i = 0; i < chunk.n; i += kFractions) {
+      const int64_t count = least(kFractions, chunk.n - i);
+#pragma GCC ivdep
+      for (int64_t j = 0; j < count; ++j) {
+        const Fraction step = step_at(i + j);
+        top[j] = step.top, bottom[j] = step.bottom;
+      }
+#pragma GCC ivdep
+      for (int64_t j = 0; j < count; ++j) move(i + j, Fraction{top[j], bottom[j]});
+    }
+  } else {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < chunk.n; ++i) move(i, step_at(i));
   }
 }
 

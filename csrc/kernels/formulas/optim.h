@@ -103,6 +103,14 @@ FASTNN_FN float ratio_to_root(float a, float b) {
   return a * mad(mad(e, e, e), y, y);
 }
 
+// A step that is yet to be divided: top / bottom, where bottom ends with a root. A loop may leave
+// the quotient to another one (cpu/optim.cc).
+struct Fraction {
+  float top, bottom;
+};
+FASTNN_FN float value_of(float step) { return step; }
+FASTNN_FN float value_of(Fraction step) { return ratio_to_root(step.top, step.bottom); }
+
 // The gradient that the formulas see: of the loss or of its negative, clipped, with coupled decay;
 // and the weight after decoupled decay (Loshchilov, Hutter 2019).
 struct Gradient {
@@ -173,16 +181,16 @@ struct Adam {
         weight1(float(1.0 - r.beta1)),
         weight2(float(1.0 - o.beta2)),
         root(o, o.bias_correction != 0 ? s.correction2 : 1.0) {}
-  FASTNN_FN float operator()(float g, float& m, float& v) const {
+  FASTNN_FN Fraction operator()(float g, float& m, float& v) const {
     m = decaying_mean(m, g, weight1);
     v = decaying_square(v, g, weight2);
-    return ratio_to_root(step_size * m, root(v));
+    return {step_size * m, root(v)};
   }
-  FASTNN_FN float operator()(float g, float& m, float& v, float& v_max) const {
+  FASTNN_FN Fraction operator()(float g, float& m, float& v, float& v_max) const {
     m = decaying_mean(m, g, weight1);
     v = decaying_square(v, g, weight2);
     v_max = max(v_max, v);
-    return ratio_to_root(step_size * m, root(v_max));
+    return {step_size * m, root(v_max)};
   }
 };
 
@@ -200,10 +208,10 @@ struct NAdam {
     step_g = float(r.lr * (1.0 - mu) / (1.0 - s.mu_product));
     step_m = float(r.lr * next / (1.0 - s.mu_product * next));
   }
-  FASTNN_FN float operator()(float g, float& m, float& v) const {
+  FASTNN_FN Fraction operator()(float g, float& m, float& v) const {
     m = decaying_mean(m, g, weight1);
     v = decaying_square(v, g, weight2);
-    return ratio_to_root(mad(step_m, m, step_g * g), root(v));
+    return {mad(step_m, m, step_g * g), root(v)};
   }
 };
 
@@ -225,10 +233,10 @@ struct RAdam {
     root_factor = rectified ? 1.f : 0.f;
     offset = rectified ? float(o.eps) : 1.f;
   }
-  FASTNN_FN float operator()(float g, float& m, float& v) const {
+  FASTNN_FN Fraction operator()(float g, float& m, float& v) const {
     m = decaying_mean(m, g, weight1);
     v = decaying_square(v, g, weight2);
-    return ratio_to_root(step_size * m, mad(root_factor, sqrt(v), offset));
+    return {step_size * m, mad(root_factor, sqrt(v), offset)};
   }
 };
 
@@ -263,24 +271,25 @@ struct RmsProp {
   RootPlusEps root;
   FASTNN_FN RmsProp(const OptimOptions& o, const OptimState&, const OptimRates& r)
       : lr(float(r.lr)), weight2(float(1.0 - o.beta2)), momentum(float(r.beta1)), root(o, 1.0) {}
-  FASTNN_FN float move(float direction, float* b) const {
-    if constexpr (kMomentum) direction = *b = flush_negligible(mad(momentum, *b, direction));
-    return lr * direction;
-  }
-  FASTNN_FN float step(float g, float& v, float* mean, float* b) const {
+  FASTNN_FN auto step(float g, float& v, float* mean, float* b) const {
     v = decaying_square(v, g, weight2);
     float variance = v;
     if constexpr (kCentered) {
       *mean = decaying_mean(*mean, g, weight2);
       variance = at_least(mad(-*mean, *mean, v), 0.f);  // it may round to less than nothing
     }
-    return move(ratio_to_root(g, root(variance)), b);
+    if constexpr (kMomentum) {
+      *b = flush_negligible(mad(momentum, *b, ratio_to_root(g, root(variance))));
+      return lr * *b;
+    } else {
+      return Fraction{lr * g, root(variance)};
+    }
   }
-  FASTNN_FN float operator()(float g, float& v) const { return step(g, v, nullptr, nullptr); }
-  FASTNN_FN float operator()(float g, float& v, float& other) const {
+  FASTNN_FN auto operator()(float g, float& v) const { return step(g, v, nullptr, nullptr); }
+  FASTNN_FN auto operator()(float g, float& v, float& other) const {
     return step(g, v, &other, &other);  // the one that there is
   }
-  FASTNN_FN float operator()(float g, float& v, float& b, float& mean) const {
+  FASTNN_FN auto operator()(float g, float& v, float& b, float& mean) const {
     return step(g, v, &mean, &b);
   }
 };
@@ -294,9 +303,9 @@ struct Adagrad {
   RootPlusEps root;
   FASTNN_FN Adagrad(const OptimOptions& o, const OptimState& s, const OptimRates& r)
       : lr(float(r.lr / (1.0 + double(s.step - 1) * o.lr_decay))), root(o, 1.0) {}
-  FASTNN_FN float operator()(float g, float& sum) const {
+  FASTNN_FN Fraction operator()(float g, float& sum) const {
     sum = mad(g, g, sum);
-    return lr * ratio_to_root(g, root(sum));
+    return {lr * g, root(sum)};
   }
 };
 
@@ -344,17 +353,21 @@ using OptimRules =
 
 // A rule with as many of the slots as it has.
 template <class Rule>
-FASTNN_FN float step_of(const Rule& rule, float g, float (&slots)[kMaxSlots]) {
+FASTNN_FN auto step_of(const Rule& rule, float g, float (&slots)[kMaxSlots]) {
   if constexpr (Rule::kSlots == 0) return rule(g);
   if constexpr (Rule::kSlots == 1) return rule(g, slots[0]);
   if constexpr (Rule::kSlots == 2) return rule(g, slots[0], slots[1]);
   if constexpr (Rule::kSlots == 3) return rule(g, slots[0], slots[1], slots[2]);
 }
+template <class Step>
+FASTNN_FN float moved(const Gradient& gradient, float w, Step step) {
+  return mad(w, gradient.decay, -value_of(step));
+}
 // One weight: its gradient, its decay, its step.
 template <class Rule>
 FASTNN_FN float update_weight(const Rule& rule, const Gradient& gradient, float w, float g,
                               float (&slots)[kMaxSlots]) {
-  return mad(w, gradient.decay, -step_of(rule, gradient(w, g), slots));
+  return moved(gradient, w, step_of(rule, gradient(w, g), slots));
 }
 
 // ---- the norm of all gradients as one vector ---------------------------------------------------
