@@ -102,8 +102,9 @@ FASTNN_FN void sum_columns(const float* x, Taps t, float* y) {
     for (int k = 0; k < taps; ++k) sum = mad(t.weight[k * n + c], near[k], sum);
     y[c] = sum;
   };
-  typedef int32_t Lanes32 __attribute__((vector_size(4 * kLanes)));
   int c = 0;
+#if __has_builtin(__builtin_shuffle)  // in an order known only when it runs: GCC alone
+  typedef int32_t Lanes32 __attribute__((vector_size(4 * kLanes)));
   for (; c + kLanes <= t.n; c += kLanes) {
     const int32_t from = t.first[c];
     if (t.first[c + kLanes - 1] - from >= 2 * kLanes) {
@@ -119,6 +120,7 @@ FASTNN_FN void sum_columns(const float* x, Taps t, float* y) {
       sum += load(weight + k * n) * __builtin_shuffle(load(near + k), load(near + k + kLanes), at);
     store(y + c, sum);
   }
+#endif
   for (; c < t.n; ++c) one(c);
 }
 

@@ -17,7 +17,6 @@ namespace {
 #if defined(__AVX512F__)
 typedef uint64_t PhiloxWords __attribute__((vector_size(64)));
 constexpr PhiloxWords kCount{0, 1, 2, 3, 4, 5, 6, 7};
-constexpr PhiloxWords kLowPairs{0, 8, 1, 9, 2, 10, 3, 11}, kHighPairs{4, 12, 5, 13, 6, 14, 7, 15};
 FASTNN_FN PhiloxWords multiply_low(PhiloxWords a, PhiloxWords b) {
   // All lanes by mask: GCC warns of what the form without one leaves undefined.
   return reinterpret_cast<PhiloxWords>(
@@ -26,7 +25,6 @@ FASTNN_FN PhiloxWords multiply_low(PhiloxWords a, PhiloxWords b) {
 #elif defined(__AVX2__)
 typedef uint64_t PhiloxWords __attribute__((vector_size(32)));
 constexpr PhiloxWords kCount{0, 1, 2, 3};
-constexpr PhiloxWords kLowPairs{0, 4, 1, 5}, kHighPairs{2, 6, 3, 7};
 FASTNN_FN PhiloxWords multiply_low(PhiloxWords a, PhiloxWords b) {
   return reinterpret_cast<PhiloxWords>(
       _mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
@@ -34,7 +32,6 @@ FASTNN_FN PhiloxWords multiply_low(PhiloxWords a, PhiloxWords b) {
 #else
 typedef uint64_t PhiloxWords __attribute__((vector_size(16)));
 constexpr PhiloxWords kCount{0, 1};
-constexpr PhiloxWords kLowPairs{0, 2}, kHighPairs{1, 3};
 FASTNN_FN PhiloxWords multiply_low(PhiloxWords a, PhiloxWords b) {
 #if defined(__SSE2__)
   return reinterpret_cast<PhiloxWords>(
@@ -44,6 +41,21 @@ FASTNN_FN PhiloxWords multiply_low(PhiloxWords a, PhiloxWords b) {
 #endif
 }
 #endif
+
+// a[0], b[0], a[1], b[1], ... by vectors.
+struct PhiloxPairs {
+  PhiloxWords low, high;
+};
+FASTNN_FN PhiloxPairs pairs_of(PhiloxWords a, PhiloxWords b) {
+#if defined(__AVX512F__)
+  return {__builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11),
+          __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)};
+#elif defined(__AVX2__)
+  return {__builtin_shufflevector(a, b, 0, 4, 1, 5), __builtin_shufflevector(a, b, 2, 6, 3, 7)};
+#else
+  return {__builtin_shufflevector(a, b, 0, 2), __builtin_shufflevector(a, b, 1, 3)};
+#endif
+}
 
 struct PhiloxMultiplyWords {
   struct Product {
@@ -69,9 +81,8 @@ struct PhiloxBatch {
       philox_rounds(c, draw.seed, PhiloxMultiplyWords{});
       const PhiloxWords first = (c[0] & UINT32_MAX) | (c[1] << 32),
                         last = (c[2] & UINT32_MAX) | (c[3] << 32);
-      const PhiloxWords in_order[2] = {__builtin_shuffle(first, last, kLowPairs),
-                                       __builtin_shuffle(first, last, kHighPairs)};
-      __builtin_memcpy(words + 4 * i, in_order, sizeof in_order);
+      const PhiloxPairs in_order = pairs_of(first, last);
+      __builtin_memcpy(words + 4 * i, &in_order, sizeof in_order);
     }
   }
 };
