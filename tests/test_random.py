@@ -105,7 +105,8 @@ def test_uniform_stays_within_its_interval():
 
 
 @pytest.mark.parametrize(
-    ("n", "seed", "epoch"), [(0, 0, 0), (1, 0, 0), (60_000, 5, 3), (1000, 2**63, 1)]
+    ("n", "seed", "epoch"),
+    [(0, 0, 0), (1, 0, 0), (2, 7, 0), (1000, 2**63, 1), (60_000, 5, 3), (1 << 20, 0, 0)],
 )
 def test_permutation_sorts_shuffle_keys(n, seed, epoch):
     order = fn.random.permutation(n, seed, epoch)

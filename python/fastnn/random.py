@@ -93,17 +93,18 @@ def set_state(state: dict[str, list[int]]) -> None:
 def permutation(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The order of n samples in an epoch: sorted by a Philox key of (seed, epoch, sample).
 
+    The low bits of the keys, as many as n - 1 has, are the samples' own numbers.
+
     Example:
         >>> import fastnn as fn
         >>> sorted(fn.random.permutation(4, seed=0, epoch=1).tolist())
         [0, 1, 2, 3]
     """
-    keys = _keys(n, seed, epoch)
-    order = np.argsort(keys)  # vectorised, so not stable: equal keys would need the slower way
-    ascending = keys[order]
-    if (ascending[1:] == ascending[:-1]).any():
-        order = np.argsort(keys, kind="stable")
-    return order.astype(np.int64, copy=False)
+    # Numbers within the keys: sorting is a third of the time of argsort, and no two are equal.
+    low = np.uint64((1 << max(n - 1, 0).bit_length()) - 1)
+    keys = _keys(n, seed, epoch) & ~low | np.arange(n, dtype=np.uint64)
+    keys.sort()
+    return (keys & low).view(np.int64)
 
 
 def uniform(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -66,6 +66,7 @@ def uniform(n: int, lo: float, hi: float, seed: int, offset: int) -> np.ndarray[
 
 
 def permutation(n: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The order that sorts the first 64 bits of block i, i < n."""
+    """The order that sorts the first 64 bits of block i, i < n, but for as many as n - 1 has."""
     words = blocks(n, "shuffle", epoch, seed).astype(np.uint64)
-    return np.argsort(words[:, 1] << _32 | words[:, 0], kind="stable").astype(np.int64)
+    keys = (words[:, 1] << _32 | words[:, 0]) >> np.uint64(max(n - 1, 0).bit_length())
+    return np.argsort(keys, kind="stable").astype(np.int64)
