@@ -95,8 +95,8 @@ struct ConvStrips {
     if (pitch <= width && pitch % kLanes == 0) width -= width % pitch;  // strips begin with rows
     t.k = g.depth(), t.at = item.at;
     t.relu = args.activation == kRelu && item.z == nullptr;
-    // Of the image after this each strip fetches its part. LanesAhead would divide twice in each, 5
-    // % of the time of a channel per group.
+    // Of the image after this each strip fetches its part. LanesAhead would divide twice in each:
+    // 5 % of the time of a channel per group.
     const int64_t lines = ceil_div(item.next.planes * item.next.floats, kLineFloats);
     const int64_t at_once = ceil_div(lines, ceil_div(positions, width));
     const float *ahead = item.next.at, *const end = ahead + lines * kLineFloats;

@@ -103,6 +103,7 @@ void optim_check(const OptimArgs& args, Slice s) {
 // few: Zen 3 updates 1.3 times as many weights of a cache.
 constexpr int64_t kFractions = 256;
 
+// Rule and gradient are copies, which stay in registers: what a reference is to might be a weight.
 template <class T, class Rule>
 void update_chunk(const TensorChunk& chunk, Rule rule, Gradient gradient) {
   auto* p = static_cast<T*>(chunk.p);
@@ -120,16 +121,16 @@ void update_chunk(const TensorChunk& chunk, Rule rule, Gradient gradient) {
     p[i] = from_float<T>(moved(gradient, to_float(p[i]), step));
   };
   if constexpr (std::is_same_v<decltype(step_at(0)), Fraction>) {
-    float top[kFractions], bottom[kFractions];
+    float numerators[kFractions], denominators[kFractions];
     for (int64_t i = 0; i < chunk.n; i += kFractions) {
       const int64_t count = least(kFractions, chunk.n - i);
 #pragma GCC ivdep
       for (int64_t j = 0; j < count; ++j) {
         const Fraction step = step_at(i + j);
-        top[j] = step.top, bottom[j] = step.bottom;
+        numerators[j] = step.numerator, denominators[j] = step.denominator;
       }
 #pragma GCC ivdep
-      for (int64_t j = 0; j < count; ++j) move(i + j, Fraction{top[j], bottom[j]});
+      for (int64_t j = 0; j < count; ++j) move(i + j, Fraction{numerators[j], denominators[j]});
     }
   } else {
 #pragma GCC ivdep

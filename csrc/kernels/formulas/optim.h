@@ -103,13 +103,13 @@ FASTNN_FN float ratio_to_root(float a, float b) {
   return a * mad(mad(e, e, e), y, y);
 }
 
-// A step that is yet to be divided: top / bottom, where bottom ends with a root. A loop may leave
-// the quotient to another one (cpu/optim.cc).
+// A step that is yet to be divided, by what ends with a root. A loop may leave the quotient to
+// another one (cpu/optim.cc).
 struct Fraction {
-  float top, bottom;
+  float numerator, denominator;
 };
 FASTNN_FN float value_of(float step) { return step; }
-FASTNN_FN float value_of(Fraction step) { return ratio_to_root(step.top, step.bottom); }
+FASTNN_FN float value_of(Fraction step) { return ratio_to_root(step.numerator, step.denominator); }
 
 // The gradient that the formulas see: of the loss or of its negative, clipped, with coupled decay;
 // and the weight after decoupled decay (Loshchilov, Hutter 2019).
