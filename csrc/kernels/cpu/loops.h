@@ -22,7 +22,7 @@ FASTNN_FN Range elements(Slice s, int64_t chunk, int64_t n) {
 
 // Where a loop of AVX-512 computes much per element, few of its loads are in flight, and those
 // beyond L2 are waited for: they are fetched two blocks ahead (a tenth of the time of gelu of a
-// million elements). With AVX2 there is twice the time between loads, and fetching costs 2 to 9 %
+// million elements). With AVX2 there is twice the time between loads, and fetching costs 2 to 10 %
 // (Zen 3).
 #if defined(__AVX512F__)
 constexpr bool kFetchesAhead = true;
