@@ -131,38 +131,50 @@ FASTNN_INLINE bool leaves_c(const GemmArgs& g) {
 
 // ---- kernels -----------------------------------------------------------------------------------
 
+// The rows [i_begin, i_end) of the columns [j_begin, j_end) of C.
+void multiply_packed(const GemmArgs& g, const GemmPlan& plan, int64_t i_begin, int64_t i_end,
+                     int64_t j_begin, int64_t j_end) {
+  const int64_t rows = i_end - i_begin;
+  const bool in_panels = plan.a_block > 0;  // of kMR rows, but for the last
+  const Heights heights = in_panels ? panel_heights(rows) : equal_heights(rows, kMR);
+  // Each tile of a strip fetches its part of the panel of the next strip into L2.
+  const int64_t lines = ceil_div(kNR * kGemmChain / kLineFloats, heights.tiles());
+  for (int64_t block = 0; block < plan.k_blocks; ++block) {
+    const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
+    const float* b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
+    TileArgs t{};
+    t.a_row = g.a_row, t.a_col = g.a_col, t.b_row = kNR, t.k = depth;
+    const float* a = g.a + p * g.a_col;
+    int64_t a_step = g.a_row;  // from row to row
+    if (in_panels) a = g.scratch + block * plan.a_block, a_step = depth, t.a_row = 1, t.a_col = kMR;
+    for (int64_t j = j_begin; j < j_end; j += kNR) {
+      t.a = a + i_begin * a_step;
+      t.b = b + j * depth;
+      t.ahead = t.b + kNR * depth;
+      t.ahead_lines = j + kNR < j_end ? lines : 0;
+      const TileAt at{
+          i_begin, j, rows, least(kNR, g.n - j), block == 0, block == plan.k_blocks - 1};
+      run_strip_of_tiles(g, t, at, heights, a_step);
+    }
+  }
+}
+
+// How many rows of A stay in L2 while tiles read them in place: they may be a power of two apart,
+// and caches of CPUs with AVX2 alone are small (512 KiB, 8 ways), so that 144 crowd few sets.
+inline constexpr int64_t kRowsInPlace = kVectorBytes == 32 ? kGemmMC / 2 : kGemmMC;
+
 // Tasks: tiles of C.
 void gemm_packed(const GemmArgs& g, Slice slice) {
   if (leaves_c(g)) return;
   const GemmPlan plan = gemm_plan_as(true, g);
+  const int64_t most = plan.a_block == 0 && g.k > kGemmKC ? kRowsInPlace : kGemmMC;
   for (int64_t task = slice.begin; task < slice.end; ++task) {
     const int64_t row = plan.row(task), col = plan.col(task);
-    const int64_t i_begin = plan.rows.begin(row), i_end = plan.rows.begin(row + 1);
-    const int64_t j_begin = plan.cols.begin(col), j_end = plan.cols.begin(col + 1);
-    for (int64_t block = 0; block < plan.k_blocks; ++block) {
-      const int64_t p = block * kGemmKC, depth = least(kGemmKC, g.k - p);
-      const float* b = g.scratch + plan.k_blocks * plan.a_block + block * plan.b_block;
-      TileArgs t{};
-      t.a_row = g.a_row, t.a_col = g.a_col, t.b_row = kNR, t.k = depth;
-      const float* a = g.a + p * g.a_col;
-      int64_t a_step = g.a_row;                 // from row to row
-      const bool in_panels = plan.a_block > 0;  // of kMR rows, but for the last
-      if (in_panels)
-        a = g.scratch + block * plan.a_block, a_step = depth, t.a_row = 1, t.a_col = kMR;
-      const int64_t rows = i_end - i_begin;
-      const Heights heights = in_panels ? panel_heights(rows) : equal_heights(rows, kMR);
-      // Each tile of a strip fetches its part of the panel of the next strip into L2.
-      const int64_t lines = ceil_div(kNR * kGemmChain / kLineFloats, heights.tiles());
-      for (int64_t j = j_begin; j < j_end; j += kNR) {
-        t.a = a + i_begin * a_step;
-        t.b = b + j * depth;
-        t.ahead = t.b + kNR * depth;
-        t.ahead_lines = j + kNR < j_end ? lines : 0;
-        const TileAt at{
-            i_begin, j, rows, least(kNR, g.n - j), block == 0, block == plan.k_blocks - 1};
-        run_strip_of_tiles(g, t, at, heights, a_step);
-      }
-    }
+    const int64_t i_begin = plan.rows.begin(row), rows = plan.rows.begin(row + 1) - i_begin;
+    const GemmCut parts = gemm_cut(rows, kGemmRows, most);
+    for (int64_t part = 0; part < parts.parts; ++part)
+      multiply_packed(g, plan, i_begin + parts.begin(part), i_begin + parts.begin(part + 1),
+                      plan.cols.begin(col), plan.cols.begin(col + 1));
   }
 }
 
