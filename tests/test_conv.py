@@ -105,7 +105,10 @@ def test_integers_are_exact(seed):
         ((2, 24, 21, 40), (64, 24, 3, 3), {"padding": (4, 1), "dilation": (3, 1), "stride": 2}),
         ((1, 33, 3, 30), (64, 33, 3, 1), {"padding": (5, 0)}),  # or none
         ((1, 70, 60, 60), (4, 70, 3, 3), {}),  # bands of an image
-        ((3, 5, 9, 56), (5, 1, 3, 3), {"padding": 1, "groups": 5}),  # strips of whole rows
+        ((3, 5, 9, 56), (5, 1, 3, 3), {"padding": 1, "groups": 5}),  # rows share what they read
+        ((3, 4, 11, 67), (8, 1, 3, 3), {"padding": (1, 3), "dilation": (1, 2), "groups": 4}),
+        ((2, 3, 1, 21), (3, 1, 3, 3), {"padding": (2, 0), "groups": 3}),
+        ((3, 5, 9, 56), (5, 1, 5, 5), {"padding": 2, "groups": 5}),  # strips of whole rows
         ((3, 4, 9, 67), (8, 1, 5, 5), {"padding": 2, "groups": 4}),  # strips of parts of them
         ((35, 4, 13, 9), (12, 1, 3, 3), {"padding": 1, "groups": 4}),  # the same, images in lanes
         ((2, 3, 8, 8), (0, 3, 3, 3), {"padding": 1}),

@@ -5,6 +5,7 @@
 #include "conv_bias.h"
 #include "conv_block.h"
 #include "conv_lanes.h"
+#include "conv_threes.h"
 #include "conv_tile.h"
 #include "conv_weight_lanes.h"
 #include "conv_weight_windows.h"
@@ -211,6 +212,7 @@ void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band,
                       rows,
                       {next, more ? g.channels : 0, g.in_size(), g.in_size()}};
   if (plan.lanes) return ConvLanes{args, item, {}}.run();
+  if (conv_has_threes(args)) return conv_threes(args, item, band.row_length);
   ConvStrips(args, item, band.row_length, pitch_of(g, band.row_length, rows)).run();
 }
 

@@ -10,7 +10,7 @@ namespace {
 
 // Vectors of the widest tile of so many filters: few of them need more, or they would wait for
 // their fma, and what a tile costs before its first would be all of it where sums are short (a
-// channel per group, of 9 or 25 products).
+// channel per group, of 25 products).
 inline constexpr int kConvNV = 8;
 constexpr int64_t conv_vectors(int64_t filters) { return most(kNV, ceil_div(kConvNV, filters)); }
 // Rows of the tallest tile of nv vectors.
