@@ -48,7 +48,7 @@ __attribute__((noinline)) void threes_tile(const ThreesTile& t) {
       }
     }
     rows_of_c<R>(t.y + col, y_row, [&](float* y, int r) __attribute__((always_inline)) {
-      if (bias) acc[r] += *bias;
+      if (bias) acc[r] += *bias;  // from memory: the registers are full
       if (relu) acc[r] = Relu::fwd(acc[r], 0.f);
       store(y, acc[r]);
     });
