@@ -108,6 +108,10 @@ def test_integers_are_exact(seed):
         ((3, 5, 9, 56), (5, 1, 3, 3), {"padding": 1, "groups": 5}),  # rows share what they read
         ((3, 4, 11, 67), (8, 1, 3, 3), {"padding": (1, 3), "dilation": (1, 2), "groups": 4}),
         ((2, 3, 1, 21), (3, 1, 3, 3), {"padding": (2, 0), "groups": 3}),
+        ((5, 3, 15, 16), (3, 1, 3, 3), {"padding": 1, "groups": 3}),  # of their gradients, images
+        ((3, 2, 6, 1040), (2, 1, 3, 3), {"padding": 1, "groups": 2}),  # or parts of rows
+        ((2, 2, 9, 31), (2, 1, 3, 3), {"padding": (4, 8), "dilation": (1, 3), "groups": 2}),
+        ((2, 2, 7, 20), (4, 1, 3, 3), {"padding": (5, 17), "groups": 2}),  # vectors of padding
         ((3, 5, 9, 56), (5, 1, 5, 5), {"padding": 2, "groups": 5}),  # strips of whole rows
         ((3, 4, 9, 67), (8, 1, 5, 5), {"padding": 2, "groups": 4}),  # strips of parts of them
         ((35, 4, 13, 9), (12, 1, 3, 3), {"padding": 1, "groups": 4}),  # the same, images in lanes
@@ -180,20 +184,24 @@ def test_an_image_does_not_depend_on_its_batch():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("width", [5, 20])
-def test_special_values_stay_where_windows_see_them(value, width):
+@pytest.mark.parametrize(
+    ("kernel", "options"), [((3, 2, 2, 3), {}), ((2, 1, 3, 3), {"padding": 1, "groups": 2})]
+)
+def test_special_values_stay_where_windows_see_them(value, width, kernel, options):
     """And in the gradients, where zeros fill vectors up: 0 times infinity must not appear."""
     rng = np.random.default_rng(5)
-    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((2, 2, 9, width), (3, 2, 2, 3)))
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((2, 2, 9, width), kernel))
     x[1, 0, 8, width - 1] = value
     for stride in (1, 2):
         leaves = [fn.tensor(v, requires_grad=True) for v in (x, w)]
-        y = F.conv2d(*leaves, stride=stride)
+        y = F.conv2d(*leaves, stride=stride, **options)
         dy = rng.standard_normal(y.shape).astype(np.float32)
         y.backward(dy)
         wide = [v.astype(np.float64) for v in (x, w)]
         with np.errstate(invalid="ignore"):
-            oracle = [reference.conv(*wide, stride=stride)]
-            oracle += reference.conv_vjp(dy.astype(np.float64), *wide, stride=stride)[:2]
+            oracle = [reference.conv(*wide, stride=stride, **options)]
+            vjp = reference.conv_vjp(dy.astype(np.float64), *wide, stride=stride, **options)
+            oracle += vjp[:2]
         got = [y.detach(), *(t.grad for t in leaves)]
         for a, e in zip(got, oracle, strict=True):
             np.testing.assert_array_equal(np.isfinite(np.array(a)), np.isfinite(e))
@@ -350,7 +358,13 @@ def test_folding_a_batch_norm_changes_nothing_in_evaluation(layer, shape):
 
 @pytest.mark.parametrize(
     ("shape", "side"),
-    [((6, 1, 5, 5), 8), ((16, 6, 3, 3), 8), ((16, 16, 3, 3), 8), ((48, 16, 3, 3), 20)],
+    [
+        ((6, 1, 5, 5), 8),
+        ((16, 6, 3, 3), 8),
+        ((16, 16, 3, 3), 8),
+        ((48, 16, 3, 3), 20),
+        ((6, 1, 3, 3), 20),
+    ],
 )
 def test_a_weight_that_is_not_finite_meets_the_padding_on_every_path(shape, side):
     """Zero times infinity is NaN there, whether lanes are images, filters or positions."""

@@ -21,7 +21,7 @@ from pathlib import Path
 WIDEST = {"v2": "xmm", "v3": "ymm", "v4": "zmm", "v4bf16": "zmm", "v4amx": "tmm"}
 SOURCES = ("linear", "linear_bf16", "conv")
 TILE = re.compile(
-    r"\b((?:(?:along_|amx_|conv_|dot_|images_|lanes_|patch_|threes_)?tile|few_rows)<[^>]+>)\("
+    r"\b((?:(?:along_|amx_|conv_|dot_|images_|lanes_|patch_|threes_|threes_weight_)?tile|few_rows)<[^>]+>)\("
 )
 VECTOR = re.compile(r"float __vector\((\d+)\)")
 OF_LANES = {"4": "xmm", "8": "ymm", "16": "zmm"}

@@ -74,6 +74,12 @@ constexpr int64_t conv_begin(int64_t size, int64_t part, int64_t parts) {
   return size * part / parts;
 }
 
+// A channel by 3 x 3 taps, rows of which lie side by side, as in depthwise layers.
+constexpr bool conv_is_of_threes(const ConvGrid& g) {
+  return g.channels == 1 && g.h.taps == 3 && g.w.taps == 3 && g.h.stride == 1 && g.w.stride == 1 &&
+         g.h.dilation == 1;
+}
+
 // Vectors are of filters or of positions. In products of one element: a tile of positions loads
 // across cache lines, and its vectors run over the ends of rows; one of filters is transposed into
 // y, and a single vector of filters waits for its fma.
@@ -129,6 +135,7 @@ constexpr int64_t conv_seen(const ConvAxis& axis) {
 // products with what is inside an image are made; what is turned costs some.
 constexpr bool conv_has_images(const ConvGrid& g) {
   if (g.out_size() == 0 || !conv_may_be_side_by_side(g)) return false;
+  if (conv_is_of_threes(g) && g.w.out >= kConvLanes) return false;
   const int64_t products = g.channels * conv_seen(g.h) * conv_seen(g.w);
   const int64_t of_filter = products + 8 * g.out_size() + 14 * g.h.out;
   // Bands of these rows of outputs, each of which turns what it reads.
@@ -213,8 +220,12 @@ constexpr bool conv_weight_has_lanes(const ConvGrid& g) {
 constexpr int64_t conv_weight_by_images(const ConvGrid& g) {
   return g.depth() * g.filters * g.out_size();
 }
+// A filter per channel, whose rows are whole vectors, nearly: else most of the last one is empty.
+constexpr bool conv_weight_has_threes(const ConvGrid& g) {
+  return conv_is_of_threes(g) && g.filters == 1 && g.w.out >= kConvLanes - 2;
+}
 constexpr bool conv_weight_has_images(const ConvGrid& g) {
-  if (!conv_may_be_side_by_side(g)) return false;
+  if (conv_weight_has_threes(g) || !conv_may_be_side_by_side(g)) return false;
   const ConvCosts costs = conv_weight_costs(g);
   return round_up(g.batch, kConvLanes) * conv_weight_by_images(g) <
          g.batch * least(costs.by_filters, costs.by_positions);
@@ -222,6 +233,7 @@ constexpr bool conv_weight_has_images(const ConvGrid& g) {
 
 // Tasks are (group, range of k, chunk of spans); each chunk has sums of its own.
 struct ConvWeightPlan {
+  bool threes;                           // image and dz are read where they lie
   bool lanes;                            // of filters
   bool images_in_lanes;                  // all of this is that of conv_side_by_side()
   int64_t images, row_parts, col_parts;  // images of a span, or parts of an image
@@ -236,8 +248,9 @@ struct ConvWeightPlan {
 
 constexpr ConvWeightPlan conv_weight_plan(const ConvGrid& grid) {
   ConvWeightPlan plan{};
+  plan.threes = conv_weight_has_threes(grid);
   plan.images_in_lanes = conv_weight_has_images(grid);
-  plan.lanes = !plan.images_in_lanes && conv_weight_has_lanes(grid);
+  plan.lanes = !plan.threes && !plan.images_in_lanes && conv_weight_has_lanes(grid);
   const ConvGrid g = plan.images_in_lanes ? conv_side_by_side(grid) : grid;
   const int64_t width = round_up(g.w.out, kConvLanes), size = g.h.out * width;
   const int64_t depth = g.depth(), rows = width > 0 && width < kConvSpan ? kConvSpan / width : 1;

@@ -5,9 +5,10 @@
 #include "conv_bias.h"
 #include "conv_block.h"
 #include "conv_lanes.h"
+#include "conv_strips.h"
 #include "conv_threes.h"
-#include "conv_tile.h"
 #include "conv_weight_lanes.h"
+#include "conv_weight_threes.h"
 #include "conv_weight_windows.h"
 #include "loops.h"
 #include "pool_tiles.h"
@@ -17,129 +18,6 @@ namespace fastnn {
 namespace {
 
 // ---- forward, and gradient of the input ------------------------------------------------------
-
-// Outputs are numbered over rows of `pitch`, more than there are: vectors begin with each row, or
-// run through the ends of rows as the band has them, where that saves a fifth of them.
-int64_t pitch_of(const ConvGrid& g, int64_t row_length, int64_t rows) {
-  const int64_t apart = round_up(g.w.out, kLanes);
-  const int64_t through = (rows - 1) * row_length + g.w.out;
-  return 4 * rows * apart <= 5 * round_up(through, kLanes) ? apart : row_length;
-}
-
-// Outputs [first, first + n) of `filters` filters, from rows of c to y.
-void store_outputs(const ConvArgs& args, const float* c, int64_t ldc, int64_t filters,
-                   int64_t pitch, int64_t first, int64_t n, float* y) {
-  for (int64_t row = first / pitch; row * pitch < first + n; ++row) {
-    const int64_t start = row * pitch, begin = first > start ? first : start;
-    const int64_t count = least(first + n, start + args.grid.w.out) - begin;
-    if (count <= 0) continue;
-    const float* from = c + begin - first;
-    float* to = y + row * args.y_row + (begin - start) * args.y_col;
-    for (int64_t r = 0; r < filters; ++r, from += ldc, to += args.y_plane) {
-      if (args.y_col == 1) {
-        copy_run(to, from, count);
-      } else if (args.y_col == 2 && count >= kLanes) {
-        for (int64_t i = 0; i < count; i += kLanes) {
-          const int64_t at = least(i, count - kLanes);  // the last overlaps those before
-          store_apart(to + 2 * at, load(from + at), MakeIndices<kLanes>::Type{});
-        }
-      } else {
-        for (int64_t i = 0; i < count; ++i) to[i * args.y_col] = from[i];
-      }
-    }
-  }
-}
-
-// All outputs of an item, some vectors at a time. Vectors go where they belong, and what the last
-// of a row writes behind it is written again; not so at the end of the band or where outputs are
-// apart: those go by way of a padded copy.
-struct ConvStrips {
-  const ConvArgs& args;
-  const ConvItem& item;
-  int64_t row_length, pitch;
-  ConvTile t;  // not cleared first: images may be small
-  // What is in t, which the next strip shares if it begins in the same column.
-  int64_t col = -1, vectors = 0;
-  bool direct = false;
-  int64_t last = 0, in_last = 0;      // where the last vector goes, and how much of it
-  int64_t rows_on = 0, next_col = 0;  // where the next strip begins
-  Heights heights{};
-
-  ConvStrips(const ConvArgs& args, const ConvItem& item, int64_t row_length, int64_t pitch)
-      : args(args), item(item), row_length(row_length), pitch(pitch) {}
-
-  // Where vectors read in the band and write in y, from where the first of them does.
-  void find_vectors(int64_t first_col, int64_t count) {
-    const int64_t out = args.grid.w.out;
-    col = next_col = first_col, vectors = count, rows_on = 0, direct = true;
-    for (int64_t v = 0; v < vectors; ++v) {
-      t.place[v] = rows_on * row_length + next_col - col;
-      t.to[v] = last = rows_on * out + next_col - col;
-      in_last = pitch == out ? kLanes : least(kLanes, out - next_col);
-      for (next_col += kLanes; next_col >= pitch; next_col -= pitch) ++rows_on;
-    }
-    heights = equal_heights(args.grid.filters, conv_rows(static_cast<int>(vectors)));
-  }
-  // One behind the other instead.
-  void store_padded() {
-    for (int64_t v = 0; v < vectors; ++v) t.to[v] = v * kLanes;
-    direct = false;
-  }
-
-  void run() {
-    const ConvGrid& g = args.grid;
-    if (g.filters == 0 || g.out_size() == 0) return;
-    const bool dense = args.y_col == 1 && args.y_row == g.w.out &&
-                       (pitch == g.w.out || pitch == round_up(g.w.out, kLanes));
-    const int64_t positions = (item.rows - 1) * pitch + g.w.out;
-    int64_t width = conv_vectors(g.filters) * kLanes;
-    if (pitch <= width && pitch % kLanes == 0) width -= width % pitch;  // strips begin with rows
-    t.k = g.depth(), t.at = item.at;
-    t.relu = args.activation == kRelu && item.z == nullptr;
-    // Of the image after this each strip fetches its part. LanesAhead would divide twice in each:
-    // 5 % of the time of a channel per group.
-    const int64_t lines = ceil_div(item.next.planes * item.next.floats, kLineFloats);
-    const int64_t at_once = ceil_div(lines, ceil_div(positions, width));
-    const float *ahead = item.next.at, *const end = ahead + lines * kLineFloats;
-    int64_t row = 0, from = 0;  // where a strip begins
-    for (int64_t first = 0; first < positions; first += width) {
-      for (int64_t i = 0; i < at_once && ahead < end; ++i, ahead += kLineFloats)
-        __builtin_prefetch(ahead, 0, 2);
-      const int64_t n = least(width, positions - first), count = ceil_div(n, kLanes);
-      if (from != col || count != vectors || (dense && !direct)) find_vectors(from, count);
-      const int64_t begin = row * g.w.out + from;
-      if (direct && (!dense || begin + last + kLanes > item.rows * g.w.out)) store_padded();
-      t.planes = item.band + row * row_length + from;
-      multiply(first, n, begin);
-      row += rows_on, from = next_col;
-    }
-  }
-
-  // All filters at outputs [first, first + n), the first of which is at `begin` in a plane of y.
-  void multiply(int64_t first, int64_t n, int64_t begin) {
-    alignas(64) float padded[kMaxRows * kNR];
-    static_assert(kMaxRows * kNV >= 2 * kConvNV);  // R rows of ceil(kConvNV / R) vectors
-    t.ldc = direct ? args.y_plane : vectors * kLanes;
-    const int64_t cols = direct ? last + in_last : vectors * kLanes;
-    int64_t o = 0;
-    heights.each([&](int64_t filters, int64_t tiles) {
-      for (; tiles > 0; --tiles, o += filters) {
-        float* y = item.y + o * args.y_plane;
-        float* z = item.z ? item.z + o * args.y_plane : nullptr;
-        t.w = item.w + o * t.k;
-        t.bias = item.bias ? item.bias + o : nullptr;
-        t.c = direct ? y + begin : padded;
-        kConvTiles.of[vectors - 1].of_rows[filters - 1](t);
-        for (int64_t r = 0; r < filters && z && direct; ++r)
-          copy_run(z + begin + r * t.ldc, t.c + r * t.ldc, cols);
-        if (z && !direct) store_outputs(args, padded, t.ldc, filters, pitch, first, n, z);
-        if (args.activation && !t.relu)
-          kActivate.tile[args.activation](t.c, t.ldc, filters, cols, args.activation_param);
-        if (!direct) store_outputs(args, padded, t.ldc, filters, pitch, first, n, y);
-      }
-    });
-  }
-};
 
 // What is copied for some outputs, and how far apart its rows and channels then are.
 struct ConvBand {
@@ -189,10 +67,9 @@ void pool_item(const ConvArgs& args, const ConvPlan& plan, int64_t i, const floa
   }
 }
 
-// All outputs of an item from its band, to its own memory if there is some; `more` says that the
-// image after this comes next.
-void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band, int64_t i,
-               const float* copied, int32_t* at, bool more, float* outputs = nullptr) {
+// An item, to its own memory if there is some; `more` says that the image after this comes next.
+ConvItem item_of(const ConvArgs& args, const ConvPlan& plan, int64_t i, const float* band,
+                 int32_t* at, bool more, float* outputs) {
   const ConvGrid& g = args.grid;
   const auto *x = static_cast<const float*>(args.x), *w = static_cast<const float*>(args.w);
   const auto* bias = static_cast<const float*>(args.bias);
@@ -202,29 +79,39 @@ void conv_item(const ConvArgs& args, const ConvPlan& plan, const ConvBand& band,
   const int64_t row = i % plan.bands * plan.rows, rows = least(plan.rows, g.h.out - row);
   const int64_t at_y = image * g.filters * args.y_plane + row * args.y_row;
   const float* next = x + (image + 1) * g.channels * g.in_size();
-  const ConvItem item{w + group * filters * g.depth(),
-                      bias ? bias + group * g.filters : nullptr,
-                      outputs ? outputs : y + at_y,
-                      z ? z + at_y : nullptr,
-                      copied,
-                      at,
-                      row,
-                      rows,
-                      {next, more ? g.channels : 0, g.in_size(), g.in_size()}};
-  if (plan.lanes) return ConvLanes{args, item, {}}.run();
-  if (conv_has_threes(args)) return conv_threes(args, item, band.row_length);
-  ConvStrips(args, item, band.row_length, pitch_of(g, band.row_length, rows)).run();
+  return {w + group * filters * g.depth(),
+          bias ? bias + group * g.filters : nullptr,
+          outputs ? outputs : y + at_y,
+          z ? z + at_y : nullptr,
+          band,
+          at,
+          row,
+          rows,
+          {next, more ? g.channels : 0, g.in_size(), g.in_size()}};
+}
+// All its outputs, from what its band has of rows that are row_length apart.
+void conv_item(const ConvArgs& args, const ConvItem& item, bool lanes, int64_t row_length) {
+  if (lanes) return ConvLanes{args, item, {}}.run();
+  ConvStrips(args, item, row_length, pitch_of(args.grid, row_length, item.rows)).run();
 }
 
 // `scratch` is that of one task for as many as there are, so that the band stays in the cache.
 void conv_tasks(const ConvArgs& args, Slice s, int64_t scratch) {
-  const ConvPlan plan = conv_plan(args.grid);
-  const int64_t pooled = args.pooled.y ? conv_pooled_floats(plan, args.grid) : 0;
+  const ConvGrid& g = args.grid;
+  const ConvPlan plan = conv_plan(g);
+  const int64_t pooled = args.pooled.y ? conv_pooled_floats(plan, g) : 0;
   float* copied = args.scratch + scratch * (plan.scratch + pooled);
   float* outputs = pooled > 0 ? copied + plan.scratch : nullptr;
   auto* at = reinterpret_cast<int32_t*>(copied + plan.band);
-  const ConvBand band = band_of(args.grid, plan);
-  if (!plan.images) conv_offsets(args.grid, plan, band, at);
+  const ConvBand band = band_of(g, plan);
+  const bool threes = !plan.images && !plan.lanes && conv_has_threes(args);
+  ThreesColumns columns;
+  if (threes) {
+    columns.find(g.w);
+    __builtin_memset(copied, 0, sizeof(float) * static_cast<size_t>(plan.row_length));
+  } else if (!plan.images) {
+    conv_offsets(g, plan, band, at);
+  }
   const int64_t begin = conv_begin(plan.items, s.begin, plan.tasks);
   const int64_t end = conv_begin(plan.items, s.end, plan.tasks);
   for (int64_t i = begin; i < end; ++i) {
@@ -233,10 +120,14 @@ void conv_tasks(const ConvArgs& args, Slice s, int64_t scratch) {
       conv_block(args, plan, i, kept, copied);
       continue;
     }
-    const int64_t row = i % plan.bands * plan.rows;
-    copy_item(args, band, i / plan.bands, row, least(plan.rows, args.grid.h.out - row), kept,
-              copied);
-    conv_item(args, plan, band, i, copied, at, one && i + 1 < end, outputs);
+    const int64_t image = i / plan.bands;
+    const ConvItem item = item_of(args, plan, i, copied, at, one && i + 1 < end, outputs);
+    if (threes) {
+      conv_threes(args, columns, item, static_cast<const float*>(args.x) + image * g.in_size());
+    } else {
+      copy_item(args, band, image, item.row, item.rows, kept, copied);
+      conv_item(args, item, plan.lanes, band.row_length);
+    }
     if (outputs) pool_item(args, plan, i, outputs);
   }
 }
@@ -270,8 +161,12 @@ void conv_phases(const ConvPhasesArgs& args, Slice s) {
     const int64_t row = i % plan.bands * plan.rows;
     copy_item(args.phases[0], band, i / plan.bands, row, least(plan.rows, band.grid.h.out - row),
               one && i > begin, copied);
-    for (int32_t p = 0; p < args.count; ++p)
-      conv_item(args.phases[p], plans[p], band, i, copied, at[p], p == 0 && one && i + 1 < end);
+    for (int32_t p = 0; p < args.count; ++p) {
+      const ConvArgs& phase = args.phases[p];
+      const bool more = p == 0 && one && i + 1 < end;
+      conv_item(phase, item_of(phase, plans[p], i, copied, at[p], more, nullptr), plans[p].lanes,
+                band.row_length);
+    }
   }
 }
 
@@ -334,7 +229,12 @@ void conv_bwd_weight(const ConvWeightArgs& given, Slice s) {
     const int64_t end = conv_begin(plan.spans, chunk + 1, plan.chunks);
     for (int64_t i = conv_begin(plan.spans, chunk, plan.chunks); i < end; ++i) {
       const ConvSpan span(g, plan, i);
-      plan.lanes ? ConvWeightLanes(t).add(span, sums) : t.add(span, sums);
+      if (plan.lanes)
+        ConvWeightLanes(t).add(span, sums);
+      else if (plan.threes && kKeepsThrees)
+        ConvWeightThrees{t}.add(span, ConvSpan(g, plan, least(i + 1, end - 1)), sums);
+      else
+        t.add(span, sums);
     }
   }
 }

@@ -190,6 +190,21 @@ struct LanesAhead {
   }
 };
 
+// The same, where planes lie side by side, in equal steps: LanesAhead divides twice in each, 5 % of
+// the time of a channel per group.
+struct StepsAhead {
+  const float *at, *end;
+  int64_t step;
+  FASTNN_INLINE StepsAhead(const float* first, int64_t floats, int64_t steps)
+      : at(first), end(first + floats), step(round_up(ceil_div(floats, steps), kLineFloats)) {}
+  FASTNN_INLINE StepsAhead(const LanesAhead& next, int64_t steps)
+      : StepsAhead(next.at, next.planes * next.floats, steps) {}
+  FASTNN_INLINE void fetch() {
+    const float* const to = end - at < step ? end : at + step;
+    for (; at < to; at += kLineFloats) __builtin_prefetch(at, 0, 2);
+  }
+};
+
 // One item: what is computed, from which band.
 struct ConvItem {
   const float* w;

@@ -149,13 +149,23 @@ struct ConvWeightTask {
           .turn({span.row, span.row + span.rows}, {0, grid.w.out},
                 dz + o * kConvSpanRow + n * span.rows * row, row);
   }
+  // The first position of a span's n-th image, of a filter; and the plane of a channel.
+  FASTNN_INLINE const float* dz_of(const ConvSpan& span, int64_t n, int64_t filter) const {
+    const ConvGrid& g = args.grid;
+    const int64_t plane = ((span.image + n) * g.groups + group) * g.filters + filter;
+    return static_cast<const float*>(args.dz) + plane * g.out_size() + span.row * g.w.out +
+           span.col;
+  }
+  FASTNN_INLINE const float* x_of(const ConvSpan& span, int64_t n, int64_t channel) const {
+    const ConvGrid& g = args.grid;
+    const int64_t plane = ((span.image + n) * g.groups + group) * g.channels + channel;
+    return static_cast<const float*>(args.x) + plane * g.in_size();
+  }
   void copy_dz(const ConvSpan& span) const {
     if (plan.images_in_lanes) return turn_dz(span);
     const ConvGrid& g = args.grid;
     for (int64_t n = 0; n < span.images; ++n) {
-      const int64_t planes = ((span.image + n) * g.groups + group) * g.filters;
-      const float* from = static_cast<const float*>(args.dz) + planes * g.out_size() +
-                          span.row * g.w.out + span.col;
+      const float* from = dz_of(span, n, 0);
       for (int64_t o = 0; o < g.filters; ++o, from += g.out_size()) {
         float* to = dz + o * kConvSpanRow + n * span.rows * span.vectors() * kConvLanes;
         for (int64_t r = 0; r < span.rows; ++r, to += span.vectors() * kConvLanes) {
@@ -179,9 +189,7 @@ struct ConvWeightTask {
                        span.row, span.rows, to);
           continue;
         }
-        const int64_t plane = ((span.image + n) * g.groups + group) * g.channels + first + c;
-        copy_channel(g, plan.plane, static_cast<const float*>(args.x) + plane * g.in_size(),
-                     span.row, span.rows, to);
+        copy_channel(g, plan.plane, x_of(span, n, first + c), span.row, span.rows, to);
       }
   }
   // For k in [begin, end), whose channels, from `channel` on, are in the bands.

@@ -32,9 +32,7 @@ struct ConvWeightLanes {
       const int64_t filters = least(kNR, g.filters - o), width = round_up(filters, kLanes);
       float* to = task.dz + o * positions;
       for (int64_t n = 0; n < span.images; ++n) {
-        const int64_t plane = ((span.image + n) * g.groups + task.group) * g.filters + o;
-        const float* from = static_cast<const float*>(task.args.dz) + plane * g.out_size() +
-                            span.row * g.w.out + span.col;
+        const float* from = task.dz_of(span, n, o);
         for (int64_t r = 0; r < runs; ++r, from += g.w.out, to += length * width)
           pack_panel(to, from, g.out_size(), 1, length, filters, width);
       }

@@ -44,6 +44,38 @@ FASTNN_INLINE Vec load_first(const float* p, int64_t n) {
 #endif
 }
 
+// Lanes [begin, end): memory of the others is not read, they are zeros.
+struct SomeLanes {
+#if defined(__AVX512F__)
+  __mmask16 lanes;
+  static FASTNN_INLINE SomeLanes from(int64_t begin, int64_t end) {
+    return {static_cast<__mmask16>(begin < end ? (1u << end) - (1u << begin) : 0)};
+  }
+#else
+  typedef int32_t Lanes __attribute__((vector_size(kVectorBytes)));
+  Lanes lanes;  // -1, or 0
+  static FASTNN_INLINE SomeLanes from(int64_t begin, int64_t end) {
+    constexpr int32_t kNumbers[] = {0, 1, 2, 3, 4, 5, 6, 7};
+    Lanes lane;
+    __builtin_memcpy(&lane, kNumbers, sizeof lane);
+    return {(lane >= static_cast<int32_t>(begin)) & (lane < static_cast<int32_t>(end))};
+  }
+#endif
+  FASTNN_INLINE Vec load(const float* p) const {
+#if defined(__AVX512F__)
+    return Vec(_mm512_maskz_loadu_ps(lanes, p));
+#elif defined(__AVX__)
+    return Vec(_mm256_maskload_ps(p, __m256i(lanes)));
+#else
+    Vec v = {};
+    for (int l = 0; l < kLanes; ++l) {
+      if (lanes[l]) v[l] = p[l];
+    }
+    return v;
+#endif
+  }
+};
+
 // What several instructions use is loaded once: the compiler would fold a load into each of them.
 #if defined(__AVX512F__)
 #define FASTNN_LOAD_ONCE(x) asm("" : "+v"(x))
