@@ -82,6 +82,7 @@ def line(x, w, options):
 def test_integers_are_exact(seed):
     """8 (130 + 50 + 80) configurations."""
     rng = np.random.default_rng(seed)
+    fn.set_num_threads(1 + seed % 3)
     for _ in range(130):
         x, w, options = configuration(rng, False)
         check_exactly(F.conv2d, (reference.conv, reference.conv_vjp), x, w, options, rng)
@@ -94,6 +95,7 @@ def test_integers_are_exact(seed):
         check_exactly(F.conv_transpose2d, oracle, x, w, options, rng)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize(
     ("x", "w", "options"),
     [
@@ -105,6 +107,7 @@ def test_integers_are_exact(seed):
         ((2, 24, 21, 40), (64, 24, 3, 3), {"padding": (4, 1), "dilation": (3, 1), "stride": 2}),
         ((1, 33, 3, 30), (64, 33, 3, 1), {"padding": (5, 0)}),  # or none
         ((1, 70, 60, 60), (4, 70, 3, 3), {}),  # bands of an image
+        ((3, 9, 23, 20), (64, 9, 3, 3), {"padding": 1}),  # of which the last has fewer rows
         ((3, 5, 9, 56), (5, 1, 3, 3), {"padding": 1, "groups": 5}),  # rows share what they read
         ((3, 4, 11, 67), (8, 1, 3, 3), {"padding": (1, 3), "dilation": (1, 2), "groups": 4}),
         ((2, 3, 1, 21), (3, 1, 3, 3), {"padding": (2, 0), "groups": 3}),
@@ -124,8 +127,10 @@ def test_integers_are_exact(seed):
         ((2, 64, 7, 5), (96, 32, 3, 3), {"stride": 2, "groups": 2}),
     ],
 )
-def test_integers_are_exact_at_the_cuts(x, w, options):
+def test_integers_are_exact_at_the_cuts(x, w, options, threads):
+    """With all tasks on one thread, too, where what one leaves in scratch meets the next."""
     rng = np.random.default_rng(0)
+    fn.set_num_threads(threads)
     options = {"groups": 1, **options}
     check_exactly(F.conv2d, (reference.conv, reference.conv_vjp), x, w, options, rng)
 

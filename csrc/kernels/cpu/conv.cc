@@ -28,7 +28,8 @@ ConvBand band_of(const ConvGrid& g, const ConvPlan& plan) {
   return {g, plan.row_length, plan.plane};
 }
 
-// Offsets in the band: of each k, then, for lanes of filters, of each output of its rows.
+// Offsets in the band: of each k, then, for lanes of filters, behind the products of a sum, of each
+// output of its rows.
 void conv_offsets(const ConvGrid& g, const ConvPlan& plan, const ConvBand& band, int32_t* at) {
   const int64_t channel = g.h.phases() * g.w.phases() * band.plane;
   const int64_t first = (band.grid.h.pad - g.h.pad) * band.row_length + band.grid.w.pad - g.w.pad;
@@ -37,6 +38,7 @@ void conv_offsets(const ConvGrid& g, const ConvPlan& plan, const ConvBand& band,
       for (int64_t j = 0; j < g.w.taps; ++j)
         *at++ = static_cast<int32_t>(first + c * channel +
                                      band_offset(g, band.row_length, band.plane, i, j));
+  if (plan.lanes) at += 2 * g.depth();
   for (int64_t row = 0; row < plan.rows && plan.lanes; ++row)
     for (int64_t col = 0; col < g.w.out; ++col)
       *at++ = static_cast<int32_t>(row * band.row_length + col);

@@ -211,7 +211,7 @@ struct ConvItem {
   const float* bias;
   float *y, *z;  // of the first filter and output row
   const float* band;
-  int32_t* at;  // offsets in the band: of each k; for lanes of each output; and room for products
+  int32_t* at;  // offsets in the band: of each k; for lanes room for products, and of each output
   int64_t row, rows;
   LanesAhead next;  // the image after this
 };
@@ -236,7 +236,7 @@ struct ConvLanes {
     if (item.bias) copy_few(bias, item.bias + o, filters);
     const LanesAhead results{item.y + offset + first, filters, args.y_plane, n};
     LanesTile t{};
-    t.x = item.band, t.row = item.at + depth + first, t.w = item.w + o * depth, t.c = c;
+    t.x = item.band, t.row = item.at + 3 * depth + first, t.w = item.w + o * depth, t.c = c;
     for (int64_t k = 0, end; k < depth; k = end) {
       end = least(depth, k + kGemmChain);
       if (args.y_col == 1) results.fetch(k, end, depth);
@@ -259,8 +259,8 @@ struct ConvLanes {
     const bool apart = cols >= kConvLongRow &&
                        (seen_by(0) != all || seen_by(item.rows - 1) != all) &&
                        all_finite(item.w, round_up(g.filters, kLanes) * depth);
-    products = {reinterpret_cast<ConvProduct*>(item.at + depth + item.rows * cols),
-                int64_t{g.h.taps} * g.w.taps, 0, 0};
+    products = {reinterpret_cast<ConvProduct*>(item.at + depth), int64_t{g.h.taps} * g.w.taps, 0,
+                0};
     for (int64_t row = 0, end; row < item.rows; row = end) {
       const Inside seen = apart ? seen_by(row) : all;
       for (end = apart ? row + 1 : item.rows; end < item.rows && seen_by(end) == seen;) ++end;
