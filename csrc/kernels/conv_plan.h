@@ -135,7 +135,7 @@ constexpr int64_t conv_seen(const ConvAxis& axis) {
 // products with what is inside an image are made; what is turned costs some.
 constexpr bool conv_has_images(const ConvGrid& g) {
   if (g.out_size() == 0 || !conv_may_be_side_by_side(g)) return false;
-  if (conv_is_of_threes(g) && g.w.out >= kConvLanes) return false;
+  if (conv_is_of_threes(g) && g.w.out >= kConvLanes) return false;  // conv_threes.h takes half
   const int64_t products = g.channels * conv_seen(g.h) * conv_seen(g.w);
   const int64_t of_filter = products + 8 * g.out_size() + 14 * g.h.out;
   // Bands of these rows of outputs, each of which turns what it reads.

@@ -44,7 +44,7 @@ FASTNN_INLINE Vec load_first(const float* p, int64_t n) {
 #endif
 }
 
-// Lanes [begin, end): memory of the others is not read, they are zeros.
+// Lanes [begin, end) of 0 to kLanes: memory of the others is not read, they are zeros.
 struct SomeLanes {
 #if defined(__AVX512F__)
   __mmask16 lanes;
