@@ -32,18 +32,6 @@ FASTNN_INLINE void store(float* p, Vec v) { *reinterpret_cast<VecU*>(p) = v; }
 FASTNN_INLINE DoubleVec load(const double* p) { return *reinterpret_cast<const DoubleVecU*>(p); }
 FASTNN_INLINE void store(double* p, DoubleVec v) { *reinterpret_cast<DoubleVecU*>(p) = v; }
 
-// The first n floats, as far as they fit, and zeros. Nothing behind them is read.
-FASTNN_INLINE Vec load_first(const float* p, int64_t n) {
-  if (n >= kLanes) return load(p);
-#if defined(__AVX512F__)
-  return Vec(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p));
-#else
-  Vec v = {};
-  for (int64_t l = 0; l < n; ++l) v[l] = p[l];
-  return v;
-#endif
-}
-
 // Lanes [begin, end) of 0 to kLanes: memory of the others is not read, they are zeros.
 struct SomeLanes {
 #if defined(__AVX512F__)
@@ -75,6 +63,11 @@ struct SomeLanes {
 #endif
   }
 };
+
+// The first n floats, as far as they fit, and zeros. Nothing behind them is read.
+FASTNN_INLINE Vec load_first(const float* p, int64_t n) {
+  return n >= kLanes ? load(p) : SomeLanes::from(0, n).load(p);
+}
 
 // What several instructions use is loaded once: the compiler would fold a load into each of them.
 #if defined(__AVX512F__)
