@@ -17,21 +17,14 @@ InterpreterLock interpreter_lock;
 
 namespace {
 
-struct Level {
-  const char* name;
-  const KernelTable& (*kernels)();
-  bool supported, preferred = true;  // preferred to the levels after it; else only on request
-};
-
 struct Choice {
-  const Level* level;
+  const CpuLevel* level;
   std::string reason;
 };
 
-}  // namespace
-
-bool may_use_amx() {
 #if defined(__x86_64__)
+// Whether the processor has AMX's bfloat16, and Linux allows it.
+bool may_use_amx() {
   // Linux gives a process the registers' state on request only (ARCH_REQ_XCOMP_PERM, XTILEDATA).
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
   static const bool granted = __builtin_cpu_supports("x86-64-v4") &&
@@ -39,35 +32,43 @@ bool may_use_amx() {
                               __builtin_cpu_supports("amx-bf16") &&
                               syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   return granted;
-#else
-  return false;
-#endif
 }
+#endif
 
-namespace {
+}  // namespace
 
-const auto& levels() {
+std::span<const CpuLevel> cpu_levels() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+#if defined(FASTNN_AVX512_EMULATOR)
+  constexpr bool kEmulated = true;
+#else
+  constexpr bool kEmulated = false;
+#endif
+  const bool v3 = __builtin_cpu_supports("x86-64-v3") != 0;
+  const bool v4 = kEmulated ? v3 : __builtin_cpu_supports("x86-64-v4") != 0;
+  const bool bf16 = kEmulated ? v3 : v4 && __builtin_cpu_supports("avx512bf16") != 0;
+  const bool amx = kEmulated ? v3 : may_use_amx();
   // Intel's processors need two cycles for a vdpbf16ps and half of one for an fma: two products of
   // bfloat16 take them twice the time of two fma on widened values. AMD's take half of it.
-  const bool v4 = __builtin_cpu_supports("x86-64-v4") != 0;
-  const bool bf16 = v4 && __builtin_cpu_supports("avx512bf16") != 0;
-  static const Level all[] = {{"v4amx", v4amx::kernels, may_use_amx()},
-                              {"v4bf16", v4bf16::kernels, bf16, __builtin_cpu_is("amd") != 0},
-                              {"v4", v4::kernels, v4},
-                              {"v3", v3::kernels, __builtin_cpu_supports("x86-64-v3") != 0},
-                              {"v2", v2::kernels, true}};
+  const bool fast_bf16 = __builtin_cpu_is("amd") != 0;
+  static const CpuLevel all[] = {{"v4amx", v4amx::kernels, amx, !kEmulated},
+                                 {"v4bf16", v4bf16::kernels, bf16, !kEmulated && fast_bf16},
+                                 {"v4", v4::kernels, v4, !kEmulated},
+                                 {"v3", v3::kernels, v3, true},
+                                 {"v2", v2::kernels, true, true}};
 #else
-  static const Level all[] = {{"arm", arm::kernels, true}};
+  static const CpuLevel all[] = {{"arm", arm::kernels, true, true}};
 #endif
   return all;
 }
 
+namespace {
+
 Choice choose_level() {
   const char* forced = std::getenv("FASTNN_CPU");
   std::string names;
-  for (const Level& level : levels()) {
+  for (const CpuLevel& level : cpu_levels()) {
     if (!level.supported) continue;
     const bool choose = forced == nullptr || *forced == '\0';
     if (choose && level.preferred) return {&level, "best that this processor supports"};

@@ -1,6 +1,7 @@
 // launch(): the only door to a kernel. It looks the table of (device, dtype) up, runs the tasks on
 // the pool or the stream, and appends the launch to the plan while one records.
 #pragma once
+#include <span>
 #include <string>
 
 #include "array.h"
@@ -26,7 +27,14 @@ inline constexpr double kReleaseCost = 50e3;  // longer kernels run without the 
 inline constexpr double kCostPerElement = 0.3, kCostPerExp = 1.0, kCostPerFlop = 0.015;
 
 const Kernels& kernel_table(Device device, DType dtype, const char* op);
-bool may_use_amx();              // whether the processor has AMX's bfloat16, and Linux allows it
+
+// A compiled instruction set; `preferred` to those after it, or else only on request.
+struct CpuLevel {
+  const char* name;
+  const KernelTable& (*kernels)();
+  bool supported, preferred;
+};
+std::span<const CpuLevel> cpu_levels();
 std::string cpu_level();         // "v2", "v3", "v4", "v4bf16", "v4amx" or "arm"
 std::string cpu_level_reason();  // who chose it
 

@@ -28,16 +28,11 @@ struct Table {
 std::vector<Table> supported_tables() {
 #if defined(FASTNN_TEST_CUDA)
   return {{"cuda", fastnn_cuda_library()->kernels}};
-#elif defined(__x86_64__)
-  std::vector<Table> tables{{"v2", &v2::kernels()}};
-  if (__builtin_cpu_supports("x86-64-v3")) tables.push_back({"v3", &v3::kernels()});
-  if (__builtin_cpu_supports("x86-64-v4")) tables.push_back({"v4", &v4::kernels()});
-  if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16"))
-    tables.push_back({"v4bf16", &v4bf16::kernels()});
-  if (may_use_amx()) tables.push_back({"v4amx", &v4amx::kernels()});
-  return tables;
 #else
-  return {{"arm", &arm::kernels()}};
+  std::vector<Table> tables;  // v3 before v4
+  for (const CpuLevel& level : cpu_levels())
+    if (level.supported) tables.insert(tables.begin(), {level.name, &level.kernels()});
+  return tables;
 #endif
 }
 

@@ -70,7 +70,9 @@ FASTNN_INLINE Vec load_first(const float* p, int64_t n) {
 }
 
 // What several instructions use is loaded once: the compiler would fold a load into each of them.
-#if defined(__AVX512F__)
+#if defined(FASTNN_EMULATED)  // no register is as wide
+#define FASTNN_LOAD_ONCE(x)
+#elif defined(__AVX512F__)
 #define FASTNN_LOAD_ONCE(x) asm("" : "+v"(x))
 #elif defined(__x86_64__)
 #define FASTNN_LOAD_ONCE(x) asm("" : "+x"(x))
